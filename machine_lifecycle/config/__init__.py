@@ -1,0 +1,1 @@
+"""Text to values, without I/O: settings, WORKERS, service mapping, node lists."""

@@ -1,0 +1,1 @@
+"""How a worker drives a running service."""

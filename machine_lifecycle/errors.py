@@ -1,0 +1,175 @@
+"""The root of every error that reaches a user.
+
+This module imports nothing of ours, so that any room may import it. Each room keeps its own error
+classes in a module called ``errors``: a subclass fixes a kebab-case ``code``, takes facts as
+keyword-only fields, and builds its words late in ``summary`` and ``remedies``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import attrs
+
+__all__ = [
+    "ConfigurationError",
+    "ExitCode",
+    "LifecycleError",
+    "Problems",
+    "Remedy",
+    "registered_errors",
+]
+
+
+class ExitCode:
+    """Exit statuses of the command line.
+
+    130 and 143 are 128 plus the number of the signal that forced the end, as shells report it.
+    """
+
+    OK = 0
+    CONFIGURATION = 2
+    BOOT_FAILED = 3
+    GATE_REFUSED = 4
+    FORCED_BY_SIGINT = 130
+    FORCED_BY_SIGTERM = 143
+
+
+@attrs.frozen
+class Remedy:
+    """One thing to do about an error.
+
+    Attributes:
+        text: An order in plain words, with the real port, path or host in it.
+        command: A shell line that can be pasted as it is, or ``None``.
+    """
+
+    text: str
+    command: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.text}: {self.command}" if self.command else self.text
+
+
+_REGISTRY: dict[str, type[LifecycleError]] = {}
+
+
+@attrs.define(kw_only=True, slots=False, eq=False)
+class LifecycleError(Exception):
+    """The root: a code, facts as fields, words built late, remedies.
+
+    Attributes:
+        where: State, service or step in which it happened; filled in by whoever knows it.
+        context: Output or details that help a person: the last lines of a log, what is waited for.
+    """
+
+    code: ClassVar[str] = "lifecycle-error"
+    recoverable: ClassVar[bool] = True
+    """Whether another attempt could end better."""
+    exit_code: ClassVar[int] = ExitCode.BOOT_FAILED
+
+    where: str = ""
+    context: tuple[str, ...] = ()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Register the class under its code."""
+        super().__init_subclass__(**kwargs)
+        if "code" in cls.__dict__:
+            _REGISTRY[cls.code] = cls
+
+    @property
+    def summary(self) -> str:
+        """What happened, in one sentence."""
+        return (self.__doc__ or self.code).splitlines()[0]
+
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """What to do about it, most likely first."""
+        return ()
+
+    def __str__(self) -> str:
+        lines = [f"{self.summary} [{self.code}]"]
+        lines += [f"  at: {self.where}"] if self.where else []
+        lines += [f"  | {line}" for line in self.context]
+        lines += [f"  remedy: {remedy}" for remedy in self.remedies]
+        return "\n".join(lines)
+
+    def to_wire(self) -> dict[str, Any]:
+        """The error as JSON values: the form used in events, pages and Redis."""
+        return {
+            "code": self.code,
+            "summary": self.summary,
+            "where": self.where,
+            "context": list(self.context),
+            "remedies": [attrs.asdict(remedy) for remedy in self.remedies],
+            "recoverable": self.recoverable,
+        }
+
+    def parts(self) -> tuple[LifecycleError, ...]:
+        """The single errors in this one: itself, unless it is a group."""
+        return (self,)
+
+
+@attrs.define(kw_only=True, slots=False, eq=False)
+class ConfigurationError(LifecycleError):
+    """Something that was written by the user can't be used."""
+
+    code: ClassVar[str] = "configuration"
+    recoverable: ClassVar[bool] = False
+    exit_code: ClassVar[int] = ExitCode.CONFIGURATION
+
+
+@attrs.define(kw_only=True, slots=False, eq=False)
+class Problems(LifecycleError):
+    """Several errors found at once; all are shown.
+
+    Attributes:
+        subject: What was looked at: a file, a setting, a state.
+        errors: At least one error, in the order found.
+    """
+
+    code: ClassVar[str] = "problems"
+
+    subject: str
+    errors: tuple[LifecycleError, ...] = attrs.field(validator=attrs.validators.min_len(1))
+
+    # Facts of the group follow from its members, so they shadow the class attributes.
+    @property
+    def recoverable(self) -> bool:  # type: ignore[override]  # a group computes what a class fixes
+        """True only if every member is."""
+        return all(error.recoverable for error in self.errors)
+
+    @property
+    def exit_code(self) -> int:  # type: ignore[override]  # a group computes what a class fixes
+        """That of the first member that can't heal, else that of the first."""
+        worst = [error for error in self.errors if not error.recoverable] or list(self.errors)
+        return worst[0].exit_code
+
+    @property
+    def summary(self) -> str:
+        """How many problems of what."""
+        count = len(self.errors)
+        return f"{self.subject}: {count} problem{'s' if count > 1 else ''}"
+
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """Those of all members, once each."""
+        seen = dict.fromkeys(remedy for error in self.errors for remedy in error.remedies)
+        return tuple(seen)
+
+    def __str__(self) -> str:
+        inner = "\n".join(f"{number}. {error}" for number, error in enumerate(self.errors, 1))
+        return f"{self.summary} [{self.code}]\n{inner}"
+
+    def to_wire(self) -> dict[str, Any]:
+        """The group, and each member in full."""
+        return {**super().to_wire(), "errors": [error.to_wire() for error in self.errors]}
+
+    def parts(self) -> tuple[LifecycleError, ...]:
+        """The members, and those of groups in the group."""
+        return tuple(part for error in self.errors for part in error.parts())
+
+
+def registered_errors() -> dict[str, type[LifecycleError]]:
+    """Every error class whose module is loaded, by code, in order of code."""
+    return dict(sorted(_REGISTRY.items()))

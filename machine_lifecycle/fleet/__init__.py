@@ -1,0 +1,1 @@
+"""The machine's registration and status in Redis."""

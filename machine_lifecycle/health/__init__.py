@@ -1,0 +1,1 @@
+"""HTTP pages: health, status, metrics."""

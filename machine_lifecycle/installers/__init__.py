@@ -1,0 +1,1 @@
+"""What must be on disk before a service can start: steps, and their executor."""

@@ -1,0 +1,1 @@
+"""Decides (core, policy) and acts (runner): the life of one machine."""

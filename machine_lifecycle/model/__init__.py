@@ -1,0 +1,1 @@
+"""Frozen values and protocols that all rooms share."""

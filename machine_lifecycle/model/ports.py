@@ -1,0 +1,212 @@
+"""The protocols through which rooms see each other. Each says who calls it, when, how often.
+
+Everything here may be called on the machine's event loop only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, Self
+
+import attrs
+
+from machine_lifecycle.model.hardware import Hardware
+from machine_lifecycle.model.jobs import Job, JobResult, Progress
+from machine_lifecycle.model.paths import Paths
+from machine_lifecycle.model.plan import BootPlan, InstallPlan
+from machine_lifecycle.model.processes import ProcessSpec, ProcessStatus
+
+__all__ = [
+    "Check",
+    "Clock",
+    "Connector",
+    "HardwareProbe",
+    "Installer",
+    "InstallerRunner",
+    "MachineRegistry",
+    "Planner",
+    "Probe",
+    "ProgressSink",
+    "Step",
+    "Supervisor",
+    "WorkerLinks",
+]
+
+
+class Clock(Protocol):
+    """Time. Fakes of it are the only ones that tests of decisions need."""
+
+    def monotonic(self) -> float:
+        """Seconds that never jump."""
+
+    def wall(self) -> float:
+        """Seconds since 1970, for people and other machines."""
+
+    async def sleep_until(self, deadline: float) -> None:
+        """Return when ``monotonic()`` has reached *deadline*."""
+
+
+@attrs.frozen(kw_only=True)
+class Probe:
+    """What a connector found when it looked at its service."""
+
+    healthy: bool
+    detail: str = ""
+    version: str = ""
+    facts: Mapping[str, Any] = attrs.field(factory=dict)
+
+
+class Connector(Protocol):
+    """Drives one service instance. An async context manager: entered once per worker process,
+    left when the worker ends. Only one ``run`` is under way at a time unless the class says more.
+    """
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(self, *exc: object) -> None: ...
+
+    async def probe(self) -> Probe:
+        """Look whether the service can do jobs. Called before each registration and by health
+        checks; never raises for a service that is merely down.
+        """
+
+    async def run(self, job: Job, progress: Callable[[Progress], None]) -> JobResult:
+        """Do one job. Raises a ``LifecycleError`` if it can't be done; cancelling it leaves the
+        service without the job where the service allows.
+        """
+
+    async def cancel(self, job_id: str) -> bool:
+        """Make the service stop a job that ``run`` is doing. False if it was not there."""
+
+    async def capabilities(self) -> Mapping[str, Any]:
+        """What the running service proved it can do (models, nodes), for the registration."""
+
+
+@attrs.frozen(kw_only=True)
+class Step:
+    """One step of an installation. ``run`` is called at most once per boot, and again at the next
+    boot if it was cut short: it must repair what it left half done.
+
+    Attributes:
+        id: Unique within the service.
+        summary: For people.
+        fingerprint: Changes when the step must be done again; a matching stamp skips it.
+        needs: Ids of steps that must be done first.
+        timeout: Seconds.
+        required: Whether its failure fails the boot.
+        stage: ``base`` (Installing) or ``nodes`` (CustomNodes).
+        run: Does it; told a function that takes lines of progress.
+    """
+
+    id: str
+    summary: str
+    fingerprint: str
+    needs: tuple[str, ...] = ()
+    timeout: float = 600.0
+    required: bool = True
+    stage: str = "base"
+    run: Callable[[Callable[[str], None]], Any]
+
+
+class Installer(Protocol):
+    """Says what must be done; never does it."""
+
+    def plan(self, config: Mapping[str, str], hardware: Hardware, paths: Paths) -> tuple[Step, ...]:
+        """The steps, in order. Called once per boot attempt; equal inputs give equal steps."""
+
+
+class InstallerRunner(Protocol):
+    """Runs installation steps."""
+
+    async def install(self, plan: InstallPlan, stage: str, progress: ProgressSink) -> int:
+        """Do the steps of one stage that are not done yet; the number done. Raises a
+        ``LifecycleError`` with all failures.
+        """
+
+
+class HardwareProbe(Protocol):
+    """Looks at the machine."""
+
+    async def detect(self) -> Hardware:
+        """Called in Starting, once per attempt."""
+
+
+class Planner(Protocol):
+    """Makes the boot plan."""
+
+    def plan(self, hardware: Hardware) -> BootPlan:
+        """Pure but for reading the mapping file. Raises a ``ConfigurationError``."""
+
+
+class ProgressSink(Protocol):
+    """Takes progress within a state. Every call counts as progress for the stall limit."""
+
+    def step(self, name: str, detail: str = "", *, done: int = 0, total: int = 0) -> None:
+        """A step goes on."""
+
+    def finished(self, name: str, *, seconds: float, skipped: bool = False) -> None:
+        """A step ended well, or was skipped."""
+
+
+class Supervisor(Protocol):
+    """Keeps processes running. ``supervisor.Supervisor`` is the real one."""
+
+    async def launch(self, specs: Sequence[ProcessSpec]) -> None:
+        """Spawn every process that may start now, and the others as what they need gets ready.
+        Returns when the first wave is spawned. Raises if a program can't be started. Processes
+        of an earlier orchestrator that match are adopted instead of spawned.
+        """
+
+    async def wait_ready(self, names: Sequence[str], progress: ProgressSink) -> None:
+        """Return when all are ready; raise the moment one of them is given up."""
+
+    async def stop_all(self, budget: float, *, support: bool = False) -> None:
+        """End every process in one wave, workers before services, within *budget* seconds; nothing
+        that was spawned is left. Safe to call at any time, twice too, and when nothing runs.
+        Processes of role ``support`` (the embedded Valkey) live on unless *support* says so.
+        """
+
+    def kill_all(self) -> None:
+        """End every process tree at once, without asking."""
+
+    def statuses(self) -> tuple[ProcessStatus, ...]:
+        """Every process, in the order of the plan."""
+
+
+class WorkerLinks(Protocol):
+    """The two-way links to our worker processes."""
+
+    def connected(self) -> frozenset[str]:
+        """Ids of workers that are connected to their service and registered in Redis."""
+
+    async def drain(self) -> None:
+        """Tell every worker to take no further job."""
+
+    async def release(self) -> None:
+        """Tell every worker to hand back what it runs, without using up an attempt."""
+
+
+@attrs.frozen(kw_only=True)
+class Check:
+    """One verification in HealthCheck."""
+
+    name: str
+    ok: bool
+    seconds: float
+    detail: str = ""
+
+
+class MachineRegistry(Protocol):
+    """The machine in Redis."""
+
+    async def register(self, plan: BootPlan) -> None:
+        """Claim the machine's id. Raises if another living machine holds it."""
+
+    async def publish(self, update_type: str) -> None:
+        """Say how the machine is, now."""
+
+    async def verify(self, plan: BootPlan) -> tuple[Check, ...]:
+        """Check that machine and workers are registered, as a reader would see it."""
+
+    async def deregister(self) -> None:
+        """Say ``shutdown`` and remove what was registered."""

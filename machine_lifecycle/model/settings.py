@@ -1,0 +1,262 @@
+"""The settings of a machine: one typed value, one environment variable per field.
+
+Text is turned into this value by ``machine_lifecycle.config.settings``; the environment itself is
+read by the command line alone. The generated page ``docs/reference/settings.md`` lists every field.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+__all__ = [
+    "GpuMode",
+    "LogFormat",
+    "OnFailed",
+    "RedisMode",
+    "SettingInfo",
+    "Settings",
+    "setting_info",
+]
+
+
+class GpuMode(Enum):
+    """Which GPUs count."""
+
+    ACTUAL = "actual"
+    MOCK = "mock"
+
+
+class OnFailed(Enum):
+    """What a machine does when its boot attempts are used up."""
+
+    EXIT = "exit"
+    STAY = "stay"
+
+
+class RedisMode(Enum):
+    """Where the queue lives."""
+
+    AUTO = "auto"
+    """``HUB_REDIS_URL`` if set; else embedded, if every service of the machine is simulated."""
+    HUB = "hub"
+    EMBEDDED = "embedded"
+
+
+class LogFormat(Enum):
+    """How log lines look."""
+
+    AUTO = "auto"
+    """Text on a terminal, JSON elsewhere."""
+    TEXT = "text"
+    JSON = "json"
+
+
+@attrs.frozen(kw_only=True)
+class SettingInfo:
+    """What is known of one setting.
+
+    Attributes:
+        field: Attribute of ``Settings``.
+        env: Environment variable, and older names of it, first one first.
+        help: What it means, with its unit.
+        secret: Whether its value must never be shown.
+    """
+
+    field: str
+    env: tuple[str, ...]
+    help: str
+    secret: bool = False
+
+
+def _setting(env: str | tuple[str, ...], default: Any, text: str, *, secret: bool = False) -> Any:
+    names = (env,) if isinstance(env, str) else env
+    return attrs.field(
+        default=default,
+        repr=not secret,
+        metadata={"info": SettingInfo(field="", env=names, help=text, secret=secret)},
+    )
+
+
+@attrs.frozen(kw_only=True)
+class Settings:
+    """Everything that can be set from outside. Times are seconds unless a name says otherwise."""
+
+    # What runs
+    workers: str = _setting(
+        ("WORKERS", "WORKER_CONNECTORS"),
+        "simulation:1",
+        "What the machine runs: `type[:count|auto]`, separated by commas.",
+    )
+    service_mapping: Path | None = _setting(
+        "SERVICE_MAPPING_PATH", None, "Your own service mapping; unset: the one in the package."
+    )
+
+    # Who and where
+    machine_id: str = _setting(
+        "MACHINE_ID",
+        "",
+        "Unique in the fleet; empty: the platform's (pod, container), else a file's.",
+    )
+    workspace: Path | None = _setting(
+        "WORKSPACE_PATH",
+        None,
+        "Installed services, logs, outputs; unset: `/workspace` if it is there, else a per-user "
+        "data folder.",
+    )
+    runtime_dir: Path | None = _setting(
+        "MACHINE_RUNTIME_DIR", None, "Sockets, locks, journal; unset: a per-user runtime folder."
+    )
+
+    # Queue
+    redis_url: str = _setting(
+        "HUB_REDIS_URL", "", "The fleet's Redis, `redis://` or `rediss://`.", secret=True
+    )
+    redis_mode: RedisMode = _setting(
+        "REDIS", RedisMode.AUTO, "`auto`, `hub` or `embedded`: where the queue lives."
+    )
+
+    # Hardware
+    gpu_mode: GpuMode = _setting(
+        "GPU_MODE", GpuMode.ACTUAL, "`actual`, or `mock` for simulated GPUs even beside real ones."
+    )
+    mock_gpus: int | None = _setting(
+        "MOCK_GPU_NUM", None, "Number of simulated GPUs; counts where no real one is found."
+    )
+    mock_gpu_model: str = _setting("MACHINE_GPU_MODEL", "Simulated GPU", "Model of simulated GPUs.")
+    mock_gpu_memory_gb: int = _setting(
+        "MACHINE_GPU_MEMORY_GB", 16, "Memory of a simulated GPU in GiB."
+    )
+    cuda_visible_devices: str | None = _setting(
+        "CUDA_VISIBLE_DEVICES", None, "GPUs this machine may use, as CUDA reads it."
+    )
+
+    # ComfyUI
+    comfyui_repo_url: str = _setting(
+        "COMFYUI_REPO_URL",
+        "https://github.com/stakeordie/ComfyUI.git",
+        "Where ComfyUI is cloned from.",
+    )
+    comfyui_branch: str = _setting("COMFYUI_BRANCH", "", "Branch; empty: the remote's default.")
+    comfyui_commit: str = _setting("COMFYUI_COMMIT", "", "Commit; empty: the branch's newest.")
+    comfyui_listen: str = _setting(
+        "COMFYUI_LISTEN", "127.0.0.1", "Address every service listens on."
+    )
+    comfyui_base_port: int = _setting(
+        ("COMFYUI_BASE_PORT", "COMFYUI_PORT_START"), 8188, "Port of the first ComfyUI."
+    )
+    comfyui_python: str = _setting(
+        "COMFYUI_PYTHON", "", "Python that runs ComfyUI; empty: an environment of its own."
+    )
+    comfy_args: str = _setting("COMFY_ARGS", "", "Further arguments of ComfyUI, as a shell splits.")
+    comfyui_cpu_mode: bool = _setting(
+        "COMFYUI_CPU_MODE", False, "Run ComfyUI on the CPU even where there is a GPU."
+    )
+    comfyui_remote_host: str = _setting(
+        ("WORKER_COMFYUI_REMOTE_HOST", "COMFYUI_HOST"), "", "Host of a ComfyUI that runs elsewhere."
+    )
+    comfyui_remote_port: int = _setting(
+        "WORKER_COMFYUI_REMOTE_PORT", 8188, "Port of a ComfyUI that runs elsewhere."
+    )
+    comfyui_remote_secure: bool = _setting(
+        "WORKER_COMFYUI_REMOTE_SECURE", False, "Use TLS towards a ComfyUI that runs elsewhere."
+    )
+    comfyui_remote_username: str = _setting(
+        "WORKER_COMFYUI_REMOTE_USERNAME", "", "Basic authentication towards a remote ComfyUI."
+    )
+    comfyui_remote_password: str = _setting(
+        "WORKER_COMFYUI_REMOTE_PASSWORD", "", "The password that goes with it.", secret=True
+    )
+    comfyui_remote_api_key: str = _setting(
+        "WORKER_COMFYUI_REMOTE_API_KEY", "", "Bearer token towards a remote ComfyUI.", secret=True
+    )
+
+    # Simulation
+    simulation_base_port: int = _setting(
+        ("SIMULATION_BASE_PORT", "SIMULATION_WS_BASE_PORT"),
+        8399,
+        "Port of the first simulated service.",
+    )
+    simulation_step_ms: int = _setting(
+        "SIMULATION_STEP_MS", 50, "Milliseconds that one simulated step takes."
+    )
+    simulation_ready_delay_ms: int = _setting(
+        "SIMULATION_READY_DELAY_MS", 0, "Milliseconds until the simulated service listens."
+    )
+    simulation_failure_rate: float = _setting(
+        "WORKER_SIMULATION_FAILURE_RATE", 0.0, "Share of simulated jobs that fail, 0 to 1."
+    )
+
+    # Boot, restart, stop
+    boot_attempts: int = _setting(
+        "MACHINE_BOOT_ATTEMPTS", 3, "Boots tried before the machine gives up."
+    )
+    boot_backoff: float = _setting(
+        "MACHINE_BOOT_BACKOFF", 5.0, "Wait before the second boot attempt; doubles each time."
+    )
+    boot_backoff_max: float = _setting("MACHINE_BOOT_BACKOFF_MAX", 120.0, "Longest such wait.")
+    stall_limits: str = _setting(
+        "MACHINE_STALL_LIMITS",
+        "",
+        "Seconds without progress after which a state has failed, as `state=seconds,…`.",
+    )
+    state_caps: str = _setting(
+        "MACHINE_STATE_CAPS", "", "Longest time in a state, as `state=seconds,…`."
+    )
+    stop_budget: float = _setting(
+        "MACHINE_STOP_TIMEOUT", 10.0, "Total time for a stop, like `docker stop`'s."
+    )
+    drain_budget: float = _setting(
+        "MACHINE_DRAIN_TIMEOUT", 3.0, "Share of the stop budget in which running jobs may end."
+    )
+    on_failed: OnFailed = _setting(
+        "ON_FAILED", OnFailed.EXIT, "`exit`, or `stay`: keep pages and evidence up."
+    )
+    min_healthy: int = _setting(
+        "MACHINE_MIN_HEALTHY", 1, "Healthy workers below which the machine has failed."
+    )
+
+    # Workers
+    job_timeout_minutes: float = _setting(
+        ("WORKER_JOB_TIMEOUT_MINUTES", "JOB_TIMEOUT_MINUTES"), 30.0, "Minutes a job may take."
+    )
+    heartbeat_ms: int = _setting(
+        "WORKER_HEARTBEAT_INTERVAL_MS", 30_000, "Milliseconds between a worker's heartbeats."
+    )
+    poll_ms: int = _setting(
+        "WORKER_POLL_INTERVAL_MS",
+        5_000,
+        "Milliseconds between safety looks at the queue; workers are woken by messages.",
+    )
+
+    # Reports
+    health_host: str = _setting(
+        "MACHINE_HEALTH_HOST", "127.0.0.1", "Address of the health pages; `0.0.0.0` for probes."
+    )
+    health_port: int = _setting(
+        "MACHINE_HEALTH_PORT", 9090, "Port of the health pages; 0: any free one."
+    )
+    health_token: str = _setting(
+        "MACHINE_HEALTH_TOKEN",
+        "",
+        "Token for pages that change the machine or show logs.",
+        secret=True,
+    )
+    status_interval: float = _setting(
+        "MACHINE_STATUS_UPDATE_INTERVAL_SECONDS", 10.0, "Seconds between status messages; below 30."
+    )
+    log_level: str = _setting("LOG_LEVEL", "info", "`debug`, `info`, `warning` or `error`.")
+    log_format: LogFormat = _setting("LOG_FORMAT", LogFormat.AUTO, "`auto`, `text` or `json`.")
+    tee_logs: bool = _setting(
+        "MACHINE_TEE_LOGS", False, "Repeat the processes' output on ours, with their names."
+    )
+
+
+def setting_info() -> tuple[SettingInfo, ...]:
+    """Every setting in order of declaration."""
+    return tuple(
+        attrs.evolve(field.metadata["info"], field=field.name) for field in attrs.fields(Settings)
+    )

@@ -1,0 +1,1 @@
+"""Values and hardware to a boot plan, without I/O."""

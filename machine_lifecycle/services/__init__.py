@@ -1,0 +1,1 @@
+"""One service definition per file, and the registry that finds them."""

@@ -1,0 +1,1 @@
+"""A simulated GPU service that speaks ComfyUI's protocol and renders real pictures."""

@@ -1,0 +1,1 @@
+"""The states of a machine, their table, and what happens in each booting state."""

@@ -1,0 +1,1 @@
+"""Outside libraries and the operating system, one module each."""
