@@ -1,7 +1,7 @@
 """The table: every state, and every fact that leads from one to another. Plain data.
 
-From it come the engine, the checks below (run at import), the Mermaid diagram, the reference
-page of states, the triggers named in errors and in ``/status``, and the alphabet of the property test.
+From it come the engine, the checks below (run at import), the Mermaid diagram, the reference page
+of states, the triggers named in errors and in ``/status``, the alphabet of the property test.
 
 What a table cannot say stands elsewhere: what happens in a state is in the module of its name; when
 to try again is in ``lifecycle/policy.py``; how a single process does is in ``supervisor/unit.py``.

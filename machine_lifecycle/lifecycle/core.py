@@ -1,0 +1,313 @@
+"""The lifecycle decides: facts in, orders out.
+
+Pure: no await, no clock, no I/O. Every fact carries the time at which it was taken in. The runner
+(``runner.py``) is its only caller and carries out what it answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import attrs
+
+from machine_lifecycle.errors import ExitCode, LifecycleError
+from machine_lifecycle.lifecycle import events
+from machine_lifecycle.lifecycle.directives import Directive, Emit, Finish, ForceStop, WakeAt
+from machine_lifecycle.lifecycle.policy import BootPolicy, GiveUp
+from machine_lifecycle.lifecycle.record import Limits, Record, Visit
+from machine_lifecycle.lifecycle.stepper import Stepper
+from machine_lifecycle.states import stimuli
+from machine_lifecycle.states.errors import StateStalled, StateTooLong
+from machine_lifecycle.states.names import MachineState, Trigger
+from machine_lifecycle.states.table import TABLE, Table
+
+__all__ = ["Lifecycle"]
+
+_FORCED = {"SIGINT": ExitCode.FORCED_BY_SIGINT, "SIGTERM": ExitCode.FORCED_BY_SIGTERM}
+_STOPS_THAT_FORCE = 2
+
+
+class Lifecycle:
+    """One machine's life: its state, what it knows, and what should happen next."""
+
+    def __init__(
+        self,
+        *,
+        policy: BootPolicy,
+        limits: Mapping[MachineState, Limits] | None = None,
+        stop_budget: float = 10.0,
+        stay: bool = False,
+        table: Table = TABLE,
+    ) -> None:
+        """Begin in the table's initial state.
+
+        Args:
+            policy: When a failed machine boots again.
+            limits: Stall limits and caps that replace the table's.
+            stop_budget: Seconds a stop may take before everything left is killed.
+            stay: Remain in Failed when no attempt is left, instead of stopping.
+            table: States and rows; another one only in tests.
+        """
+        self._policy = policy
+        self._stay = stay
+        self._table = table
+        self._failures = 0
+        self._stops = 0
+        self._forced: int | None = None
+        self._gave_up = False
+        self.record = Record()
+        self._steps = Stepper(
+            record=self.record,
+            table=table,
+            limits=limits or {},
+            stop_budget=stop_budget,
+            attempts_left=lambda: policy.left(self._failures),
+        )
+
+    @property
+    def state(self) -> MachineState:
+        """Where the machine is."""
+        return self._steps.engine.state
+
+    @property
+    def attempt(self) -> int:
+        """Boot attempt, from 1."""
+        return self.record.attempt
+
+    @property
+    def finished(self) -> bool:
+        """Whether the life is over."""
+        return self._steps.engine.final
+
+    def allowed(self) -> tuple[Trigger, ...]:
+        """Triggers that the present state answers."""
+        return self._steps.engine.allowed()
+
+    def handle(  # noqa: PLR0911 - one return per kind of fact
+        self, stimulus: stimuli.Stimulus
+    ) -> tuple[Directive, ...]:
+        """Take in one fact; what is to be done about it, in order.
+
+        A fact of an older attempt, and one that the state has no answer for, is written into the
+        story and moves nothing.
+        """
+        if isinstance(stimulus, stimuli.Progressed):
+            if stimulus.attempt == self.attempt:
+                self.record.progress_at = stimulus.at
+            return ()
+        if self.finished:
+            return self._ignore(stimulus, "the life is over")
+        if stimulus.attempt is not None and stimulus.attempt != self.attempt:
+            return self._ignore(stimulus, f"belongs to attempt {stimulus.attempt}")
+        in_any_state = self._in_any_state(stimulus)
+        if in_any_state is not None:
+            return in_any_state
+        if stimulus.trigger not in self.allowed():
+            return self._ignore(stimulus, f"means nothing in {self.state.value}")
+        match stimulus:
+            case stimuli.Faulted():
+                return self._faulted(stimulus)
+            case stimuli.StopRequested():
+                return self._stop_requested(stimulus)
+            case stimuli.AllStopped():
+                return self._all_stopped(stimulus)
+            case _:
+                return self._boot_fact(stimulus)
+
+    def _in_any_state(self, stimulus: stimuli.Stimulus) -> tuple[Directive, ...] | None:
+        match stimulus:
+            case stimuli.Opened():
+                return self._opened(stimulus)
+            case stimuli.TimeUp():
+                return self._time_up(stimulus)
+            case stimuli.ConditionRaised() | stimuli.ConditionCleared():
+                return self._condition(stimulus)
+            case stimuli.JobTaken():
+                return self._job_taken(stimulus)
+            case stimuli.JobDone():
+                return self._job_done(stimulus)
+            case _:
+                return None
+
+    # Facts of a boot that goes well
+
+    def _opened(self, stimulus: stimuli.Opened) -> tuple[Directive, ...]:
+        self._steps.note(stimulus, "")
+        self.record.visits.append(Visit(state=self.state, attempt=1, entered=stimulus.at))
+        self.record.boot_began = stimulus.at
+        self.record.progress_at = stimulus.at
+        return tuple(self._steps.entered(stimulus.at))
+
+    def _boot_fact(self, stimulus: stimuli.Stimulus) -> tuple[Directive, ...]:
+        match stimulus:
+            case stimuli.PlanMade(plan=plan):
+                self.record.plan = plan
+            case stimuli.MachineHealthy(checks=checks):
+                self.record.checks = checks
+            case stimuli.CleanedUp():
+                self.record.attempt += 1
+                self.record.boot_began = stimulus.at
+        done = self._steps.move(stimulus)
+        if isinstance(stimulus, stimuli.MachineHealthy):
+            done += self._ready(stimulus)
+        return tuple(done)
+
+    def _ready(self, stimulus: stimuli.MachineHealthy) -> list[Directive]:
+        at = stimulus.at
+        self.record.failure = None
+        self.record.later_failures = ()
+        self.record.ready_at = at
+        ready = events.MachineReady(
+            attempt=self.attempt,
+            seconds=at - self.record.boot_began,
+            timings=self.record.timings(self._table, attempt=self.attempt),
+        )
+        done: list[Directive] = [Emit(ready)]
+        if self.record.jobs:  # adopted workers were at work before the machine was ready
+            done += self._steps.fire(Trigger.JOB_TAKEN, at, "jobs were running already")
+        return done
+
+    # Jobs
+
+    def _job_taken(self, stimulus: stimuli.JobTaken) -> tuple[Directive, ...]:
+        if stimulus.job_id in self.record.jobs:
+            return self._ignore(stimulus, "known already")
+        self.record.jobs[stimulus.job_id] = stimulus.worker_id
+        started = events.JobStarted(
+            attempt=self.attempt, job_id=stimulus.job_id, worker_id=stimulus.worker_id
+        )
+        return (*self._move_if_allowed(stimulus), Emit(started))
+
+    def _job_done(self, stimulus: stimuli.JobDone) -> tuple[Directive, ...]:
+        if self.record.jobs.get(stimulus.job_id) != stimulus.worker_id:
+            return self._ignore(stimulus, "not a job of that worker")
+        del self.record.jobs[stimulus.job_id]
+        self.record.outcomes[stimulus.outcome] = self.record.outcomes.get(stimulus.outcome, 0) + 1
+        finished = events.JobFinished(
+            attempt=self.attempt,
+            job_id=stimulus.job_id,
+            worker_id=stimulus.worker_id,
+            outcome=stimulus.outcome,
+        )
+        return (Emit(finished), *self._move_if_allowed(stimulus))
+
+    # Faults, retries, the end
+
+    def _faulted(self, stimulus: stimuli.Faulted) -> tuple[Directive, ...]:
+        error = stimulus.error
+        error.where = error.where or (stimulus.during or self.state).value
+        if self.state in (MachineState.FAILED, MachineState.STOPPING):
+            self.record.later_failures += (error,)
+            done = self._steps.move(stimulus)
+            if self.state is MachineState.STOPPING and stimulus.during is MachineState.STOPPING:
+                done.append(ForceStop())
+            return tuple(done)
+        self._count_failure(stimulus.at)
+        self.record.failure = error
+        done = self._steps.move(stimulus)
+        verdict = self._policy.decide(self._failures, error)
+        retry_in = None if isinstance(verdict, GiveUp) else verdict.seconds
+        failed = events.MachineFailed(
+            attempt=self.attempt, error=error.to_wire(), retry_in=retry_in
+        )
+        done.append(Emit(failed))
+        if retry_in is not None:
+            due = stimuli.RetryDue(attempt=self.attempt)
+            self.record.retry_at = stimulus.at + retry_in
+            done.append(WakeAt(self.record.retry_at, due))
+            return tuple(done)
+        self._gave_up = True
+        if not self._stay:
+            reason = verdict.reason if isinstance(verdict, GiveUp) else ""
+            done += self._steps.fire(Trigger.GAVE_UP, stimulus.at, reason)
+        return tuple(done)
+
+    def _count_failure(self, at: float) -> None:
+        ready = self.state in (MachineState.READY, MachineState.PROCESSING)
+        if ready and at - self.record.ready_at >= self._policy.heal_after:
+            self._failures = 0
+        self._failures += 1
+
+    def _stop_requested(self, stimulus: stimuli.StopRequested) -> tuple[Directive, ...]:
+        self._stops += 1
+        done = self._steps.move(stimulus)
+        if self._stops >= _STOPS_THAT_FORCE:
+            self._forced = _FORCED.get(stimulus.signal, self._forced)
+            done.append(ForceStop())
+        return tuple(done)
+
+    def _all_stopped(self, stimulus: stimuli.AllStopped) -> tuple[Directive, ...]:
+        done = self._steps.move(stimulus)
+        code = self._exit_code()
+        reason = self.record.failure.summary if self.record.failure and self._gave_up else ""
+        stopped = events.MachineStopped(attempt=self.attempt, exit_code=code, reason=reason)
+        return (*done, Emit(stopped), Finish(code))
+
+    def _exit_code(self) -> int:
+        if self._forced is not None:
+            return self._forced
+        if self._gave_up and self.record.failure:
+            return self.record.failure.exit_code
+        return ExitCode.OK
+
+    # Time
+
+    def _time_up(self, stimulus: stimuli.TimeUp) -> tuple[Directive, ...]:
+        if stimulus.state is not self.state or stimulus.entered != self.record.entered:
+            return ()
+        limits = self._steps.limits(self.state)
+        if stimulus.what == "stop":
+            self._steps.note(stimulus, "what is left is killed")
+            return (ForceStop(),)
+        error: LifecycleError
+        if stimulus.what == "stall" and limits.stall is not None:
+            due = self.record.progress_at + limits.stall
+            if stimulus.at < due:
+                return (WakeAt(due, attrs.evolve(stimulus, at=0.0)),)
+            error = StateStalled(
+                state=self.state.value, seconds=limits.stall, waiting=stimulus.waiting
+            )
+        else:
+            error = StateTooLong(
+                state=self.state.value, seconds=limits.cap or 0.0, waiting=stimulus.waiting
+            )
+        return self._faulted(
+            stimuli.Faulted(attempt=self.attempt, at=stimulus.at, error=error, during=self.state)
+        )
+
+    # Conditions
+
+    def _condition(
+        self, stimulus: stimuli.ConditionRaised | stimuli.ConditionCleared
+    ) -> tuple[Directive, ...]:
+        if isinstance(stimulus, stimuli.ConditionRaised):
+            reason, holds = stimulus.reason, True
+            known = self.record.conditions.get(stimulus.kind)
+            if known and known[0] == reason:
+                return ()
+            since = known[1] if known else stimulus.at
+            self.record.conditions[stimulus.kind] = (reason, since)
+        else:
+            reason, holds = "", False
+            if self.record.conditions.pop(stimulus.kind, None) is None:
+                return ()
+        self._steps.note(stimulus, "")
+        return (
+            Emit(
+                events.ConditionChanged(
+                    attempt=self.attempt, condition=stimulus.kind, holds=holds, reason=reason
+                )
+            ),
+        )
+
+    # Words
+
+    def _move_if_allowed(self, stimulus: stimuli.Stimulus) -> list[Directive]:
+        if stimulus.trigger in self.allowed():
+            return self._steps.move(stimulus)
+        self._steps.note(stimulus, "counted")
+        return []
+
+    def _ignore(self, stimulus: stimuli.Stimulus, why: str) -> tuple[Directive, ...]:
+        self._steps.note(stimulus, f"ignored: {why}")
+        return ()

@@ -1,0 +1,107 @@
+"""What the lifecycle knows of its machine: plan, jobs, failures, conditions, the story."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import attrs
+
+from machine_lifecycle.errors import LifecycleError
+from machine_lifecycle.model.plan import BootPlan
+from machine_lifecycle.model.ports import Check
+from machine_lifecycle.model.status import StateTiming
+from machine_lifecycle.states.names import MachineState
+from machine_lifecycle.states.table import Table
+
+__all__ = ["Limits", "Record", "StoryEntry", "Visit"]
+
+STORY_LENGTH = 500
+"""Entries kept: a few boots and a day of state changes, in some 100 KB."""
+
+VISITS_LENGTH = 200
+
+
+@attrs.frozen(kw_only=True)
+class Limits:
+    """Limits of one state in seconds; ``None`` leaves the table's."""
+
+    stall: float | None = None
+    cap: float | None = None
+
+
+@attrs.frozen(kw_only=True)
+class StoryEntry:
+    """One fact, and what it changed.
+
+    Attributes:
+        at: Monotonic seconds.
+    """
+
+    at: float
+    attempt: int
+    fact: str
+    change: str
+
+    def __str__(self) -> str:
+        return f"{self.fact}: {self.change}" if self.change else self.fact
+
+
+@attrs.frozen(kw_only=True)
+class Visit:
+    """One stay in a state. Times are monotonic seconds; ``left`` is ``None`` while it lasts."""
+
+    state: MachineState
+    attempt: int
+    entered: float
+    left: float | None = None
+
+
+@attrs.define(kw_only=True)
+class Record:
+    """Everything known, mutable, owned by the lifecycle and read by the machine's pages.
+
+    Attributes:
+        conditions: Kind to (reason, monotonic seconds since).
+        jobs: Running jobs to their workers.
+        outcomes: How many jobs ended how.
+    """
+
+    attempt: int = 1
+    plan: BootPlan | None = None
+    checks: tuple[Check, ...] = ()
+    jobs: dict[str, str] = attrs.field(factory=dict)
+    outcomes: dict[str, int] = attrs.field(factory=dict)
+    conditions: dict[str, tuple[str, float]] = attrs.field(factory=dict)
+    failure: LifecycleError | None = None
+    later_failures: tuple[LifecycleError, ...] = ()
+    progress_at: float = 0.0
+    boot_began: float = 0.0
+    ready_at: float = 0.0
+    retry_at: float = 0.0
+    story: deque[StoryEntry] = attrs.field(factory=lambda: deque(maxlen=STORY_LENGTH))
+    visits: deque[Visit] = attrs.field(factory=lambda: deque(maxlen=VISITS_LENGTH))
+
+    @property
+    def entered(self) -> float:
+        """When the present state was entered."""
+        return self.visits[-1].entered if self.visits else 0.0
+
+    def leave(self, at: float) -> None:
+        """Close the present visit."""
+        self.visits[-1] = attrs.evolve(self.visits[-1], left=at)
+
+    def timings(
+        self, table: Table, *, attempt: int | None = None, offset: float = 0.0
+    ) -> tuple[StateTiming, ...]:
+        """The visits as shown to people; *offset* turns monotonic into wall-clock seconds."""
+        return tuple(
+            StateTiming(
+                state=visit.state.value,
+                attempt=visit.attempt,
+                started=visit.entered + offset,
+                seconds=None if visit.left is None else visit.left - visit.entered,
+                expected=table.spec(visit.state).expected,
+            )
+            for visit in self.visits
+            if attempt in (None, visit.attempt)
+        )
