@@ -1,1 +1,118 @@
-"""The command line: the only place that prints or reads the environment."""
+"""The command line: the only place that prints or reads the environment.
+
+Each command lives in a module of its own and is imported when it is called, so that ``--help``,
+``diagram`` and ``explain`` load none of the heavy libraries.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from machine_lifecycle.errors import LifecycleError
+
+__all__ = ["cli", "main"]
+
+_COMMANDS = {
+    # name: (module, attribute, one line of help, group)
+    "boot": ("boot", "boot", "Boot this machine and run until told to stop (the default)."),
+    "demo": ("demo", "demo", "Boot a simulated machine, do one job, save the picture, stop."),
+    "plan": ("plan", "plan", "Show what a boot would install and start; changes nothing."),
+    "settings": ("settings", "settings", "Show the effective settings and where each came from."),
+    "services": ("services", "services", "List the services that can be run."),
+    "status": ("processes", "status", "Show how the running machine does."),
+    "ps": ("processes", "ps", "List the running machine's processes."),
+    "logs": ("processes", "logs", "Show or follow the logs of processes."),
+    "restart": ("processes", "restart", "Restart one process of the running machine."),
+    "stop": ("processes", "stop", "Stop the running machine, or one of its processes."),
+    "drain": ("processes", "drain", "Let running jobs end and take no further ones."),
+    "undrain": ("processes", "undrain", "Take jobs again after a drain."),
+    "submit": ("jobs", "submit", "Put a job into the queue; watch it, save what it makes."),
+    "jobs": ("jobs", "jobs", "List, show, cancel and retry jobs."),
+    "explain": ("explain", "explain", "Explain an error code and its remedies."),
+    "diagram": ("diagram", "diagram", "Print the state diagram (Mermaid)."),
+    "redis-worker": ("redis_worker", "redis_worker", "Run one worker (started by the machine)."),
+}
+_HIDDEN = {"redis-worker"}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """Every command, in the order a newcomer meets them."""
+        return [name for name in _COMMANDS if name not in _HIDDEN]
+
+    def get_command(
+        self,
+        ctx: click.Context,
+        cmd_name: str,  # noqa: ARG002 - click's signature
+    ) -> click.Command | None:
+        """Import one command."""
+        if cmd_name not in _COMMANDS:
+            return None
+        module, attribute, _ = _COMMANDS[cmd_name]
+        loaded = importlib.import_module(f"machine_lifecycle.cli.{module}")
+        command = getattr(loaded, attribute)
+        if not isinstance(command, click.Command):  # pragma: no cover - a mistake of ours
+            raise TypeError(f"{module}.{attribute} is no command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, _COMMANDS[name][2]) for name in self.list_commands(ctx)])
+
+
+@click.group(
+    cls=LazyGroup,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.option(
+    "--env-file",
+    type=click.Path(dir_okay=False),
+    help="Read settings from this file too; default: .env if it is there.",
+)
+@click.option(
+    "--init",
+    "as_init",
+    is_flag=True,
+    help="Be safe as the first process of a container: reap, forward signals, respawn.",
+)
+@click.version_option(package_name="machine-lifecycle", prog_name="machine-lifecycle")
+@click.pass_context
+def cli(ctx: click.Context, env_file: str | None, as_init: bool) -> None:  # noqa: FBT001 - click
+    r"""Turn this machine into one that takes jobs.
+
+    Without a command: boot what the environment says and run until told to stop. The default is a
+    simulated GPU service, so it works on a laptop:
+
+    \b
+      machine-lifecycle demo                      see it work
+      WORKERS=comfyui:1 machine-lifecycle plan    see what would run
+      machine-lifecycle                           boot, and stay
+    """
+    ctx.obj = {"env_file": env_file}
+    if ctx.invoked_subcommand is not None:
+        return
+    if as_init:
+        from machine_lifecycle.cli.init import run_as_init  # noqa: PLC0415 - only when asked for
+
+        sys.exit(run_as_init(env_file))
+    command = LazyGroup.get_command(ctx.command, ctx, "boot")  # type: ignore[arg-type]  # is one
+    if command is not None:
+        ctx.invoke(command)
+
+
+def main() -> None:
+    """Run the command line; errors of ours end with their own exit status."""
+    try:
+        cli(standalone_mode=True)
+    except LifecycleError as error:
+        from machine_lifecycle.cli.output import show_error  # noqa: PLC0415 - only on errors
+
+        show_error(error)
+        sys.exit(error.exit_code)

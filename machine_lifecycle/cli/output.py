@@ -1,0 +1,85 @@
+"""What commands share when they print: JSON, tables, errors, times and sizes for people."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from machine_lifecycle.errors import LifecycleError, Problems
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["console", "emit_json", "human_bytes", "human_seconds", "show_error", "table"]
+
+_KIB = 1024
+_MINUTE = 60.0
+_HOUR = 3600.0
+_DAY = 86400.0
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console that colours only on a terminal, and obeys NO_COLOR."""
+    from rich.console import Console  # noqa: PLC0415 - 60 ms that --json does without
+
+    return Console(stderr=stderr, highlight=False, soft_wrap=not sys.stdout.isatty())
+
+
+def emit_json(value: Any) -> None:
+    """Print a value as JSON, one document."""
+    json.dump(value, sys.stdout, indent=2, ensure_ascii=False)
+    sys.stdout.write("\n")
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str = "") -> None:
+    """Print rows under headings. Cells may hold rich markup."""
+    from rich.table import Table  # noqa: PLC0415 - see above
+
+    drawn = Table(*columns, title=title or None, box=None, header_style="bold", pad_edge=False)
+    for row in rows:
+        drawn.add_row(*row)
+    console().print(drawn)
+
+
+def show_error(error: LifecycleError) -> None:
+    """Print an error with its context and remedies to stderr."""
+    from rich.markup import escape  # noqa: PLC0415 - see above
+
+    out = console(stderr=True)
+    if isinstance(error, Problems):
+        out.print(f"[bold red]error[/] {escape(error.summary)}")
+    for part in error.parts():
+        out.print(f"[bold red]error[/] {escape(part.summary)} [dim]\\[{part.code}][/]")
+        if part.where:
+            out.print(f"  [dim]at[/] {escape(part.where)}")
+        for line in part.context:
+            out.print(f"  [dim]|[/] {escape(line)}")
+        for remedy in part.remedies:
+            out.print(f"  [green]->[/] {escape(remedy.text)}")
+            if remedy.command:
+                out.print(f"       [bold]{escape(remedy.command)}[/]")
+        out.print(f"  [dim]more: machine-lifecycle explain {part.code}[/]")
+
+
+def human_seconds(seconds: float) -> str:
+    """A duration for people: ``340 ms``, ``4.8 s``, ``3 min 20 s``, ``2 h 5 min``, ``3 d 4 h``."""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < _MINUTE:
+        return f"{seconds:.1f} s"
+    if seconds < _HOUR:
+        return f"{seconds // _MINUTE:.0f} min {seconds % _MINUTE:.0f} s"
+    if seconds < _DAY:
+        return f"{seconds // _HOUR:.0f} h {seconds % _HOUR // _MINUTE:.0f} min"
+    return f"{seconds // _DAY:.0f} d {seconds % _DAY // _HOUR:.0f} h"
+
+
+def human_bytes(count: float) -> str:
+    """A size for people, in powers of 1024: ``512 B``, ``3.4 KiB``, ``1.2 GiB``."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < _KIB:
+            return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
+        count /= _KIB
+    return f"{count:.1f} TiB"
