@@ -41,14 +41,14 @@ _HIDDEN = {"redis-worker"}
 class LazyGroup(click.Group):
     """A group whose commands are imported when they are asked for."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's
         """Every command, in the order a newcomer meets them."""
         return [name for name in _COMMANDS if name not in _HIDDEN]
 
     def get_command(
         self,
-        ctx: click.Context,
-        cmd_name: str,  # noqa: ARG002 - click's signature
+        ctx: click.Context,  # noqa: ARG002 - click's
+        cmd_name: str,
     ) -> click.Command | None:
         """Import one command."""
         if cmd_name not in _COMMANDS:

@@ -17,7 +17,7 @@ __all__ = ["environment", "open_paths", "open_settings"]
 
 def environment() -> Mapping[str, str]:
     """The process's environment, as it is now."""
-    return os.environ  # noqa: TID251 - this is the one place
+    return os.environ
 
 
 def open_settings(ctx: click.Context) -> LoadedSettings:
