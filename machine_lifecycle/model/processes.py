@@ -171,6 +171,7 @@ class ProcessSpec:
         essential: Whether the machine fails when this one is given up.
         instance: Id of the service instance it is, or works for.
         gpu: Index of the GPU it is bound to, or ``None``.
+        directories: Folders that are made before it is spawned.
     """
 
     name: str
@@ -188,6 +189,7 @@ class ProcessSpec:
     essential: bool = True
     instance: str = ""
     gpu: int | None = None
+    directories: tuple[Path, ...] = ()
 
 
 class ProcessState(Enum):

@@ -5,16 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import attrs
 
 from machine_lifecycle.model.hardware import Gpu
 from machine_lifecycle.model.paths import Paths
 from machine_lifecycle.model.processes import Command, Readiness, RestartPolicy, StopPolicy
-
-if TYPE_CHECKING:
-    from machine_lifecycle.model.ports import Installer
 
 __all__ = ["Binding", "Instance", "Ports", "ServiceDefinition"]
 
@@ -88,7 +84,8 @@ class ServiceDefinition:
         summary: One line for people.
         capabilities: What jobs may ask of it.
         connector: ``module:attribute`` of the connector class.
-        installer: What must be on disk first; ``None`` for nothing.
+        installer: ``module:attribute`` of the installer, empty for none. A class is called without
+            arguments.
         process: The command of one instance; ``None`` for a service that runs elsewhere.
         binding: What an instance is bound to.
         ports: ``None`` for a service that listens nowhere here.
@@ -100,13 +97,14 @@ class ServiceDefinition:
         secrets: Names of secret variables that its workers need.
         aliases: Names of connectors and installers by which a service mapping refers to it.
         connector_env: Variables that tell the worker's connector where this instance is.
+        directories: Folders that must exist before an instance is spawned.
     """
 
     name: str
     summary: str
     capabilities: tuple[str, ...]
     connector: str
-    installer: Installer | None = None
+    installer: str = ""
     process: Callable[[Instance], Command] | None = None
     binding: Binding = Binding.SHARED
     ports: Ports | None = None
@@ -118,3 +116,4 @@ class ServiceDefinition:
     secrets: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
     connector_env: Callable[[Instance], dict[str, str]] | None = None
+    directories: Callable[[Instance], tuple[Path, ...]] | None = None
