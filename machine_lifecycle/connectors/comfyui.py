@@ -1,0 +1,379 @@
+"""Drives a ComfyUI: submits over HTTP, follows over the socket, fetches what was made.
+
+Works with every version since 0.3.12 and with the fork that chooses the socket's id itself. What
+the messages mean is known by ``comfyui_events``, ``comfyui_run`` and ``comfyui_protocol``; this
+module only carries them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import contextlib
+import uuid
+from collections import deque
+from collections.abc import Mapping
+from typing import Any, Self
+
+from machine_lifecycle.connectors.base import Endpoint, Job, JobResult, Probe, ProgressCallback
+from machine_lifecycle.connectors.comfyui_events import Event, Picture, PromptEvent, QueueStatus
+from machine_lifecycle.connectors.comfyui_facts import capabilities_of, probe_of
+from machine_lifecycle.connectors.comfyui_outputs import fetch_outputs
+from machine_lifecycle.connectors.comfyui_pages import ComfyUIPages
+from machine_lifecycle.connectors.comfyui_protocol import (
+    Accepted,
+    HistoryEntry,
+    Payload,
+    Place,
+    is_out_of_memory,
+    parse_history,
+    parse_payload,
+    parse_prompt_answer,
+    parse_queue,
+)
+from machine_lifecycle.connectors.comfyui_run import Ending
+from machine_lifecycle.connectors.comfyui_socket import ComfyUISocket
+from machine_lifecycle.connectors.comfyui_watch import Watch
+from machine_lifecycle.connectors.environment import endpoint_from
+from machine_lifecycle.connectors.errors import (
+    BadPayload,
+    NodeFailed,
+    PromptInterrupted,
+    PromptLost,
+    PromptTimeout,
+    ServiceHung,
+    ServiceOutOfMemory,
+    ServiceUnreachable,
+)
+from machine_lifecycle.errors import LifecycleError
+from machine_lifecycle.model.jobs import NodeFailure
+
+__all__ = ["ComfyUIConnector", "ComfyUIRemoteConnector", "SimulationConnector"]
+
+_HUNG_AFTER = 300.0
+_LOOK_INTERVAL = 30.0  # seconds without an event after which the pages are asked
+_POLL_INTERVAL = 1.0  # the same while no events can come
+_UNREACHABLE_AFTER = 30.0  # seconds a service may be away before its job is given up
+_STOP_GRACE = 5.0  # seconds to wait until a stopped prompt has ended
+_HISTORY_TRIES = 5
+_HISTORY_PAUSE = 0.2
+_EARLY_EVENTS = 2000
+
+
+class ComfyUIConnector:
+    """Drives one ComfyUI. Several ``run`` at once are fine; ComfyUI does them in order.
+
+    Options of the endpoint, all in seconds: ``connect_timeout`` (10), ``hung_after`` (300; 0 turns
+    it off), ``unreachable_after`` (30), ``look_interval`` (30), ``poll_interval`` (1); and
+    ``ca_file``, a file of further authorities for TLS.
+
+    Stopping a prompt has a race that old versions leave open: their ``/interrupt`` stops whatever
+    runs. We ask ``/queue`` first and interrupt only if our prompt runs, but it may end, and
+    another client's begin, between the two requests. Versions from 0.3.64 on take our prompt's id
+    and stop nothing else. A worker that has its ComfyUI to itself is never affected.
+    """
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
+        asked = f"{endpoint.worker_id or 'machine-lifecycle'}-{uuid.uuid4().hex[:12]}"
+        self._pages = ComfyUIPages(endpoint)
+        self._socket = ComfyUISocket(endpoint, asked, self._on_event, self._on_link)
+        self._watches: dict[str, Watch] = {}
+        self._submitting = 0
+        # Events may come before the answer that says which prompt is ours.
+        self._early: deque[PromptEvent] = deque(maxlen=_EARLY_EVENTS)
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> Self:
+        """A connector for ``COMFYUI_HOST`` (localhost) and ``COMFYUI_PORT`` (8188).
+
+        Also read: ``COMFYUI_SECURE``, ``COMFYUI_USERNAME``, ``COMFYUI_PASSWORD``,
+        ``COMFYUI_API_KEY``, ``COMFYUI_HUNG_AFTER`` (seconds) and ``WORKER_ID``.
+
+        Raises:
+            BadServiceAddress: The port is no number.
+        """
+        return cls(endpoint_from(environ, ("COMFYUI",), default_host="localhost"))
+
+    async def __aenter__(self) -> Self:
+        await self._pages.__aenter__()
+        self._socket.start()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._socket.stop()
+        await self._pages.__aexit__(*exc)
+
+    async def probe(self) -> Probe:
+        """Ask ``/system_stats``; the facts hold devices and the arguments it was started with."""
+        try:
+            return probe_of(await self._pages.system_stats())
+        except ServiceUnreachable as error:
+            return Probe(healthy=False, detail=error.reason)
+
+    async def capabilities(self) -> Mapping[str, Any]:
+        """Version, devices, number of node classes, node packs that loaded, models by kind."""
+        stats = await self._pages.system_stats()
+        return capabilities_of(stats, await self._pages.object_info())
+
+    async def run(self, job: Job, progress: ProgressCallback) -> JobResult:
+        """Run the job's graph; see ``model.ports.Connector``.
+
+        Raises:
+            BadPayload: The payload is no graph.
+            PromptRejected: The service refused it; every node's complaint is named.
+            NodeFailed, ServiceOutOfMemory: A node raised.
+            PromptInterrupted: Somebody stopped it.
+            PromptTimeout: It took longer than ``job.timeout``; it was stopped.
+            PromptLost: The service forgot it.
+            ServiceHung: It runs, and nothing is heard of it.
+            ServiceUnreachable: The service is away, and stays away.
+        """
+        payload = parse_payload(job.payload)
+        watch = Watch(job_id=job.id, graph=payload.graph)
+        try:
+            async with asyncio.timeout(job.timeout):
+                return await self._run(payload, watch, progress)
+        except TimeoutError:
+            await self._abandon(watch)
+            run = watch.run
+            raise PromptTimeout(
+                prompt_id=run.prompt_id if run else "",
+                seconds=job.timeout,
+                progress=run.progress.fraction if run else 0.0,
+                at=run.node if run else "",
+            ) from None
+        except asyncio.CancelledError:
+            await self._abandon(watch)
+            raise
+        finally:
+            if watch.run is not None:
+                self._watches.pop(watch.run.prompt_id, None)
+
+    async def cancel(self, job_id: str) -> bool:
+        """Stop a job: its ``run`` raises ``PromptInterrupted``. See the class about a race."""
+        watch = next((one for one in self._watches.values() if one.job_id == job_id), None)
+        if watch is None:
+            return False
+        watch.cancelled = True
+        return await self._stop(watch)
+
+    # One run
+
+    async def _run(self, payload: Payload, watch: Watch, progress: ProgressCallback) -> JobResult:
+        for name, encoded in payload.images:
+            await self._pages.upload(name, _decoded(name, encoded))
+        client_id = await self._socket.ready(self._option("connect_timeout", 10.0))
+        accepted = await self._submit(payload, watch, client_id)
+        entry = await self._follow(watch, progress)
+        if entry.ending is not Ending.SUCCESS:
+            raise _failed(watch, entry)
+        outputs, missing = await fetch_outputs(self._pages, entry.files)
+        data: dict[str, Any] = {"outputs": entry.data, "previews": watch.previews}
+        if missing:
+            data["missing"] = missing
+        return JobResult(
+            outputs=(*outputs, *watch.pictures),
+            data=data,
+            service_job_id=accepted.prompt_id,
+            warnings=accepted.warnings,
+        )
+
+    async def _submit(self, payload: Payload, watch: Watch, client_id: str) -> Accepted:
+        body = {
+            "prompt": payload.graph,
+            "client_id": client_id,
+            "prompt_id": str(uuid.uuid4()),  # newer versions keep it; the answer decides
+            "extra_data": dict(payload.extra_data),
+        }
+        self._submitting += 1
+        watch.submission = asyncio.create_task(self._pages.submit(body))
+        try:
+            # Shielded: whoever gives up meanwhile must learn the id, to stop the prompt.
+            accepted = parse_prompt_answer(*await asyncio.shield(watch.submission))
+            self._adopt(watch, accepted.prompt_id, client_id)
+        finally:
+            self._submitting -= 1
+            if not self._submitting:
+                self._early.clear()
+        return accepted
+
+    def _adopt(self, watch: Watch, prompt_id: str, client_id: str) -> None:
+        watch.begin(prompt_id, client_id, attached=self._socket.client_id == client_id)
+        self._watches[prompt_id] = watch
+        for event in self._early:
+            watch.feed(event)
+
+    async def _follow(self, watch: Watch, progress: ProgressCallback) -> HistoryEntry:
+        """Wait for the end; what the history says then."""
+        told = None
+        while not watch.tracked.finished and not watch.deleted:
+            now = watch.tracked.progress
+            if now != told:
+                progress(now)
+                told = now
+            if not await watch.heard(self._patience(watch)):
+                entry = await self._look(watch)
+                if entry is not None:
+                    return entry
+        if watch.deleted:
+            return HistoryEntry(ending=Ending.INTERRUPTED)
+        if watch.tracked.progress != told:
+            progress(watch.tracked.progress)
+        return await self._ended(watch)
+
+    def _patience(self, watch: Watch) -> float:
+        """Seconds to wait for an event before the pages are asked."""
+        if not watch.attached:
+            return self._option("poll_interval", _POLL_INTERVAL)
+        hung_after = self._option("hung_after", _HUNG_AFTER)
+        look = self._option("look_interval", _LOOK_INTERVAL)
+        return min(look, hung_after) if hung_after else look
+
+    async def _ended(self, watch: Watch) -> HistoryEntry:
+        """The history of a run whose last event was seen. It is there, but for a rare delay."""
+        run = watch.tracked
+        for _ in range(_HISTORY_TRIES):
+            entry = parse_history(await self._pages.history(run.prompt_id), run.prompt_id)
+            if entry is not None:
+                return entry
+            await asyncio.sleep(_HISTORY_PAUSE)
+        if run.ending in (None, Ending.SUCCESS):
+            raise PromptLost(prompt_id=run.prompt_id)
+        return HistoryEntry(
+            ending=run.ending, failure=run.failure, traceback=run.traceback, node=run.node
+        )
+
+    async def _look(self, watch: Watch) -> HistoryEntry | None:
+        """Ask the pages about a run of which nothing was heard."""
+        prompt_id = watch.tracked.prompt_id
+        try:
+            entry = parse_history(await self._pages.history(prompt_id), prompt_id)
+            if entry is not None:
+                return entry
+            place = parse_queue(await self._pages.queue(), prompt_id)
+            if place is Place.NOWHERE:
+                # It may have ended between the two questions.
+                entry = parse_history(await self._pages.history(prompt_id), prompt_id)
+                if entry is None and not watch.deleted:
+                    raise PromptLost(prompt_id=prompt_id)
+                return entry
+        except ServiceUnreachable:
+            if watch.away_for() > self._option("unreachable_after", _UNREACHABLE_AFTER):
+                raise
+            return None
+        watch.found(running=place is Place.RUNNING)
+        self._judge(watch)
+        return None
+
+    def _judge(self, watch: Watch) -> None:
+        limit = self._option("hung_after", _HUNG_AFTER)
+        # Without its events nothing can be said about a run: only its deadline counts then.
+        if limit and watch.attached and watch.silent_for() >= limit:
+            run = watch.tracked
+            raise ServiceHung(prompt_id=run.prompt_id, seconds=watch.silent_for(), at=run.node)
+
+    # Stopping
+
+    async def _abandon(self, watch: Watch) -> None:
+        """Leave the service without the job, if it allows; never takes long."""
+        watch.cancelled = True
+        with contextlib.suppress(LifecycleError, TimeoutError):
+            async with asyncio.timeout(_STOP_GRACE):
+                if watch.run is None and watch.submission is not None:
+                    accepted = parse_prompt_answer(*await watch.submission)
+                    self._adopt(watch, accepted.prompt_id, "")
+                if watch.run is None or not await self._stop(watch):
+                    return
+                while not (watch.run.finished or watch.deleted):
+                    if not await watch.heard(self._patience(watch)):
+                        await self._look(watch)
+
+    async def _stop(self, watch: Watch) -> bool:
+        """Interrupt the prompt if it runs, take it out of the queue if it waits."""
+        prompt_id = watch.tracked.prompt_id
+        place = parse_queue(await self._pages.queue(), prompt_id)
+        if place is Place.WAITING:
+            await self._pages.delete(prompt_id)
+            place = parse_queue(await self._pages.queue(), prompt_id)
+            if place is Place.NOWHERE and not watch.tracked.started:
+                # A deleted prompt leaves no event and no history.
+                watch.delete()
+                return True
+        if place is Place.RUNNING:
+            await self._pages.interrupt(prompt_id)
+        return place is not Place.NOWHERE
+
+    # What the socket says
+
+    def _on_event(self, event: Event) -> None:
+        if isinstance(event, PromptEvent):
+            watch = self._watches.get(event.prompt_id)
+            if watch is not None:
+                watch.feed(event)
+            elif self._submitting:
+                self._early.append(event)
+        elif isinstance(event, QueueStatus):
+            for watch in self._watches.values():
+                watch.queue_moved()
+        elif isinstance(event, Picture):
+            running = [one for one in self._watches.values() if one.runs]
+            if len(running) == 1:
+                running[0].picture(event)
+
+    def _on_link(self, client_id: str) -> None:
+        for watch in self._watches.values():
+            watch.link(client_id)
+
+    def _option(self, name: str, default: float) -> float:
+        return float(self.endpoint.options.get(name, default))
+
+
+class ComfyUIRemoteConnector(ComfyUIConnector):
+    """Drives a ComfyUI on another machine."""
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> Self:
+        """A connector for ``WORKER_COMFYUI_REMOTE_HOST`` and ``WORKER_COMFYUI_REMOTE_PORT``.
+
+        Also read, with the same beginning: ``_SECURE``, ``_USERNAME``, ``_PASSWORD``, ``_API_KEY``,
+        ``_HUNG_AFTER``. ``COMFYUI_HOST`` counts where the host is not named otherwise.
+
+        Raises:
+            BadServiceAddress: No host is named, or the port is no number.
+        """
+        fallback = environ.get("COMFYUI_HOST", "")
+        return cls(endpoint_from(environ, ("WORKER_COMFYUI_REMOTE",), default_host=fallback))
+
+
+class SimulationConnector(ComfyUIConnector):
+    """Drives the simulated service, which speaks as ComfyUI does."""
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> Self:
+        """A connector for ``SIMULATION_HOST`` and ``SIMULATION_PORT``, else ComfyUI's.
+
+        Raises:
+            BadServiceAddress: The port is no number.
+        """
+        return cls(endpoint_from(environ, ("SIMULATION", "COMFYUI"), default_host="localhost"))
+
+
+def _decoded(name: str, data: str) -> bytes:
+    try:
+        return base64.b64decode(data, validate=True)
+    except (binascii.Error, ValueError):
+        raise BadPayload(problem=f"the data of image {name} is no base64") from None
+
+
+def _failed(watch: Watch, entry: HistoryEntry) -> LifecycleError:
+    prompt_id = watch.tracked.prompt_id
+    if entry.ending is Ending.INTERRUPTED:
+        return PromptInterrupted(prompt_id=prompt_id, node=entry.node, by_us=watch.cancelled)
+    failure = entry.failure or NodeFailure(
+        node="", node_type="", message="the service does not say why", kind=""
+    )
+    if is_out_of_memory(failure):
+        return ServiceOutOfMemory(failure=failure)
+    return NodeFailed(failure=failure, traceback=entry.traceback)

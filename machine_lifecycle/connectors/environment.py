@@ -1,0 +1,62 @@
+"""Reads an endpoint from environment variables that are handed in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from machine_lifecycle.connectors.base import Endpoint
+from machine_lifecycle.connectors.errors import BadServiceAddress
+
+__all__ = ["endpoint_from"]
+
+_COMFYUI_PORT = 8188
+_TRUE = ("1", "true", "yes", "on")
+
+
+def endpoint_from(
+    environ: Mapping[str, str], prefixes: Sequence[str], *, default_host: str
+) -> Endpoint:
+    """The endpoint that ``{prefix}_HOST``, ``{prefix}_PORT`` and so on describe.
+
+    Args:
+        environ: The variables.
+        prefixes: The first one under which a variable is set counts.
+        default_host: Where no host is named; empty if one must be.
+
+    Raises:
+        BadServiceAddress: No host, or a number that is none.
+    """
+
+    def read(name: str) -> tuple[str, str]:
+        names = [f"{prefix}_{name}" for prefix in prefixes]
+        return next(
+            ((known, environ[known]) for known in names if environ.get(known)), (names[0], "")
+        )
+
+    variable, host = read("HOST")
+    host = host or default_host
+    if not host:
+        raise BadServiceAddress(variable=variable)
+    options = {}
+    hung_variable, hung_after = read("HUNG_AFTER")
+    if hung_after:
+        options["hung_after"] = _number(hung_variable, hung_after, "300")
+    port_variable, port = read("PORT")
+    port = port or environ.get("COMFYUI_BASE_PORT", "") or str(_COMFYUI_PORT)
+    return Endpoint(
+        host=host,
+        port=int(_number(port_variable, port, str(_COMFYUI_PORT))),
+        secure=read("SECURE")[1].strip().lower() in _TRUE,
+        username=read("USERNAME")[1],
+        password=read("PASSWORD")[1],
+        api_key=read("API_KEY")[1],
+        worker_id=environ.get("WORKER_ID", ""),
+        options=options,
+    )
+
+
+def _number(variable: str, text: str, example: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise BadServiceAddress(variable=variable, value=text, example=example) from None
