@@ -157,6 +157,12 @@ class Supervisor(Protocol):
         of an earlier orchestrator that match are adopted instead of spawned.
         """
 
+    async def recover(self, specs: Sequence[ProcessSpec]) -> tuple[str, ...]:
+        """Look at what an earlier orchestrator left: processes that match one of *specs* are
+        adopted, all others of its journal are ended. Called once the plan is made; the names of
+        adopted ones. Processes of role ``support`` are left alone.
+        """
+
     async def wait_ready(self, names: Sequence[str], progress: ProgressSink) -> None:
         """Return when all are ready; raise the moment one of them is given up."""
 

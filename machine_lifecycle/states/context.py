@@ -56,8 +56,8 @@ class Context:
     Attributes:
         plan: The plan of this boot attempt; raises before Starting has made it.
         attempt: Boot attempt, from 1.
-        jobs_running: How many jobs our workers run now.
-        jobs_ended: Returns once no job runs.
+        jobs: The jobs that our workers run.
+        condition: Raises a condition beside the state: its kind, and why.
     """
 
     settings: Settings
@@ -76,6 +76,7 @@ class Context:
     progress: ProgressSink
     current_plan: Callable[[], BootPlan | None]
     jobs: JobsWatch
+    condition: Callable[[str, str], None]
 
     @property
     def plan(self) -> BootPlan:

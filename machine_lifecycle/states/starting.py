@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+from machine_lifecycle.model.plan import BootPlan
+from machine_lifecycle.model.status import ConditionKind
 from machine_lifecycle.states.context import Context
 from machine_lifecycle.states.stimuli import PlanMade, Stimulus
 
@@ -11,22 +13,29 @@ __all__ = ["run"]
 
 
 async def run(ctx: Context) -> Stimulus:
-    """Decide everything that will run, and claim the machine's id.
+    """Decide everything that will run, settle what an earlier run left, claim the machine's id.
 
-    The queue is opened while the hardware is looked at; neither needs the other. Run again, it
-    finds the queue open and makes a new plan.
+    The queue is opened while the plan is made; neither needs the other. Run again, it finds the
+    queue open and makes a new plan.
     """
     began = ctx.clock.monotonic()
     async with asyncio.TaskGroup() as both:
         both.create_task(ctx.queue.open(ctx.progress))
-        looking = both.create_task(ctx.hardware.detect())
-    hardware = looking.result()
-    count = len(hardware.gpus)
-    ctx.progress.step(
-        "hardware", f"{count} GPU{'' if count == 1 else 's'} ({hardware.source.value})"
-    )
-    plan = ctx.planner.plan(hardware)
-    ctx.progress.step("plan", f"{len(plan.processes)} processes, {len(plan.workers)} workers")
+        planning = both.create_task(_plan(ctx))
+    plan = planning.result()
+    adopted = await ctx.supervisor.recover(plan.processes)
+    if adopted:
+        ctx.condition(ConditionKind.RESUMING, f"adopted {', '.join(adopted)}")
     await ctx.registry.register(plan)
     ctx.progress.finished("plan", seconds=ctx.clock.monotonic() - began)
     return PlanMade(attempt=ctx.attempt, plan=plan)
+
+
+async def _plan(ctx: Context) -> BootPlan:
+    hardware = await ctx.hardware.detect()
+    count = len(hardware.gpus)
+    many = "" if count == 1 else "s"
+    ctx.progress.step("hardware", f"{count} GPU{many} ({hardware.source.value})")
+    plan = ctx.planner.plan(hardware)
+    ctx.progress.step("plan", f"{len(plan.processes)} processes, {len(plan.workers)} workers")
+    return plan

@@ -351,6 +351,8 @@ def _check_rows(table: Table) -> list[str]:
             labels = [guard.label if guard else "" for guard in guards]
             if len(set(labels)) != len(labels):
                 faults.append(f"{state} answers {trigger} twice in the same way")
+            if len(labels) > 1 and "" in labels:
+                faults.append(f"{state} answers {trigger} with and without a guard")
     return faults
 
 

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from machine_lifecycle.model.processes import Role
 from machine_lifecycle.states.context import Context
 from machine_lifecycle.states.stimuli import Stimulus, WorkersConnected
+from machine_lifecycle.states.waiting import given_up, wait_for_enough
 
 __all__ = ["run"]
 
 
 async def run(ctx: Context) -> Stimulus:
-    """Wait for each worker's word that it is registered; fail the moment one is given up."""
-    names = [worker.process for worker in ctx.plan.workers]
+    """Wait for each worker's word that it is registered; those of a lost service don't count."""
+    lost = given_up(ctx)
+    names = [
+        spec.name
+        for spec in ctx.plan.processes
+        if spec.role is Role.WORKER and not lost.intersection(spec.needs)
+    ]
     began = ctx.clock.monotonic()
-    await ctx.supervisor.wait_ready(names, ctx.progress)
+    await wait_for_enough(ctx, names, "workers")
     seconds = ctx.clock.monotonic() - began
     ctx.progress.finished("workers", seconds=seconds, skipped=not names)
     return WorkersConnected(attempt=ctx.attempt)

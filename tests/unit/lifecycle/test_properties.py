@@ -235,7 +235,7 @@ class Lives(RuleBasedStateMachine):
     @invariant()
     def stopped_means_that_nothing_runs(self) -> None:
         if self.life.state is S.STOPPED:
-            assert not (self.model.services or self.model.workers or self.model.connected)
+            assert self.model.services | self.model.workers | self.model.connected == set()
             assert self.finished is not None
         else:
             assert self.finished is None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import attrs
 import pytest
 
@@ -9,7 +11,7 @@ from machine_lifecycle.states.diagram import mermaid, states_reference
 from machine_lifecycle.states.engine import Engine
 from machine_lifecycle.states.errors import TriggerNotAllowed
 from machine_lifecycle.states.names import MachineState as S
-from machine_lifecycle.states.names import Trigger as T
+from machine_lifecycle.states.names import Trigger as T  # noqa: N817 - a table is read in columns
 from machine_lifecycle.states.table import TABLE, Table, TableFault, Transition, View
 
 BOOT = [
@@ -49,39 +51,39 @@ def at(state: S) -> Engine:
 
 
 @pytest.mark.parametrize(("source", "trigger", "target"), BOOT)
-def test_boot_goes_through_every_state_in_order(source: S, trigger: T, target: S):
+def test_boot_goes_through_every_state_in_order(source: S, trigger: T, target: S) -> None:
     assert at(source).fire(trigger, View()).target is target
 
 
 @pytest.mark.parametrize("state", [s for s in LIVE if s not in (S.FAILED, S.STOPPING)])
-def test_a_fault_leads_to_failed(state: S):
+def test_a_fault_leads_to_failed(state: S) -> None:
     change = at(state).fire(T.FAULTED, View())
     assert (change.target, change.moved) == (S.FAILED, True)
 
 
 @pytest.mark.parametrize("state", [S.FAILED, S.STOPPING])
-def test_a_further_fault_stays(state: S):
+def test_a_further_fault_stays(state: S) -> None:
     change = at(state).fire(T.FAULTED, View())
     assert (change.target, change.moved) == (state, False)
 
 
 @pytest.mark.parametrize("state", [s for s in LIVE if s is not S.STOPPING])
-def test_a_stop_is_honoured_in_every_state(state: S):
+def test_a_stop_is_honoured_in_every_state(state: S) -> None:
     assert at(state).fire(T.STOP_REQUESTED, View()).target is S.STOPPING
 
 
-def test_a_second_stop_stays_in_stopping():
+def test_a_second_stop_stays_in_stopping() -> None:
     assert not at(S.STOPPING).fire(T.STOP_REQUESTED, View()).moved
 
 
-def test_all_stopped_ends_the_life():
+def test_all_stopped_ends_the_life() -> None:
     engine = at(S.STOPPING)
     engine.fire(T.ALL_STOPPED, View())
     assert engine.final
     assert engine.allowed() == ()
 
 
-def test_ready_and_processing_follow_the_jobs():
+def test_ready_and_processing_follow_the_jobs() -> None:
     engine = at(S.READY)
     assert engine.fire(T.JOB_TAKEN, View(jobs=1)).target is S.PROCESSING
     assert not engine.fire(T.JOB_TAKEN, View(jobs=2)).moved
@@ -89,7 +91,7 @@ def test_ready_and_processing_follow_the_jobs():
     assert engine.fire(T.JOB_DONE, View(jobs=0)).target is S.READY
 
 
-def test_retry_needs_an_attempt_left():
+def test_retry_needs_an_attempt_left() -> None:
     engine = at(S.FAILED)
     with pytest.raises(TriggerNotAllowed):
         engine.fire(T.RETRY, View(attempts_left=0))
@@ -97,13 +99,13 @@ def test_retry_needs_an_attempt_left():
     assert engine.fire(T.RETRY, View(attempts_left=1)).target is S.RESTARTING
 
 
-def test_restarting_begins_anew_and_giving_up_stops():
+def test_restarting_begins_anew_and_giving_up_stops() -> None:
     assert at(S.RESTARTING).fire(T.CLEANED_UP, View()).target is S.STARTING
     assert at(S.FAILED).fire(T.GAVE_UP, View()).target is S.STOPPING
 
 
 @pytest.mark.parametrize("state", list(S))
-def test_every_other_trigger_is_refused_and_moves_nothing(state: S):
+def test_every_other_trigger_is_refused_and_moves_nothing(state: S) -> None:
     engine = at(state)
     for trigger in set(T) - set(TABLE.allowed(state)):
         with pytest.raises(TriggerNotAllowed) as raised:
@@ -112,7 +114,7 @@ def test_every_other_trigger_is_refused_and_moves_nothing(state: S):
         assert raised.value.allowed == tuple(allowed.value for allowed in TABLE.allowed(state))
 
 
-def test_the_table_has_these_rows_and_no_more():
+def test_the_table_has_these_rows_and_no_more() -> None:
     """A new row is a decision: it is written here too."""
     moving = {(row.source, row.trigger, row.target) for row in TABLE.rows}
     faulting = {(s, T.FAULTED, S.FAILED) for s in LIVE if s not in (S.FAILED, S.STOPPING)}
@@ -151,6 +153,17 @@ def without(table: Table, **wanted: object) -> tuple[Transition, ...]:
         ({"rows": without(TABLE, trigger=T.PLAN_MADE)}, "can't be reached"),
         ({"rows": without(TABLE, trigger=T.ALL_STOPPED)}, "dead end"),
         ({"rows": (*TABLE.rows, TABLE.rows[0])}, "twice in the same way"),
+        (
+            {
+                "rows": (
+                    *TABLE.rows,
+                    Transition(
+                        source=S.FAILED, trigger=T.RETRY, target=S.RESTARTING, why="no guard"
+                    ),
+                )
+            },
+            "with and without a guard",
+        ),
         ({"states": TABLE.states[1:]}, "described 0 times"),
         ({"states": (*TABLE.states, TABLE.states[0])}, "described 2 times"),
         (
@@ -164,18 +177,20 @@ def without(table: Table, **wanted: object) -> tuple[Transition, ...]:
         ),
     ],
 )
-def test_a_table_that_contradicts_itself_is_refused(changes: dict[str, object], complaint: str):
+def test_a_table_that_contradicts_itself_is_refused(
+    changes: dict[str, Any], complaint: str
+) -> None:
     with pytest.raises(TableFault, match=complaint):
         attrs.evolve(TABLE, **changes)
 
 
-def test_engines_are_independent():
+def test_engines_are_independent() -> None:
     one, two = Engine(), Engine()
     one.fire(T.PLAN_MADE, View())
     assert (one.state, two.state) == (S.INSTALLING, S.STARTING)
 
 
-def test_the_diagram_draws_every_state_and_edge():
+def test_the_diagram_draws_every_state_and_edge() -> None:
     drawn = mermaid(complete=True)
     titles = {spec.state: spec.title for spec in TABLE.states}
     for row in TABLE.rows:
@@ -186,7 +201,7 @@ def test_the_diagram_draws_every_state_and_edge():
     assert len(short.splitlines()) < len(drawn.splitlines())
 
 
-def test_the_reference_names_every_state_and_reason():
+def test_the_reference_names_every_state_and_reason() -> None:
     page = states_reference()
     assert all(f"`{state.value}`" in page for state in S)
     assert all(row.why in page for row in TABLE.rows)
