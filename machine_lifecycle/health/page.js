@@ -1,0 +1,165 @@
+"use strict";
+const STATES = __STATES__, EDGES = __EDGES__;
+const SVG = "http://www.w3.org/2000/svg", W = 118, H = 44, ROWS = [34, 172];
+// Column and row of each state; the way up to Ready reads from left to right.
+const PLACES = {
+  starting: [0, 0], installing: [1, 0], custom_nodes: [2, 0], pm_generation: [3, 0], launching: [4, 0],
+  services_starting: [5, 0], workers_starting: [6, 0], health_check: [7, 0],
+  restarting: [0, 1], failed: [1, 1], stopping: [3, 1], stopped: [4, 1], processing: [6, 1], ready: [7, 1],
+};
+const $ = (id) => document.getElementById(id);
+const node = (tag, text, cls) => {
+  const made = document.createElement(tag);
+  if (text !== undefined && text !== null) made.textContent = text;
+  if (cls) made.className = cls;
+  return made;
+};
+const draw = (tag, attributes, parent, text) => {
+  const made = document.createElementNS(SVG, tag);
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  if (text !== undefined) made.textContent = text;
+  parent.append(made);
+  return made;
+};
+const centre = (word) => [64 + PLACES[word][0] * 136, ROWS[PLACES[word][1]]];
+const lasted = (s) => s < 0 ? "" : s < 1 ? `${Math.round(s * 1000)} ms` : s < 60 ? `${s.toFixed(1)} s`
+  : s < 3600 ? `${Math.floor(s / 60)} min ${Math.floor(s % 60)} s`
+  : s < 86400 ? `${Math.floor(s / 3600)} h ${Math.floor(s % 3600 / 60)} min`
+  : `${Math.floor(s / 86400)} d ${Math.floor(s % 86400 / 3600)} h`;
+const kind = (word) => ["ready", "processing"].includes(word) ? "good" : word === "failed" ? "bad" : "busy";
+
+function diagram() {
+  const picture = $("diagram");
+  const defs = draw("defs", {}, picture);
+  const head = draw("marker", { id: "head", viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 7, markerHeight: 7, orient: "auto-start-reverse" }, defs);
+  draw("path", { d: "M0 0 8 4 0 8z" }, head);
+  const arrow = (d, cls) => draw("path", { d, class: cls || "", "marker-end": "url(#head)" }, picture);
+  for (const [from, to] of EDGES) {
+    if (!PLACES[from] || !PLACES[to]) continue;
+    const [x, y] = centre(from), [u, v] = centre(to);
+    const twice = EDGES.some(([a, b]) => a === to && b === from);
+    const off = twice ? (x < u ? -8 : 8) : 0;
+    if (y === v) { const s = Math.sign(u - x); arrow(`M${x + s * W / 2} ${y + off}H${u - s * W / 2}`); }
+    else { const s = Math.sign(v - y); arrow(`M${x} ${y + s * H / 2}V${v - s * H / 2}`); }
+  }
+  const first = centre("starting")[0], last = centre("health_check")[0], y = 100;
+  draw("path", { d: `M${first + 24} ${y}H${last - 24}`, class: "band" }, picture);
+  for (const [word, why] of [["failed", "a fault"], ["stopping", "a stop"]]) {
+    const [x, v] = centre(word);
+    arrow(`M${x} ${y}V${v - H / 2}`, "band");
+    draw("text", { x: x + 30, y: y + 24, class: "time" }, picture, why);
+  }
+  draw("text", { x: centre("launching")[0] + 68, y: y - 6, class: "time" }, picture, "from any of these");
+  for (const state of STATES) {
+    if (!PLACES[state.word]) continue;
+    const [x, v] = centre(state.word);
+    const group = draw("g", { id: `s-${state.word}` }, picture);
+    draw("title", {}, group, state.summary);
+    draw("rect", { x: x - W / 2, y: v - H / 2, width: W, height: H, rx: 9 }, group);
+    draw("text", { x, y: v - 1 }, group, state.title);
+    draw("text", { x, y: v + 15, class: "time", id: `t-${state.word}` }, group, "");
+  }
+}
+
+function fill(id, columns, rows, empty) {
+  const table = $(id), head = node("tr"), made = [];
+  if (!rows.length) { const row = node("tr"); row.append(node("td", empty, "dim")); table.replaceChildren(row); return; }
+  for (const column of columns) head.append(node("th", column));
+  if (columns.length) made.push(head);
+  for (const cells of rows) {
+    const row = node("tr");
+    for (const cell of cells) {
+      if (cell instanceof Node) { const td = node("td"); td.append(cell); row.append(td); }
+      else row.append(node("td", cell, String(cell ?? "").length > 40 ? "text" : ""));
+    }
+    made.push(row);
+  }
+  table.replaceChildren(...made);
+}
+const dotted = (text, cls) => { const made = node("span"); made.append(node("span", "", `dot ${cls}`), text); return made; };
+const looks = (p) => p.state === "running" ? (p.ready ? "good" : "busy")
+  : ["fatal", "exited"].includes(p.state) ? "bad" : p.state === "backoff" ? "warn" : "busy";
+
+let report = null, skew = 0;
+const now = () => Date.now() / 1000 - skew;
+const age = (visit) => visit.seconds ?? Math.max(0, now() - visit.started);
+
+function show() {
+  const r = report, title = STATES.find((s) => s.word === r.state)?.title ?? r.state;
+  document.title = `${title} · ${r.machine_id}`;
+  $("machine").textContent = r.machine_id;
+  $("state").textContent = title;
+  $("state").className = `pill ${kind(r.state)}`;
+  $("conditions").replaceChildren(...r.conditions.map((c) => {
+    const made = node("span", `${c.kind}: ${c.reason}`, "pill warn"); return made;
+  }));
+  for (const state of STATES) {
+    const group = $(`s-${state.word}`), visits = r.timings.filter((t) => t.state === state.word && t.attempt === r.attempt);
+    if (!group) continue;
+    const here = state.word === r.state;
+    group.setAttribute("class", here ? `now ${kind(r.state)} ${kind(r.state) === "busy" ? "moving" : ""}` : visits.length ? "done" : "");
+  }
+  const failure = r.failure, box = $("failure");
+  box.hidden = !failure;
+  if (failure) {
+    const parts = [node("h2", `Failure · ${failure.code}`), node("p", failure.summary, "cause")];
+    if (failure.where) parts.push(node("p", `at ${failure.where}`, "dim"));
+    if (failure.context?.length) parts.push(node("pre", failure.context.join("\n")));
+    for (const remedy of failure.remedies ?? []) {
+      parts.push(node("p", `→ ${remedy.text}`));
+      if (remedy.command) parts.push(node("pre", remedy.command));
+    }
+    for (const other of failure.errors ?? []) parts.push(node("p", `• ${other.summary}`));
+    box.replaceChildren(...parts);
+  }
+  fill("processes", ["name", "state", "pid", "port", "gpu", "restarts", "waiting for"], r.processes.map((p) => [
+    dotted(p.name, looks(p)), p.ready ? "ready" : p.state, p.pid, p.port, p.gpu, p.restarts,
+    p.waiting_for || (p.last_exit && !p.ready ? p.last_exit.reason : ""),
+  ]), "none yet");
+  fill("workers", ["id", "does", "job", "done", "failed"], r.workers.map((w) => [
+    dotted(w.id, w.connected ? (w.status === "busy" ? "busy" : "good") : w.status === "gone" ? "bad" : "warn"),
+    w.status, w.current_job_id, w.jobs_completed, w.jobs_failed,
+  ]), "none yet");
+  const gpus = r.hardware.gpus.map((g) => [`GPU ${g.index}`, `${g.name}, ${(g.memory_mib / 1024).toFixed(0)} GiB`]);
+  fill("hardware", [], [
+    ["version", `${r.version}, pid ${r.pid}`],
+    ["queue", dotted(r.redis_where || "not known yet", r.redis_connected ? "good" : "bad")],
+    ["takes", r.capabilities.join(", ") || "nothing yet"],
+    ["jobs", `${r.jobs_running} running, ${r.jobs_completed} completed, ${r.jobs_failed} failed`],
+    ["processors", `${r.hardware.cpus}, ${(r.hardware.memory_mib / 1024).toFixed(0)} GiB`], ...gpus,
+    ...r.checks.map((c) => [dotted(c.name, c.ok ? "good" : "bad"), c.detail || lasted(c.seconds)]),
+  ], "");
+  $("story").replaceChildren(...[...r.story].reverse().map((line) => node("li", line)));
+  tick();
+}
+
+function tick() {
+  if (!report) return;
+  const r = report;
+  $("facts").textContent = `attempt ${r.attempt} · in this state ${lasted(Math.max(0, now() - r.since))}`;
+  $("waiting").textContent = r.waiting.length ? `waiting for ${r.waiting.join("; ")}` : "";
+  const most = Math.max(...r.timings.map(age), 0.001);
+  fill("timings", ["state", "took", "usual", ""], r.timings.map((t) => {
+    const bar = node("div", "", t.seconds === null ? "bar" : "bar good");
+    bar.style.width = `${100 * age(t) / most}%`;
+    const share = node("div"); share.append(bar);
+    return [`${STATES.find((s) => s.word === t.state)?.title ?? t.state}${t.attempt > 1 ? ` (${t.attempt})` : ""}`,
+      lasted(age(t)), t.expected ? `${t.expected[0]}-${t.expected[1]} s` : "", share];
+  }), "none yet");
+  document.querySelectorAll("#timings td:last-child").forEach((cell) => { cell.className = "share"; });
+  for (const state of STATES) {
+    const mark = $(`t-${state.word}`), visits = r.timings.filter((t) => t.state === state.word && t.attempt === r.attempt);
+    if (mark) mark.textContent = visits.length ? lasted(visits.reduce((sum, t) => sum + age(t), 0)) : "";
+  }
+}
+
+diagram();
+const events = new EventSource("/events");
+events.addEventListener("status", (message) => {
+  report = JSON.parse(message.data);
+  skew = Date.now() / 1000 - report.now;
+  $("link").textContent = "live";
+  show();
+});
+events.onerror = () => { $("link").textContent = "connection lost, trying again"; };
+setInterval(tick, 1000); // the clock on the page; what it shows comes by itself
