@@ -79,6 +79,9 @@ class Life:
     def fail(self, error: LifecycleError | None = None) -> tuple[Directive, ...]:
         return self.say(st.Faulted(attempt=self.core.attempt, error=error or Broken()))
 
+    def at(self, state: S) -> None:
+        assert self.core.state is state
+
     def of(self, kind: type) -> list[Any]:
         return [d for d in self.last if isinstance(d, kind)]
 
@@ -115,7 +118,7 @@ def test_a_fault_cancels_the_activity_and_waits_before_the_next_attempt() -> Non
     life = Life().boot(S.INSTALLING)
     life.fail()
     assert life.last[0] == CancelActivity()
-    assert life.core.state == S.FAILED
+    life.at(S.FAILED)
     (wake,) = life.of(WakeAt)
     assert wake == WakeAt(life.now + 5, st.RetryDue(attempt=1))
     (failed,) = life.told(events.MachineFailed)
@@ -136,7 +139,7 @@ def test_backoff_doubles_up_to_its_maximum_and_the_budget_ends_it() -> None:
             life.say(st.RetryDue(attempt=life.core.attempt))
             life.say(st.CleanedUp(attempt=life.core.attempt))
     assert waits == [5, 10, None]
-    assert life.core.state == S.STOPPING
+    life.at(S.STOPPING)
     life.say(st.AllStopped())
     assert life.of(Finish) == [Finish(ExitCode.BOOT_FAILED)]
 
@@ -154,7 +157,7 @@ def test_the_longest_backoff_holds() -> None:
 def test_what_cannot_heal_is_not_tried_again() -> None:
     life = Life()
     life.fail(Wrong())
-    assert life.core.state == S.STOPPING
+    life.at(S.STOPPING)
     life.say(st.AllStopped())
     assert life.of(Finish) == [Finish(ExitCode.CONFIGURATION)]
 
@@ -162,7 +165,7 @@ def test_what_cannot_heal_is_not_tried_again() -> None:
 def test_stay_keeps_the_failed_machine_up_until_told_to_stop() -> None:
     life = Life(stay=True)
     life.fail(Wrong())
-    assert life.core.state == S.FAILED
+    life.at(S.FAILED)
     assert life.of(WakeAt) == []
     life.say(st.StopRequested(reason="SIGTERM", signal="SIGTERM"))
     life.say(st.AllStopped())
@@ -185,14 +188,14 @@ def test_a_stale_fact_is_recorded_and_moves_nothing() -> None:
     life.say(st.RetryDue(attempt=1))
     life.say(st.CleanedUp(attempt=1))
     assert life.say(st.PlanMade(attempt=1, plan=PLAN)) == ()
-    assert life.core.state == S.STARTING
+    life.at(S.STARTING)
     assert "attempt 1" in life.core.record.story[-1].change
 
 
 def test_a_fact_out_of_place_is_recorded_and_moves_nothing() -> None:
     life = Life()
     assert life.say(st.MachineHealthy(attempt=1)) == ()
-    assert life.core.state == S.STARTING
+    life.at(S.STARTING)
     assert life.say(st.RetryDue(attempt=1)) == ()
 
 
@@ -204,7 +207,7 @@ def test_a_long_good_time_heals_the_budget() -> None:
     life.boot()
     life.say(st.Progressed(attempt=2), after=700)
     life.fail()
-    assert life.core.state == S.FAILED
+    life.at(S.FAILED)
     assert life.told(events.MachineFailed)[0].retry_in == 5
 
 
@@ -215,18 +218,18 @@ def test_a_short_good_time_does_not() -> None:
     life.say(st.CleanedUp(attempt=1))
     life.boot()
     life.fail()
-    assert life.core.state == S.STOPPING
+    life.at(S.STOPPING)
 
 
 def test_jobs_move_between_ready_and_processing() -> None:
     life = Life().boot()
     life.say(st.JobTaken(job_id="a", worker_id="w0"))
     life.say(st.JobTaken(job_id="b", worker_id="w1"))
-    assert life.core.state == S.PROCESSING
+    life.at(S.PROCESSING)
     life.say(st.JobDone(job_id="a", worker_id="w0", outcome="completed"))
-    assert life.core.state == S.PROCESSING
+    life.at(S.PROCESSING)
     life.say(st.JobDone(job_id="b", worker_id="w1", outcome="failed"))
-    assert life.core.state == S.READY
+    life.at(S.READY)
     assert life.core.record.outcomes == {"completed": 1, "failed": 1}
 
 
@@ -235,7 +238,7 @@ def test_a_job_told_twice_counts_once_and_only_its_worker_ends_it() -> None:
     life.say(st.JobTaken(job_id="a", worker_id="w0"))
     assert life.say(st.JobTaken(job_id="a", worker_id="w0")) == ()
     life.say(st.JobDone(job_id="a", worker_id="w9", outcome="completed"))
-    assert life.core.state == S.PROCESSING
+    life.at(S.PROCESSING)
     life.say(st.JobDone(job_id="a", worker_id="w0", outcome="completed"))
     assert life.say(st.JobDone(job_id="a", worker_id="w0", outcome="completed")) == ()
     assert life.core.record.outcomes == {"completed": 1}
@@ -244,11 +247,11 @@ def test_a_job_told_twice_counts_once_and_only_its_worker_ends_it() -> None:
 def test_jobs_of_adopted_workers_count_before_ready() -> None:
     life = Life().boot(S.SERVICES_STARTING)
     life.say(st.JobTaken(job_id="a", worker_id="w0"))
-    assert life.core.state == S.SERVICES_STARTING
+    life.at(S.SERVICES_STARTING)
     life.say(st.ServicesOnline(attempt=1))
     life.say(st.WorkersConnected(attempt=1))
     life.say(st.MachineHealthy(attempt=1))
-    assert life.core.state == S.PROCESSING
+    life.at(S.PROCESSING)
     assert len(life.told(events.MachineReady)) == 1
 
 
@@ -299,7 +302,7 @@ def test_the_first_failure_is_kept_and_later_ones_stand_beside_it() -> None:
     life.fail(second)
     assert life.core.record.failure is first
     assert life.core.record.later_failures == (second,)
-    assert life.core.state == S.FAILED
+    life.at(S.FAILED)
 
 
 def test_progress_postpones_the_stall_and_silence_ends_in_a_fault() -> None:
@@ -309,7 +312,7 @@ def test_progress_postpones_the_stall_and_silence_ends_in_a_fault() -> None:
     again = life.say(stall.stimulus, after=2)
     assert again == (WakeAt(life.now + 8, attrs.evolve(stall.stimulus, at=0.0)),)
     life.say(attrs.evolve(stall.stimulus, waiting=("a port",)), after=8)
-    assert life.core.state == S.FAILED
+    life.at(S.FAILED)
     assert life.core.record.failure is not None
     assert life.core.record.failure.code == "state-stalled"
     assert "a port" in str(life.core.record.failure)
@@ -335,7 +338,7 @@ def test_a_limit_of_an_earlier_visit_means_nothing() -> None:
     old = life.of(WakeAt)
     life.boot(S.INSTALLING)
     assert all(life.say(wake.stimulus) == () for wake in old)
-    assert life.core.state == S.INSTALLING
+    life.at(S.INSTALLING)
 
 
 def test_conditions_are_told_when_they_change_only() -> None:
