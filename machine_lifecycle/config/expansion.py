@@ -19,12 +19,17 @@ class Expansion:
     Attributes:
         text: With every reference replaced.
         problems: What could not be replaced, in words, each with its column from 1.
-        used: Names of the variables that were asked for, in order.
+        missing: Names of the variables that are not set and have no default, in order.
     """
 
     text: str
     problems: tuple[str, ...] = ()
-    used: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+
+    @property
+    def malformed(self) -> bool:
+        """Whether more is wrong than variables that are not set."""
+        return len(self.problems) > len(self.missing)
 
 
 @attrs.define(kw_only=True)
@@ -32,7 +37,7 @@ class _Reader:
     text: str
     values: Mapping[str, str]
     problems: list[str] = attrs.field(factory=list)
-    used: list[str] = attrs.field(factory=list)
+    missing: list[str] = attrs.field(factory=list)
 
     def read(self, start: int, *, inside: bool, live: bool) -> tuple[str, int]:
         """The expanded text from *start*, up to its end or (*inside*) a closing brace.
@@ -61,8 +66,6 @@ class _Reader:
             return self._bad(start, "a variable's name must follow `${`", live=live)
         value = self.values.get(name[0], "")
         at = name.end()
-        if live:
-            self.used.append(name[0])
         has_default = self.text.startswith(":-", at)
         default = ""
         if has_default:
@@ -70,6 +73,7 @@ class _Reader:
         if not self.text.startswith("}", at):
             return self._bad(start, f"`${{{name[0]}` has no closing brace", live=live)
         if not value and not has_default and live:
+            self.missing.append(name[0])
             self.problems.append(
                 f"column {start + 1}: the variable {name[0]} is not set and has no default"
             )
@@ -89,4 +93,4 @@ def expand(text: str, values: Mapping[str, str]) -> Expansion:
     """
     reader = _Reader(text=text, values=values)
     result, _ = reader.read(0, inside=False, live=True)
-    return Expansion(text=result, problems=tuple(reader.problems), used=tuple(reader.used))
+    return Expansion(text=result, problems=tuple(reader.problems), missing=tuple(reader.missing))

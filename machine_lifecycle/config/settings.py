@@ -112,6 +112,8 @@ class LoadedSettings:
     settings: Settings
     origins: Mapping[str, Origin]
     warnings: tuple[str, ...] = ()
+    variables: Mapping[str, str] = attrs.field(factory=dict, repr=False)
+    """The environment over the ``.env`` file, for ``${VAR}`` elsewhere. Holds secrets."""
 
 
 @attrs.frozen(kw_only=True)
@@ -157,7 +159,12 @@ def load_settings(
     errors += _across(values, origins)
     raise_problems("Settings", errors)
     warnings += _misspelt({**dict.fromkeys(written, dotenv_name), **_all_environment(environ)})
-    return LoadedSettings(settings=Settings(**values), origins=origins, warnings=tuple(warnings))
+    return LoadedSettings(
+        settings=Settings(**values),
+        origins=origins,
+        warnings=tuple(warnings),
+        variables={key: one.text for key, one in written.items()} | dict(environ),
+    )
 
 
 def _all_environment(environ: Mapping[str, str]) -> dict[str, str]:

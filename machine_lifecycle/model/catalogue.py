@@ -8,9 +8,19 @@ import attrs
 
 from machine_lifecycle.model.services import Binding
 
-__all__ = ["AUTO", "JobRoute", "ServiceEntry", "ServiceMapping", "WorkerEntry", "WorkerRequest"]
+__all__ = [
+    "AUTO",
+    "NO_INSTALLER",
+    "JobRoute",
+    "ServiceEntry",
+    "ServiceMapping",
+    "WorkerEntry",
+    "WorkerRequest",
+]
 
 AUTO = "auto"
+NO_INSTALLER = "none"
+"""What ``ServiceEntry.installer`` says where a mapping has ``null``."""
 
 
 @attrs.frozen(kw_only=True)
@@ -41,7 +51,8 @@ class ServiceEntry:
     Attributes:
         name: Unique in the mapping.
         connector: As written: ``ComfyUIConnector``; empty if the file names none.
-        installer: As written: ``installComfyUI``; empty for none.
+        installer: As written: ``installComfyUI``; ``none`` for null; empty leaves it to the
+            service's definition.
         external: Runs elsewhere: nothing is installed or started here.
         binding: ``None`` where the file leaves it to the service's definition.
         per_gpu: Instances per GPU, at least 1.
@@ -92,8 +103,10 @@ class ServiceMapping:
         workers: By name.
         services: By name.
         source: File it was read from, for messages.
+        warnings: What may not be meant as written.
     """
 
     workers: Mapping[str, WorkerEntry]
     services: Mapping[str, ServiceEntry]
     source: str
+    warnings: tuple[str, ...] = ()

@@ -36,6 +36,11 @@ class Gpu:
     uuid: str
     visible: str
 
+    @property
+    def simulated(self) -> bool:
+        """Whether it is not real."""
+        return self.uuid.startswith("MOCK-")
+
 
 @attrs.frozen(kw_only=True)
 class Hardware:

@@ -79,3 +79,8 @@ class BootPlan:
     def capabilities(self) -> tuple[str, ...]:
         """Everything that jobs may ask of this machine, once each, in order."""
         return tuple(dict.fromkeys(name for worker in self.workers for name in worker.capabilities))
+
+    @property
+    def listing(self) -> tuple[str, ...]:
+        """Names of everything that runs, ourselves first, as listed to people."""
+        return ("health-server", *(process.name for process in self.processes))

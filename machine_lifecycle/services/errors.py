@@ -1,0 +1,99 @@
+"""What can go wrong when a service is looked up."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import attrs
+
+from machine_lifecycle.errors import ConfigurationError, Remedy
+
+__all__ = ["PluginClash", "ServiceBroken", "ServiceUnknown"]
+
+
+@attrs.define(kw_only=True, slots=False, eq=False)
+class ServiceUnknown(ConfigurationError):
+    """Nobody provides a service, connector or installer of this name.
+
+    Attributes:
+        kind: ``service``, ``connector`` or ``installer``.
+        name: As asked for.
+        known: Names there are, in order.
+        close: The one that was meant, perhaps; or empty.
+    """
+
+    code: ClassVar[str] = "service-unknown"
+
+    kind: str
+    name: str
+    known: tuple[str, ...]
+    close: str = ""
+
+    @property
+    def summary(self) -> str:
+        """What is unknown, and what there is."""
+        return f"no {self.kind} is called `{self.name}`; there are {', '.join(self.known)}"
+
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """The name that was meant; the list; a reference."""
+        meant = (Remedy(f"Write `{self.close}`"),) if self.close else ()
+        return (
+            *meant,
+            Remedy("See what is there", "machine-lifecycle services"),
+            Remedy("Or install the package that provides it, or write `module:attribute`"),
+        )
+
+
+@attrs.define(kw_only=True, slots=False, eq=False)
+class PluginClash(ConfigurationError):
+    """Two installed packages provide a service of one name.
+
+    Attributes:
+        name: The service.
+        distributions: The packages.
+    """
+
+    code: ClassVar[str] = "plugin-clash"
+
+    name: str
+    distributions: tuple[str, ...]
+
+    @property
+    def summary(self) -> str:
+        """The name and the packages."""
+        return f"`{self.name}` is provided by {' and by '.join(self.distributions)}"
+
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """One of them must go."""
+        last = self.distributions[-1].partition(" ")[0]
+        return (Remedy("Uninstall one of them", f"pip uninstall {last}"),)
+
+
+@attrs.define(kw_only=True, slots=False, eq=False)
+class ServiceBroken(ConfigurationError):
+    """A reference to a service can't be followed.
+
+    Attributes:
+        reference: ``module:attribute``.
+        origin: Who wrote it: WORKERS, the mapping, or a package.
+        problem: What happened.
+    """
+
+    code: ClassVar[str] = "service-broken"
+
+    reference: str
+    origin: str
+    problem: str
+
+    @property
+    def summary(self) -> str:
+        """The reference and what happened."""
+        return f"`{self.reference}` ({self.origin}): {self.problem}"
+
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """See it fail alone."""
+        module = self.reference.partition(":")[0]
+        return (Remedy("See the whole error", f"python -c 'import {module}'"),)

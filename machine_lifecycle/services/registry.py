@@ -1,0 +1,195 @@
+"""Every service there is: ours, those named by ``module:attribute``, those of plug-ins."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.metadata
+from collections.abc import Callable, Iterable
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+import attrs
+
+from machine_lifecycle.model.catalogue import NO_INSTALLER, ServiceEntry
+from machine_lifecycle.model.services import ServiceDefinition
+from machine_lifecycle.services import comfyui, comfyui_remote, simulation
+from machine_lifecycle.services.errors import PluginClash, ServiceBroken, ServiceUnknown
+
+__all__ = ["BUILTINS", "GROUP", "Registry", "ServiceOrigin", "load_reference"]
+
+BUILTINS = (simulation.SERVICE, comfyui.SERVICE, comfyui_remote.SERVICE)
+GROUP = "machine_lifecycle.services"
+"""The entry point group in which packages offer services."""
+
+
+@attrs.frozen(kw_only=True)
+class ServiceOrigin:
+    """One service that can be asked for, and where it comes from. Plug-ins are not imported.
+
+    Attributes:
+        distribution: Package that provides it.
+        reference: ``module:attribute`` of the definition.
+        definition: ``None`` for a plug-in, which is loaded when it is asked for.
+    """
+
+    name: str
+    distribution: str
+    version: str
+    reference: str
+    definition: ServiceDefinition | None = None
+
+
+def load_reference(reference: str, origin: str) -> Any:
+    """The object that ``module:attribute`` names.
+
+    Raises:
+        ServiceBroken: It can't be imported, whatever the reason.
+    """
+    module, _, attribute = reference.partition(":")
+    try:
+        found: Any = importlib.import_module(module)
+        for name in attribute.split("."):
+            found = getattr(found, name)
+    except Exception as error:  # noqa: BLE001 - foreign code may raise anything at import
+        problem = f"{type(error).__name__}: {error}"
+        raise ServiceBroken(reference=reference, origin=origin, problem=problem) from error
+    return found
+
+
+def _installed() -> Iterable[EntryPoint]:
+    return entry_points(group=GROUP)
+
+
+@attrs.frozen(kw_only=True)
+class Registry:
+    """Finds services by name. Names are case-sensitive.
+
+    Attributes:
+        definitions: Objects given in code; they come first.
+        plugins: Returns the entry points; called only for names that nobody of us has.
+    """
+
+    definitions: tuple[ServiceDefinition, ...] = ()
+    plugins: Callable[[], Iterable[EntryPoint]] = _installed
+
+    def find(self, name: str, *, kind: str = "service") -> ServiceDefinition:
+        """The service of this name or alias, or at this ``module:attribute``.
+
+        Raises:
+            ServiceUnknown: Nobody has it.
+            PluginClash: Two packages have it.
+            ServiceBroken: It is there, but can't be loaded.
+        """
+        given = _by_name(self.definitions, name)
+        if given is not None:
+            return given
+        if ":" in name:
+            return _definition(load_reference(name, "by reference"), name, "by reference")
+        builtin = _by_name(BUILTINS, name)
+        if builtin is not None:
+            return builtin
+        offered = [entry for entry in self.plugins() if entry.name == name]
+        if not offered:
+            raise self._unknown(name, kind)
+        if len({entry.value for entry in offered}) > 1 or len(offered) > 1:
+            raise PluginClash(name=name, distributions=tuple(_package(one) for one in offered))
+        origin = _package(offered[0])
+        return _definition(load_reference(offered[0].value, origin), offered[0].value, origin)
+
+    def lookup(self, entry: ServiceEntry) -> ServiceDefinition:
+        """The definition behind an entry of the service mapping, with what the entry changes.
+
+        The connector decides; an entry without one goes by its own name.
+
+        Raises:
+            ServiceUnknown: Nobody has its connector or installer.
+            ServiceBroken: A reference in it can't be followed.
+        """
+        if ":" in entry.connector:
+            definition = self._with_connector(entry)
+        elif entry.connector:
+            definition = self.find(entry.connector, kind="connector")
+        else:
+            definition = self.find(entry.name)
+        if entry.external:
+            return attrs.evolve(definition, process=None, installer="", ports=None)
+        return attrs.evolve(definition, installer=self._installer(entry, definition))
+
+    def origins(self) -> tuple[ServiceOrigin, ...]:
+        """Every service that can be asked for, in order: given, built-in, plug-ins."""
+        ours = importlib.metadata.version("machine-lifecycle")
+        given = tuple(_origin(one, "given in code", "") for one in self.definitions)
+        builtin = tuple(_origin(one, "machine-lifecycle", ours) for one in BUILTINS)
+        offered = tuple(
+            ServiceOrigin(
+                name=entry.name,
+                distribution=entry.dist.name if entry.dist else "?",
+                version=entry.dist.version if entry.dist else "",
+                reference=entry.value,
+            )
+            for entry in sorted(self.plugins(), key=lambda one: one.name)
+        )
+        return (*given, *builtin, *offered)
+
+    def _with_connector(self, entry: ServiceEntry) -> ServiceDefinition:
+        try:
+            known = self.find(entry.name)
+        except ServiceUnknown:
+            if not entry.external:
+                raise
+            # A service that runs elsewhere needs no more than a connector.
+            return ServiceDefinition(
+                name=entry.name,
+                summary=f"{entry.name}, which runs elsewhere.",
+                capabilities=(entry.name,),
+                connector=entry.connector,
+            )
+        return attrs.evolve(known, connector=entry.connector)
+
+    def _installer(self, entry: ServiceEntry, definition: ServiceDefinition) -> str:
+        if not entry.installer:
+            return definition.installer
+        if entry.installer == NO_INSTALLER:
+            return ""
+        if ":" in entry.installer:
+            return entry.installer
+        return self.find(entry.installer, kind="installer").installer
+
+    def _unknown(self, name: str, kind: str) -> ServiceUnknown:
+        names = [one.name for one in (*self.definitions, *BUILTINS)]
+        names += [entry.name for entry in self.plugins()]
+        aliases = [alias for one in (*self.definitions, *BUILTINS) for alias in one.aliases]
+        known = names if kind == "service" else [*aliases, *names]
+        close = difflib.get_close_matches(name, [*names, *aliases], n=1)
+        return ServiceUnknown(
+            kind=kind,
+            name=name,
+            known=tuple(dict.fromkeys(known)),
+            close=close[0] if close else "",
+        )
+
+
+def _by_name(definitions: Iterable[ServiceDefinition], name: str) -> ServiceDefinition | None:
+    return next((one for one in definitions if name == one.name or name in one.aliases), None)
+
+
+def _definition(found: Any, reference: str, origin: str) -> ServiceDefinition:
+    if isinstance(found, ServiceDefinition):
+        return found
+    problem = f"is a {type(found).__name__}, not a ServiceDefinition"
+    raise ServiceBroken(reference=reference, origin=origin, problem=problem)
+
+
+def _package(entry: EntryPoint) -> str:
+    return f"{entry.dist.name} {entry.dist.version}" if entry.dist else entry.value
+
+
+def _origin(definition: ServiceDefinition, package: str, version: str) -> ServiceOrigin:
+    return ServiceOrigin(
+        name=definition.name,
+        distribution=package,
+        version=version,
+        reference=definition.connector,
+        definition=definition,
+    )
