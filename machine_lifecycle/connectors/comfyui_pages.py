@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import ssl
 from collections.abc import Mapping
@@ -59,7 +60,13 @@ class ComfyUIPages:
 
     async def submit(self, body: Mapping[str, Any]) -> tuple[int, Any]:
         """Queue a prompt: HTTP status, and the answer's value, or its text where it is no JSON."""
-        status, _type, raw = await self._ask("POST", "/prompt", json=body)
+        # As a stream: large bodies are then sent in pieces, and don't hold up the event loop.
+        status, _type, raw = await self._ask(
+            "POST",
+            "/prompt",
+            data=io.BytesIO(json.dumps(body).encode()),
+            headers={"Content-Type": "application/json"},
+        )
         try:
             return status, json.loads(raw)
         except ValueError:
@@ -95,7 +102,9 @@ class ComfyUIPages:
     async def upload(self, name: str, data: bytes) -> str:
         """Put an image among the inputs; the name it got, which need not be the one asked for."""
         form = aiohttp.FormData()
-        form.add_field("image", data, filename=name, content_type="application/octet-stream")
+        form.add_field(
+            "image", io.BytesIO(data), filename=name, content_type="application/octet-stream"
+        )
         form.add_field("overwrite", "true")
         status, _type, raw = await self._ask("POST", "/upload/image", data=form)
         if status != _OK:

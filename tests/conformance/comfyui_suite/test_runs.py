@@ -1,0 +1,222 @@
+"""What a run gives: files, pixels, progress, warnings."""
+
+from __future__ import annotations
+
+import base64
+import io
+import struct
+from typing import Any
+
+import pytest
+from PIL import Image
+
+
+def _single(value: float) -> float:
+    return struct.unpack("f", struct.pack("f", value))[0]  # type: ignore[no-any-return]
+
+
+def _inverted(byte: int) -> int:
+    """Single precision, and cut off: what a saved inverse holds."""
+    return int(_single(255.0 * _single(1.0 - _single(byte / 255))))
+
+
+def _empty(color: int, width: int = 16, height: int = 16, batch: int = 1) -> dict[str, Any]:
+    inputs = {"width": width, "height": height, "batch_size": batch, "color": color}
+    return {"class_type": "EmptyImage", "inputs": inputs}
+
+
+def _save(image: str, prefix: str = "suite/run") -> dict[str, Any]:
+    inputs = {"images": [image, 0], "filename_prefix": prefix}
+    return {"class_type": "SaveImage", "inputs": inputs}
+
+
+def _invert(image: str) -> dict[str, Any]:
+    return {"class_type": "ImageInvert", "inputs": {"image": [image, 0]}}
+
+
+def _image(data: bytes) -> Image.Image:
+    with Image.open(io.BytesIO(data)) as image:
+        image.load()
+        return image
+
+
+async def test_saved_and_preview_files_come_back(service: Any, job: Any, steps: Any, color: int):
+    connector = await service.connector()
+    graph = {
+        "1": _empty(color, 64, 48),
+        "2": _invert("1"),
+        "3": _save("2"),
+        "4": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
+    }
+    result = await connector.run(job.of(graph), steps)
+    saved, preview = result.outputs
+    assert (saved.node, saved.temporary, saved.kind, saved.mime) == (
+        "3",
+        False,
+        "image",
+        "image/png",
+    )
+    assert (preview.node, preview.temporary) == ("4", True)
+    assert _image(saved.data).size == (64, 48)
+    red, green, blue = color >> 16, color >> 8 & 255, color & 255
+    assert _image(saved.data).getpixel((5, 5)) == tuple(map(_inverted, (red, green, blue)))
+    assert _image(preview.data).getpixel((0, 0)) == (red, green, blue)
+    assert result.warnings == ()
+    async with service.http.get(service.url(saved.reference)) as response:
+        assert await response.read() == saved.data
+
+
+async def test_a_saved_file_remembers_its_graph(service: Any, job: Any, steps: Any, color: int):
+    connector = await service.connector()
+    result = await connector.run(job.of({"1": _empty(color), "2": _save("1")}), steps)
+    assert '"EmptyImage"' in _image(result.outputs[0].data).info["prompt"]
+
+
+def test_the_inverse_of_0x99_is_cut_off_not_rounded():
+    assert _inverted(0x99) == 101
+
+
+async def test_an_uploaded_image_is_inverted_at_every_level(service: Any, job: Any, steps: Any):
+    ramp = Image.new("L", (256, 2))
+    ramp.putdata([*range(256), *range(256)])
+    buffer = io.BytesIO()
+    ramp.convert("RGB").save(buffer, "PNG")
+    encoded = base64.b64encode(buffer.getvalue()).decode()
+    graph = {
+        "1": {"class_type": "LoadImage", "inputs": {"image": "suite-ramp.png"}},
+        "2": _invert("1"),
+        "3": _save("2"),
+        "4": _invert("2"),
+        "5": _save("4"),
+    }
+    payload = {"workflow": graph, "images": [{"name": "suite-ramp.png", "data": encoded}]}
+    connector = await service.connector()
+    once, twice = (await connector.run(job.of(payload), steps)).outputs
+    assert list(_image(once.data).crop((0, 0, 256, 1)).tobytes("raw", "R")) == [
+        _inverted(level) for level in range(256)
+    ]
+    wanted = [
+        int(_single(255.0 * _single(1.0 - _single(1.0 - _single(level / 255)))))
+        for level in range(256)
+    ]
+    assert list(_image(twice.data).crop((0, 0, 256, 1)).tobytes("raw", "R")) == wanted
+
+
+async def test_batches_give_one_file_each_and_names_never_repeat(
+    service: Any, job: Any, steps: Any, color: int
+):
+    connector = await service.connector()
+    graph = {"1": _empty(color, batch=3), "2": _save("1", f"suite/batch{color}")}
+    result = await connector.run(job.of(graph), steps)
+    names = [output.name for output in result.outputs]
+    assert names == [f"batch{color}_{number:05}_.png" for number in (1, 2, 3)]
+    graph["3"] = _invert("1")
+    graph["2"] = _save("3", f"suite/batch{color}")
+    again = await connector.run(job.of(graph), steps)
+    assert [output.name for output in again.outputs] == [
+        f"batch{color}_{number:05}_.png" for number in (4, 5, 6)
+    ]
+
+
+@pytest.mark.parametrize("method", ["nearest-exact", "bilinear", "area", "bicubic", "lanczos"])
+async def test_scaling_keeps_to_the_size_asked_for(
+    service: Any, job: Any, steps: Any, color: int, method: str
+):
+    connector = await service.connector()
+    scaled = {
+        "image": ["1", 0],
+        "upscale_method": method,
+        "width": 40,
+        "height": 24,
+        "crop": "center",
+    }
+    graph = {
+        "1": _empty(color, 32, 32),
+        "2": {"class_type": "ImageScale", "inputs": scaled},
+        "3": _save("2"),
+    }
+    result = await connector.run(job.of(graph), steps)
+    assert _image(result.outputs[0].data).size == (40, 24)
+
+
+async def test_progress_counts_nodes_and_steps_and_never_falls(
+    service: Any, job: Any, steps: Any, color: int
+):
+    connector = await service.connector()
+    graph = {"1": _empty(color), "2": service.steps("1", 4, 0.02), "3": _save("2")}
+    await connector.run(job.of(graph), steps)
+    fractions = [progress.fraction for progress in steps.all]
+    assert fractions == sorted(fractions)
+    assert fractions[-1] == 1.0
+    within = [progress for progress in steps.all if progress.steps == 4]
+    assert {progress.step for progress in within} >= {1, 2, 3}
+    assert within[0].fraction == pytest.approx((1 + within[0].step / 4) / 3)
+
+
+async def test_a_cached_run_ends_well_with_the_same_files(
+    service: Any, job: Any, steps: Any, color: int
+):
+    connector = await service.connector()
+    graph = {"1": _empty(color), "2": _invert("1"), "3": _save("2")}
+    first = await connector.run(job.of(graph), steps)
+    second = await connector.run(job.of(graph, "job-2"), steps)
+    assert [output.name for output in first.outputs] == [output.name for output in second.outputs]
+    assert first.outputs[0].data == second.outputs[0].data
+    assert first.service_job_id != second.service_job_id
+
+
+async def test_pictures_sent_over_the_socket_only_come_back_too(
+    service: Any, job: Any, steps: Any, color: int
+):
+    if "SaveImageWebsocket" not in service.classes:
+        pytest.skip("this service has no SaveImageWebsocket")
+    connector = await service.connector()
+    graph = {
+        "1": _empty(color, batch=2),
+        "2": {"class_type": "SaveImageWebsocket", "inputs": {"images": ["1", 0]}},
+    }
+    result = await connector.run(job.of(graph), steps)
+    assert [output.node for output in result.outputs] == ["2", "2"]
+    wanted = (color >> 16, color >> 8 & 255, color & 255)
+    assert _image(result.outputs[0].data).getpixel((3, 3)) == wanted
+
+
+async def test_a_partly_valid_graph_runs_with_warnings(
+    service: Any, job: Any, steps: Any, color: int
+):
+    connector = await service.connector()
+    broken = {"class_type": "SaveImage", "inputs": {"filename_prefix": "suite/part"}}
+    graph = {"1": _empty(color), "2": _save("1"), "3": broken}
+    result = await connector.run(job.of(graph), steps)
+    assert [output.node for output in result.outputs] == ["2"]
+    (warning,) = result.warnings
+    assert (warning.node, warning.node_type, warning.kind) == (
+        "3",
+        "SaveImage",
+        "required_input_missing",
+    )
+
+
+async def test_a_prompt_of_five_megabytes_passes(service: Any, job: Any, steps: Any, color: int):
+    connector = await service.connector()
+    payload = {
+        "prompt": {"1": _empty(color), "2": _save("1")},
+        "extra_data": {"notes": "x" * 5_000_000},
+    }
+    result = await connector.run(job.of(payload), steps)
+    assert len(result.outputs) == 1
+    history = await service.get(f"/history/{result.service_job_id}")
+    assert len(history[result.service_job_id]["prompt"][3]["notes"]) == 5_000_000
+
+
+async def test_probe_and_capabilities_tell_what_runs(service: Any):
+    connector = await service.connector()
+    probe = await connector.probe()
+    assert probe.healthy
+    assert probe.version == service.version
+    known = await connector.capabilities()
+    assert known["node_classes"] == len(service.classes)
+    assert known["devices"][0]["vram_total"] > 0
+    if service.name != "real":
+        assert known["models"]["checkpoints"] == ["simulated.safetensors"]
+        assert known["node_packs"] == ["simulation"]
