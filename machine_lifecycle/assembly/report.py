@@ -1,0 +1,128 @@
+"""Gathers everything that is shown of a machine into one value."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+
+import attrs
+
+from machine_lifecycle.lifecycle.core import Lifecycle
+from machine_lifecycle.lifecycle.events import StepFinished
+from machine_lifecycle.model.hardware import Hardware
+from machine_lifecycle.model.ports import Clock, Supervisor
+from machine_lifecycle.model.processes import ProcessState, ProcessStatus, Role
+from machine_lifecycle.model.status import Condition, StatusReport, WorkerStatus
+from machine_lifecycle.states.table import TABLE
+
+__all__ = ["HEALTH_SERVER", "Reporter"]
+
+HEALTH_SERVER = "health-server"
+"""The name under which the orchestrator lists itself: it serves the health pages."""
+
+_STORY_SHOWN = 40
+
+
+@attrs.define(kw_only=True)
+class Reporter:
+    """Makes a ``StatusReport`` from memory; never waits.
+
+    Attributes:
+        workers: The workers, as they say themselves.
+        queue: Whether the queue is open, and where it is.
+        health: URL and port of the health pages.
+    """
+
+    machine_id: str
+    lifecycle: Lifecycle
+    supervisor: Supervisor
+    clock: Clock
+    workers: Callable[[], tuple[WorkerStatus, ...]]
+    queue: Callable[[], tuple[bool, str]]
+    health: Callable[[], tuple[str, int]]
+    opened: float = attrs.field(init=False)
+    steps: dict[tuple[str, int], list[tuple[str, float]]] = attrs.field(init=False, factory=dict)
+
+    def __attrs_post_init__(self) -> None:
+        self.opened = self.clock.monotonic()
+
+    def hear(self, event: StepFinished) -> None:
+        """Remember how long a step took, for the timing table."""
+        if not event.skipped:
+            key = (event.state.value, event.attempt)
+            self.steps.setdefault(key, []).append((event.step, event.seconds))
+
+    def report(self) -> StatusReport:
+        """How the machine is now."""
+        life, record = self.lifecycle, self.lifecycle.record
+        offset = self.clock.wall() - self.clock.monotonic()
+        spec = TABLE.spec(life.state)
+        connected, where = self.queue()
+        url, _ = self.health()
+        timings = tuple(
+            attrs.evolve(t, steps=tuple(self.steps.get((t.state, t.attempt), ())))
+            for t in record.timings(TABLE, offset=offset)
+        )
+        return StatusReport(
+            machine_id=self.machine_id,
+            version=version("machine-lifecycle"),
+            state=life.state.value,
+            phase=spec.phase.value,
+            since=record.entered + offset,
+            uptime=self.clock.monotonic() - self.opened,
+            attempt=life.attempt,
+            pid=os.getpid(),
+            conditions=tuple(
+                Condition(kind=kind, reason=reason, since=since + offset)
+                for kind, (reason, since) in record.conditions.items()
+            ),
+            allowed=tuple(trigger.value for trigger in life.allowed()),
+            waiting=self.waiting(),
+            hardware=record.plan.hardware if record.plan else Hardware(),
+            capabilities=record.plan.capabilities if record.plan else (),
+            processes=(self._ourselves(offset), *self.supervisor.statuses()),
+            workers=self.workers(),
+            checks=record.checks,
+            timings=timings,
+            failure=record.failure.to_wire() if record.failure else None,
+            later_failures=tuple(error.to_wire() for error in record.later_failures),
+            story=tuple(
+                f"{_clock_time(entry.at + offset)} {entry}"
+                for entry in list(record.story)[-_STORY_SHOWN:]
+            ),
+            redis_connected=connected,
+            redis_where=where,
+            health_url=url,
+            jobs_running=len(record.jobs),
+            jobs_completed=record.outcomes.get("completed", 0),
+            jobs_failed=record.outcomes.get("failed", 0),
+        )
+
+    def waiting(self) -> tuple[str, ...]:
+        """What is waited for now, each with its age."""
+        now = self.clock.wall()
+        return tuple(
+            f"{status.name}: {status.waiting_for} ({now - status.since:.1f} s)"
+            for status in self.supervisor.statuses()
+            if status.waiting_for
+        )
+
+    def _ourselves(self, offset: float) -> ProcessStatus:
+        _, port = self.health()
+        return ProcessStatus(
+            name=HEALTH_SERVER,
+            role=Role.SUPPORT,
+            state=ProcessState.RUNNING if port else ProcessState.STARTING,
+            ready=bool(port),
+            pid=os.getpid(),
+            port=port or None,
+            since=self.opened + offset,
+            started=self.opened + offset,
+            ours=True,
+        )
+
+
+def _clock_time(wall: float) -> str:
+    return f"{time.strftime('%H:%M:%S', time.localtime(wall))}.{int(wall % 1 * 1000):03d}"

@@ -1,0 +1,72 @@
+"""A boot as log lines, for containers and files."""
+
+from __future__ import annotations
+
+import logging
+
+from machine_lifecycle.cli.output import human_seconds
+from machine_lifecycle.lifecycle import events
+from machine_lifecycle.states.names import MachineState
+from machine_lifecycle.states.table import TABLE
+
+__all__ = ["Narrator"]
+
+
+class Narrator:
+    """An observer that logs what a reader of ``docker logs`` wants to know."""
+
+    def __init__(self, log: logging.Logger) -> None:
+        self._log = log
+
+    def __call__(self, event: events.Event) -> None:  # noqa: C901 - one case per event
+        """Log one event."""
+        log = self._log
+        match event:
+            case events.Changed():
+                source, target = TABLE.spec(event.source).title, TABLE.spec(event.target).title
+                log.info(
+                    "%s -> %s (%s) %s", source, target, event.why, human_seconds(event.seconds)
+                )
+            case events.StepProgressed():
+                log.debug("%s: %s %s", event.state.value, event.step, event.detail)
+            case events.StepFinished(skipped=True):
+                log.info("%s: nothing to do", event.step)
+            case events.StepFinished():
+                log.info("%s: done in %s", event.step, human_seconds(event.seconds))
+            case events.ProcessChanged(process=process):
+                log.debug("process %s: %s", process.name, process.state.value)
+            case events.JobStarted():
+                log.info("job %s taken by %s", event.job_id, event.worker_id)
+            case events.JobFinished():
+                log.info("job %s %s", event.job_id, event.outcome)
+            case events.ConditionChanged():
+                holds = "holds" if event.holds else "is over"
+                log.warning("condition %s %s %s", event.condition, holds, event.reason)
+            case events.MachineReady():
+                self._ready(event)
+            case events.MachineFailed():
+                self._failed(event)
+            case events.MachineStopped():
+                log.info("stopped, exit code %d %s", event.exit_code, event.reason)
+
+    def _ready(self, event: events.MachineReady) -> None:
+        for timing in event.timings:
+            if timing.seconds is not None:
+                usual = (
+                    f"usually {timing.expected[0]:g}-{timing.expected[1]:g} s"
+                    if (timing.expected)
+                    else ""
+                )
+                title = TABLE.spec(MachineState(timing.state)).title
+                self._log.info("%-17s %9s  %s", title, human_seconds(timing.seconds), usual)
+        self._log.info("machine %s is ready in %s", event.machine_id, human_seconds(event.seconds))
+
+    def _failed(self, event: events.MachineFailed) -> None:
+        for part in event.error.get("errors", [event.error]):
+            self._log.error("%s [%s] at %s", part["summary"], part["code"], part["where"])
+            for line in part["context"]:
+                self._log.error("| %s", line)
+            for remedy in part["remedies"]:
+                self._log.error("remedy: %s %s", remedy["text"], remedy["command"] or "")
+        if event.retry_in is not None:
+            self._log.warning("next attempt in %s", human_seconds(event.retry_in))

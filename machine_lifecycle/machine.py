@@ -1,0 +1,159 @@
+"""``Machine``: what others import. The command line is one of its users."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import TypeVar
+
+from machine_lifecycle.assembly.errors import MachineStoppedEarly
+from machine_lifecycle.assembly.parts import Parts, assemble
+from machine_lifecycle.errors import LifecycleError
+from machine_lifecycle.lifecycle import events
+from machine_lifecycle.lifecycle.hooks import Observer
+from machine_lifecycle.model.paths import Paths
+from machine_lifecycle.model.settings import Settings
+from machine_lifecycle.model.status import ConditionKind, StatusReport
+from machine_lifecycle.states import stimuli
+from machine_lifecycle.states.names import MachineState
+
+__all__ = ["Machine"]
+
+E = TypeVar("E", bound=events.Event)
+
+
+class Machine:
+    """One machine: boot it, listen to it, stop it.
+
+    Example::
+
+        async with Machine.open(Settings(workers="simulation:1")) as machine:
+            machine.on(Changed, lambda event: print(event.source, event.target))
+            await machine.boot()
+            await machine.wait()
+    """
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._life: asyncio.Task[int] | None = None
+        self.restart_requested = False
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def open(
+        cls,
+        settings: Settings | None = None,
+        *,
+        environ: Mapping[str, str] | None = None,
+        guest: bool = True,
+    ) -> AsyncIterator[Machine]:
+        """Open a machine: its folders, lock, pages and control socket; stop it on leaving.
+
+        Args:
+            settings: What it is to be; all defaults where ``None``.
+            environ: The environment its processes inherit; this process's own where ``None``.
+            guest: Whether this process belongs to somebody else, and so must not become the reaper
+                of orphans. The command line says ``False``.
+
+        Raises:
+            LifecycleError: The machine runs already, a folder can't be used, a port is taken.
+        """
+        inherited = dict(os.environ if environ is None else environ)  # noqa: TID251 - see Args
+        async with assemble(settings or Settings(), inherited, guest=guest) as parts:
+            machine = cls(parts)
+            parts.bind(machine)
+            try:
+                yield machine
+            finally:
+                await machine.stop("the machine is closed")
+
+    @property
+    def id(self) -> str:
+        """The machine's id in the fleet."""
+        return self._parts.machine_id
+
+    @property
+    def paths(self) -> Paths:
+        """Where it keeps its files."""
+        return self._parts.paths
+
+    @property
+    def state(self) -> MachineState:
+        """Where in its life it is."""
+        return self._parts.lifecycle.state
+
+    def status(self) -> StatusReport:
+        """Everything that is shown of it, now."""
+        return self._parts.reporter.report()
+
+    def on(self, kinds: type[E], observer: Observer[E]) -> Callable[[], None]:
+        """Call *observer* with every event of these kinds, in order; the answer ends that.
+
+        It may be a coroutine function. One that is slow loses the oldest events and is told so
+        (``EventsDropped``); one that raises is logged and switched off. It can't harm the boot.
+        """
+        return self._parts.bus.on(kinds, observer)
+
+    async def events(self, kinds: type[events.Event] = events.Event) -> AsyncIterator[events.Event]:
+        """Every event of these kinds from now on, until the machine has stopped."""
+        subscription = self._parts.bus.subscribe(kinds)
+        try:
+            async for event in subscription:
+                yield event
+        finally:
+            self._parts.bus.unsubscribe(subscription)
+
+    async def boot(self) -> None:
+        """Boot; returns at Ready.
+
+        Raises:
+            LifecycleError: No attempt is left, or none could help: the failure with its remedies.
+                ``MachineStoppedEarly`` if it was told to stop before it was ready.
+        """
+        news = self._parts.bus.subscribe()
+        try:
+            if self._life is None:
+                self._life = asyncio.create_task(self._parts.runner.run(), name="machine life")
+            async for event in news:
+                match event:
+                    case events.MachineReady():
+                        return
+                    case events.MachineFailed(retry_in=None):
+                        raise self._failure()
+                    case events.MachineStopped(reason=reason):
+                        raise MachineStoppedEarly(reason=reason)
+        finally:
+            self._parts.bus.unsubscribe(news)
+        raise MachineStoppedEarly
+
+    def _failure(self) -> LifecycleError:
+        return self._parts.lifecycle.record.failure or MachineStoppedEarly()
+
+    async def wait(self) -> int:
+        """Return when the machine has stopped; the exit code of its life."""
+        return 0 if self._life is None else await asyncio.shield(self._life)
+
+    def request_stop(self, reason: str, *, signal: str = "") -> None:
+        """Begin to stop; the second time forces. Returns at once."""
+        self._parts.runner.post(stimuli.StopRequested(reason=reason, signal=signal))
+
+    async def stop(self, reason: str = "stop was called") -> int:
+        """Stop within the budget of the settings; the exit code of its life."""
+        if self._life is not None and not self._life.done():
+            if self.state is not MachineState.STOPPING:
+                self.request_stop(reason)
+            return await self.wait()
+        return await self.wait()
+
+    async def drain(self) -> None:
+        """Take no further job; running ones end. ``/ready`` says 503 from here on."""
+        raised = stimuli.ConditionRaised(kind=ConditionKind.DRAINING, reason="asked to drain")
+        self._parts.runner.post(raised)
+        await self._parts.links.drain()
+
+    async def undrain(self) -> None:
+        """Take jobs again."""
+        self._parts.runner.post(stimuli.ConditionCleared(kind=ConditionKind.DRAINING))
+        await self._parts.links.undrain()
