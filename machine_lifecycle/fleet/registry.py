@@ -1,0 +1,275 @@
+"""The machine in Redis: its id, its status, and the traces it must not leave."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import secrets
+import time
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+import psutil
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from machine_lifecycle.fleet.errors import MachineIdTaken
+from machine_lifecycle.fleet.host import boot_id, host_name
+from machine_lifecycle.fleet.message import status_message
+from machine_lifecycle.model.plan import BootPlan
+from machine_lifecycle.model.ports import Check
+from machine_lifecycle.model.status import StatusReport
+from machine_lifecycle.system import redis_keys as keys
+from machine_lifecycle.system.redis import as_lifecycle_error
+from machine_lifecycle.system.redis_keys import iso
+
+__all__ = ["Registry"]
+
+_OWNER_TTL = 30
+_INFO_TTL = 120
+_RENEW = 10.0
+_FIRST_WAIT = 0.1
+_LONGEST_WAIT = 5.0
+
+# Take or renew the claim if nobody else has it. KEYS: owner. ARGV: mine, ttl, the one seen before.
+_CLAIM = """
+local now = redis.call('GET', KEYS[1])
+if not now or now == ARGV[1] or now == ARGV[3] then
+  redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
+  return ''
+end
+return now
+"""
+# Remove the claim, and only ours.
+_UNCLAIM = """
+if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
+return 0
+"""
+
+
+@attrs.frozen
+class _Owner:
+    token: str
+    host: str
+    boot: str
+    pid: int
+    started: float
+    since: str
+
+    def gone(self, host: str, boot: str) -> bool:
+        """Whether this was a process of this very host that is dead."""
+        if self.host != host or self.boot != boot:
+            return False
+        try:
+            return abs(psutil.Process(self.pid).create_time() - self.started) > 1.0
+        except psutil.NoSuchProcess:
+            return True
+
+
+class Registry:
+    """Registers one machine, says how it is, and takes it out again."""
+
+    def __init__(
+        self,
+        redis: Redis,
+        machine_id: str,
+        report: Callable[[], StatusReport],
+        *,
+        url: str,
+        interval: float = 10.0,
+        on_connected: Callable[[bool], None] | None = None,
+    ) -> None:
+        """Make it; nothing is sent until ``register``.
+
+        Args:
+            redis: The queue's.
+            machine_id: Unique in the fleet.
+            report: How the machine is, now.
+            url: Where that Redis is, for errors.
+            interval: Seconds between periodic messages.
+            on_connected: Told when Redis goes away and when it is back.
+        """
+        self._redis: Any = redis  # scripts and pipelines have hardly any types in redis-py
+        self._machine_id = machine_id
+        self._report = report
+        self._url = url
+        self._interval = min(interval, 29.0)
+        self._on_connected = on_connected or (lambda _connected: None)
+        self._plan: BootPlan | None = None
+        self._registered = False
+        process = psutil.Process()
+        self._mine = json.dumps(
+            attrs.asdict(
+                _Owner(
+                    token=secrets.token_hex(8),
+                    host=host_name(),
+                    boot=boot_id(),
+                    pid=os.getpid(),
+                    started=process.create_time(),
+                    since=iso(_now()),
+                )
+            )
+        )
+
+    async def register(self, plan: BootPlan) -> None:
+        """Claim the machine's id and appear. Safe to repeat.
+
+        Raises:
+            MachineIdTaken: Another living machine holds it.
+            RedisUnreachable: Redis does not answer.
+        """
+        self._plan = plan
+        try:
+            await self._claim()
+            self._registered = True
+            await self._tell("event_driven")
+        except (RedisError, OSError) as error:
+            raise as_lifecycle_error(error, self._url) from error
+
+    async def publish(self, update_type: str) -> None:
+        """Say how the machine is, now.
+
+        A Redis that is away is no error here: ``run`` says it again when it is back.
+        """
+        try:
+            await self._tell(update_type)
+        except (RedisError, OSError):
+            self._on_connected(False)  # noqa: FBT003  # a fact, told to a listener
+
+    async def run(self) -> None:
+        """Renew the claim and tell the status until cancelled; comes back after outages.
+
+        Raises:
+            MachineIdTaken: Another machine took the id while Redis was away.
+        """
+        wait = min(_RENEW, self._interval)
+        last = 0.0
+        while True:
+            await asyncio.sleep(wait)
+            try:
+                if self._registered:
+                    await self._claim()
+                if time.monotonic() - last >= self._interval - 0.01:
+                    await self._tell("periodic")
+                    last = time.monotonic()
+            except (RedisError, OSError):
+                self._on_connected(False)  # noqa: FBT003  # a fact, told to a listener
+                short = _FIRST_WAIT if wait >= min(_RENEW, self._interval) else wait * 2
+                wait, last = min(short, _LONGEST_WAIT, self._interval), 0.0
+            else:
+                self._on_connected(True)  # noqa: FBT003  # a fact, told to a listener
+                wait = min(_RENEW, self._interval)
+
+    async def verify(self, plan: BootPlan) -> tuple[Check, ...]:
+        """Check that machine and workers are registered, as a reader of Redis sees it."""
+        checks = [
+            await self._check("redis-ping", self._redis.ping(), "Redis answers"),
+            await self._check(
+                "machine-registered",
+                self._redis.exists(keys.machine_info(self._machine_id)),
+                keys.machine_info(self._machine_id),
+            ),
+        ]
+        for worker in plan.workers:
+            for name, key in (
+                ("worker-registered", keys.worker(worker.id)),
+                ("worker-heartbeat", keys.heartbeat(worker.id)),
+            ):
+                checks.append(
+                    await self._check(f"{name}:{worker.id}", self._redis.exists(key), key)
+                )
+        return tuple(checks)
+
+    async def deregister(self) -> None:
+        """Say ``shutdown`` and remove what was registered: of the machine, and what its workers
+        left. Jobs stay.
+
+        Raises:
+            RedisUnreachable: Redis does not answer; what is there ends by itself (120 s).
+        """
+        try:
+            await self._deregister()
+        except (RedisError, OSError) as error:
+            raise as_lifecycle_error(error, self._url) from error
+
+    async def _deregister(self) -> None:
+        if not self._registered:
+            return
+        self._registered = False
+        message = status_message(self._report(), self._plan, "shutdown", _now())
+        pipeline = self._redis.pipeline()
+        pipeline.publish(keys.machine_status(self._machine_id), json.dumps(message))
+        pipeline.publish(
+            keys.SHUTDOWN_EVENTS,
+            json.dumps(
+                {
+                    "event_type": "shutdown",
+                    "machine_id": self._machine_id,
+                    "worker_id": "",
+                    "reason": "stopped",
+                    "timestamp": _now(),
+                }
+            ),
+        )
+        pipeline.delete(keys.machine_info(self._machine_id))
+        for worker in self._plan.workers if self._plan else ():
+            pipeline.delete(keys.worker(worker.id), keys.heartbeat(worker.id))
+            pipeline.srem(keys.ACTIVE_WORKERS, worker.id)
+        pipeline.eval(_UNCLAIM, 1, keys.machine_owner(self._machine_id), self._mine)
+        await pipeline.execute()
+
+    async def _claim(self) -> None:
+        key = keys.machine_owner(self._machine_id)
+        found = await self._redis.eval(_CLAIM, 1, key, self._mine, _OWNER_TTL, "")
+        if not found:
+            return
+        owner = _Owner(**json.loads(found))
+        mine = _Owner(**json.loads(self._mine))
+        if owner.gone(mine.host, mine.boot):
+            # Our own earlier run, killed: taken over, unless a third one was faster.
+            found = await self._redis.eval(_CLAIM, 1, key, self._mine, _OWNER_TTL, found)
+            if not found:
+                return
+            owner = _Owner(**json.loads(found))
+        raise MachineIdTaken(
+            machine_id=self._machine_id, host=owner.host, pid=owner.pid, since=owner.since
+        )
+
+    async def _tell(self, update_type: str) -> None:
+        now = _now()
+        message = status_message(self._report(), self._plan, update_type, now)
+        machine, structure = message["status"]["machine"], message["structure"]
+        pipeline = self._redis.pipeline()
+        if self._registered:
+            key = keys.machine_info(self._machine_id)
+            pipeline.hset(
+                key,
+                mapping={
+                    "machine_id": self._machine_id,
+                    "status": machine["phase"],
+                    "last_activity": iso(now),
+                    "gpu_count": structure["gpu_count"],
+                    "capabilities": json.dumps(structure["capabilities"]),
+                    "structure": json.dumps(structure),
+                    "uptime_ms": machine["uptime_ms"],
+                    "health_url": message["health_url"],
+                },
+            )
+            pipeline.expire(key, _INFO_TTL)
+        pipeline.publish(keys.machine_status(self._machine_id), json.dumps(message))
+        await pipeline.execute()
+
+    async def _check(self, name: str, question: Any, detail: str) -> Check:
+        began = time.monotonic()
+        try:
+            ok = bool(await question)
+            said = detail if ok else f"{detail} is not there"
+        except (RedisError, OSError) as error:
+            ok, said = False, as_lifecycle_error(error, self._url).summary
+        return Check(name=name, ok=ok, seconds=time.monotonic() - began, detail=said)
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000

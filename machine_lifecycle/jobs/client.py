@@ -1,0 +1,248 @@
+"""The submitter's side of the queue."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import attrs
+from redis.asyncio import Redis
+
+from machine_lifecycle.jobs import outputs
+from machine_lifecycle.jobs.errors import JobNotFound, JobStateRefuses
+from machine_lifecycle.jobs.functions import QueueFunctions
+from machine_lifecycle.jobs.records import JobEvent, JobRecord, json_object, record_from_hash
+from machine_lifecycle.jobs.score import job_id as new_id
+from machine_lifecycle.jobs.score import score
+from machine_lifecycle.jobs.watching import watch
+from machine_lifecycle.model.jobs import Output
+from machine_lifecycle.system import redis_keys as keys
+from machine_lifecycle.system.redis_keys import iso
+
+__all__ = ["QueueClient"]
+
+
+class QueueClient:
+    """Submits jobs, and looks at what becomes of them."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis: Any = redis  # as redis-py types it, every answer is text or bytes
+        self._functions = QueueFunctions(redis)
+
+    async def submit(
+        self,
+        payload: Mapping[str, Any],
+        *,
+        service_required: str,
+        priority: int = 50,
+        requirements: Mapping[str, Any] | None = None,
+        customer_id: str = "",
+        max_retries: int = 3,
+        timeout_minutes: float | None = None,
+        ctx: Mapping[str, Any] | None = None,
+        workflow_id: str = "",
+        workflow_priority: int | None = None,
+        workflow_datetime: int | None = None,
+        current_step: int | None = None,
+        total_steps: int | None = None,
+        job_id: str = "",
+    ) -> str:
+        """Put a job into the queue.
+
+        Args:
+            payload: What the service is to do; JSON values.
+            service_required: The capability that is asked for.
+            priority: 0 to 100; a higher one goes first.
+            requirements: What the worker must have.
+            customer_id: Whose job it is.
+            max_retries: Runs it may take in all.
+            timeout_minutes: Minutes one run may take; ``None`` for the worker's own limit.
+            ctx: Passed on to the connector untouched.
+            workflow_id: The workflow it is a step of.
+            workflow_priority: Overrules ``priority``, so that steps of one workflow stay together.
+            workflow_datetime: Milliseconds since 1970 when the workflow was submitted.
+            current_step: Which step it is, and
+            total_steps: how many there are.
+            job_id: An id of your own: submitting it twice is submitting it once.
+
+        Returns:
+            The job's id.
+        """
+        now = time.time_ns() // 1_000_000
+        job_id = job_id or new_id(now)
+        shared = {"workflow_id": workflow_id} | {
+            name: value
+            for name, value in (
+                ("workflow_priority", workflow_priority),
+                ("workflow_datetime", workflow_datetime),
+                ("current_step", current_step),
+                ("total_steps", total_steps),
+                ("timeout_minutes", timeout_minutes),
+            )
+            if value is not None
+        }
+        fields: dict[str, Any] = {
+            "id": job_id,
+            "service_required": service_required,
+            "priority": priority,
+            "payload": json.dumps(payload),
+            "requirements": json.dumps(requirements) if requirements else "",
+            "customer_id": customer_id,
+            "created_at": iso(now),
+            "status": "pending",
+            "retry_count": 0,
+            "max_retries": max_retries,
+            "ctx": json.dumps(ctx) if ctx else "",
+            **shared,
+        }
+        message = json.dumps(
+            {
+                "job_id": job_id,
+                "service_required": service_required,
+                "priority": priority,
+                "payload": payload,
+                "requirements": requirements,
+                "customer_id": customer_id,
+                "created_at": iso(now),
+                "status": "pending",
+                "timestamp": now,
+                **shared,
+            }
+        )
+        place = score(
+            priority if workflow_priority is None else workflow_priority, workflow_datetime or now
+        )
+        flat = [item for pair in fields.items() for item in pair]
+        await self._functions.call("ml1_submit", job_id, place, message, *flat)
+        return job_id
+
+    async def get(self, job_id: str) -> JobRecord:
+        """Everything known of a job.
+
+        Raises:
+            JobNotFound: It never was, or was forgotten (24 hours after it completed).
+        """
+        found = await self._read(job_id)
+        if found is None:
+            raise JobNotFound(job_id=job_id)
+        return found
+
+    async def list(self, *, status: str = "", limit: int = 50) -> tuple[JobRecord, ...]:
+        """Jobs, those that run first, then those that wait in the order in which they will run,
+        then those that ended, newest first.
+
+        Args:
+            status: Only these: ``active``, ``pending``, ``completed``, ``failed`` or ``dead``.
+            limit: At most so many of each kind.
+        """
+        ids: Any = []
+        if status in {"", "active", "assigned", "in_progress"}:
+            ids += await self._active_ids()
+        if status in {"", "pending"}:
+            ids += await self._redis.zrevrange(keys.PENDING, 0, limit - 1)
+            ids += await self._redis.zrange(keys.DELAYED, 0, limit - 1)
+        for kind, where in (
+            ("completed", f"{keys.COMPLETED}:at"),
+            ("failed", f"{keys.FAILED}:at"),
+            ("dead", keys.DEAD),
+        ):
+            if status in {"", kind} or (status == "cancelled" and kind == "failed"):
+                ids += await self._redis.zrevrange(where, 0, limit - 1)
+        found = [await self._read(job_id) for job_id in dict.fromkeys(ids)]
+        return tuple(
+            record
+            for record in found
+            if record and (status != "cancelled" or record.status == "cancelled")
+        )
+
+    async def counts(self) -> dict[str, int]:
+        """Numbers of jobs: ``pending``, ``delayed``, ``active``, ``completed`` (last 24 hours),
+        ``failed`` (last 7 days) and ``dead``.
+        """
+        pipeline = self._redis.pipeline(transaction=False)
+        pipeline.zcard(keys.PENDING)
+        pipeline.zcard(keys.DELAYED)
+        pipeline.hlen(keys.COMPLETED)
+        pipeline.hlen(keys.FAILED)
+        pipeline.zcard(keys.DEAD)
+        pending, delayed, completed, failed, dead = await pipeline.execute()
+        return {
+            "pending": pending,
+            "delayed": delayed,
+            "active": len(await self._active_ids()),
+            "completed": completed,
+            "failed": failed,
+            "dead": dead,
+        }
+
+    async def cancel(self, job_id: str, reason: str = "cancelled by the user") -> str:
+        """Cancel a job: ``cancelled`` if it waited, ``cancelling`` if its worker was told.
+
+        Raises:
+            JobNotFound: There is none.
+            JobStateRefuses: It has ended.
+        """
+        said = str(await self._functions.call("ml1_cancel", job_id, reason))
+        if said not in {"cancelled", "cancelling"}:
+            raise self._refusal(job_id, said, "cancelled")
+        return said
+
+    async def retry(self, job_id: str) -> None:
+        """Run a failed or cancelled job once more, in the place it had.
+
+        Raises:
+            JobNotFound: There is none.
+            JobStateRefuses: It has not ended, or ended well.
+        """
+        said = str(await self._functions.call("ml1_retry", job_id))
+        if said != "ok":
+            raise self._refusal(job_id, said, "tried again")
+
+    def watch(self, job_id: str) -> AsyncIterator[JobEvent]:
+        """Everything that happens to a job, from its present state to its end."""
+        return watch(self._redis, job_id, self._read)
+
+    async def outputs(self, job_id: str) -> tuple[Output, ...]:
+        """The files that a completed job made; those over 8 MiB come as a reference, without bytes.
+
+        Raises:
+            JobNotFound: There is no such job.
+            JobStateRefuses: It has not completed.
+        """
+        record = await self.get(job_id)
+        if record.result is None:
+            raise JobStateRefuses(job_id=job_id, status=record.status, asked="read")
+        return await outputs.fetch(self._redis, record.result)
+
+    async def release_worker(self, worker_id: str, reason: str) -> tuple[str, ...]:
+        """Put back what a worker held that is known to be dead; the ids of its jobs. For the one
+        who saw it die; others wait for its lease to end.
+        """
+        return tuple(await self._functions.call("ml1_recover", worker_id, reason))
+
+    async def _read(self, job_id: str) -> JobRecord | None:
+        pipeline = self._redis.pipeline(transaction=False)
+        pipeline.hgetall(keys.job(job_id))
+        pipeline.hgetall(keys.job_progress(job_id))
+        pipeline.hget(keys.COMPLETED, job_id)
+        fields, progress, done = await pipeline.execute()
+        if not fields:
+            return None
+        record = record_from_hash({"id": job_id, **fields}, progress)
+        if done and record.status == "completed":
+            record = attrs.evolve(record, result=json_object(done).get("data") or {})
+        return record
+
+    async def _active_ids(self) -> tuple[str, ...]:
+        ids = await self._redis.zrange(keys.LEASES, 0, -1)
+        for worker_id in sorted(await self._redis.smembers(keys.ACTIVE_WORKERS)):
+            ids += await self._redis.hkeys(keys.active(worker_id))
+        return tuple(dict.fromkeys(ids))
+
+    @staticmethod
+    def _refusal(job_id: str, status: str, asked: str) -> JobNotFound | JobStateRefuses:
+        if status == "unknown":
+            return JobNotFound(job_id=job_id)
+        return JobStateRefuses(job_id=job_id, status=status, asked=asked)

@@ -1,0 +1,240 @@
+"""What can go wrong with jobs."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import attrs
+
+from machine_lifecycle.errors import ConfigurationError, LifecycleError, Remedy
+
+__all__ = [
+    "ConnectorBroken",
+    "JobCrashed",
+    "JobNotFound",
+    "JobStateRefuses",
+    "JobTimeout",
+    "PayloadUnusable",
+    "ServiceDown",
+    "WorkerSettingWrong",
+]
+
+
+@attrs.define(kw_only=True, slots=False, eq=False)
+class JobNotFound(ConfigurationError):
+    """There is no such job.
+
+    Attributes:
+        job_id: As asked for.
+    """
+
+    code: ClassVar[str] = "job-not-found"
+
+    job_id: str
+
+    @property
+    def summary(self) -> str:
+        """Which one."""
+        return f"there is no job {self.job_id}"
+
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """Ended jobs are forgotten."""
+        return (
+            Remedy(
+                "See which are known; completed ones are kept 24 hours",
+                "machine-lifecycle jobs list",
+            ),
+        )
+
+
+@attrs.define(kw_only=True, slots=False, eq=False)
+class JobStateRefuses(ConfigurationError):
+    """What was asked can't be done to a job in its present state.
+
+    Attributes:
+        job_id: Which job.
+        status: Its state.
+        asked: What was asked.
+    """
+
+    code: ClassVar[str] = "job-state-refuses"
+
+    job_id: str
+    status: str
+    asked: str
+
+    @property
+    def summary(self) -> str:
+        """What, and why not."""
+        return f"job {self.job_id} is {self.status}: it can't be {self.asked}"
+
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """Look at it."""
+        return (Remedy("See how it stands", f"machine-lifecycle jobs show {self.job_id}"),)
+
+
+@attrs.define(kw_only=True, slots=False, eq=False)
+class JobTimeout(LifecycleError):
+    """A job took longer than it may.
+
+    Attributes:
+        job_id: Which job.
+        seconds: How long it may take.
+    """
+
+    code: ClassVar[str] = "job-timeout"
+
+    job_id: str
+    seconds: float
+
+    @property
+    def summary(self) -> str:
+        """Which, and how long."""
+        return f"job {self.job_id} was stopped after {self.seconds:g} s, the time it may take"
+
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """More time, for this job or for all."""
+        minutes = max(1, round(self.seconds / 30))
+        return (
+            Remedy("Give the job more time with timeout_minutes in its requirements"),
+            Remedy("Or give all jobs more", f"export WORKER_JOB_TIMEOUT_MINUTES={minutes}"),
+        )
+
+
+@attrs.define(kw_only=True, slots=False, eq=False)
+class ServiceDown(LifecycleError):
+    """The service that a worker drives does not answer.
+
+    Attributes:
+        service: Its name.
+        detail: What the look at it found.
+    """
+
+    code: ClassVar[str] = "service-down"
+
+    service: str
+    detail: str = ""
+
+    @property
+    def summary(self) -> str:
+        """Which, and what was seen."""
+        return f"{self.service} can't take jobs: {self.detail or 'it does not answer'}"
+
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """Look at it."""
+        return (Remedy("See what it does", "machine-lifecycle status"),)
+
+
+@attrs.define(kw_only=True, slots=False, eq=False)
+class JobCrashed(LifecycleError):
+    """The connector broke in a way it does not foresee.
+
+    Attributes:
+        job_id: Which job.
+        kind: Type of the exception.
+        message: What it said.
+    """
+
+    code: ClassVar[str] = "job-crashed"
+
+    job_id: str
+    kind: str
+    message: str
+
+    @property
+    def summary(self) -> str:
+        """What it said."""
+        return f"job {self.job_id}: {self.kind}: {self.message}"
+
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """Look at the worker's log."""
+        return (Remedy("Read the worker's log", "machine-lifecycle logs"),)
+
+
+@attrs.define(kw_only=True, slots=False, eq=False)
+class ConnectorBroken(ConfigurationError):
+    """A connector can't be loaded.
+
+    Attributes:
+        reference: ``module:attribute``.
+        reason: What Python said.
+    """
+
+    code: ClassVar[str] = "connector-broken"
+
+    reference: str
+    reason: str
+
+    @property
+    def summary(self) -> str:
+        """Which, and why."""
+        return f"the connector {self.reference} can't be loaded: {self.reason}"
+
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """Try to import it."""
+        module = self.reference.partition(":")[0]
+        return (Remedy("See the import fail", f"python -c 'import {module}'"),)
+
+
+@attrs.define(kw_only=True, slots=False, eq=False)
+class WorkerSettingWrong(ConfigurationError):
+    """A variable that a worker needs is missing or wrong.
+
+    Attributes:
+        name: Of the variable.
+        reason: What is wrong with it.
+        example: A value that would do.
+    """
+
+    code: ClassVar[str] = "worker-setting-wrong"
+
+    name: str
+    reason: str
+    example: str
+
+    @property
+    def summary(self) -> str:
+        """Which, and what is wrong."""
+        return f"{self.name} {self.reason}"
+
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """Set it."""
+        return (Remedy("Set it", f"export {self.name}='{self.example}'"),)
+
+
+@attrs.define(kw_only=True, slots=False, eq=False)
+class PayloadUnusable(ConfigurationError):
+    """A file holds nothing that can be submitted as a job.
+
+    Attributes:
+        path: The file.
+        reason: What is wrong with it.
+    """
+
+    code: ClassVar[str] = "payload-unusable"
+
+    path: str
+    reason: str
+
+    @property
+    def summary(self) -> str:
+        """Which, and why."""
+        return f"{self.path} {self.reason}"
+
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """What it must hold."""
+        return (
+            Remedy(
+                "Give a JSON object: a graph in ComfyUI's API form (Workflow, Export (API)), or a "
+                "whole payload",
+                f"python -m json.tool {self.path}",
+            ),
+        )

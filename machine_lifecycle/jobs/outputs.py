@@ -1,0 +1,90 @@
+"""What came out of a job: small files travel in Redis, large ones as a reference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from redis.asyncio import Redis
+
+from machine_lifecycle.model.jobs import JobResult, Output
+from machine_lifecycle.system import redis_keys as keys
+
+__all__ = ["SMALL", "fetch", "result_metadata", "store"]
+
+SMALL = 8 * 1024 * 1024
+"""Bytes up to which a file travels in Redis."""
+_KEPT = 24 * 3600
+"""Seconds for which Redis keeps it."""
+
+
+async def store(redis: Redis, job_id: str, outputs: tuple[Output, ...]) -> None:
+    """Put the small ones into keys of their own. Safe to repeat."""
+    pipeline = redis.pipeline(transaction=False)
+    for number, output in enumerate(outputs):
+        if output.data and len(output.data) <= SMALL:
+            pipeline.set(keys.output(job_id, number), output.data, ex=_KEPT)
+    if len(pipeline):
+        await pipeline.execute()
+
+
+def result_metadata(
+    job_id: str, result: JobResult, *, service: str, milliseconds: int
+) -> dict[str, Any]:
+    """What is published of a result: everything but the bytes."""
+    return {
+        "success": True,
+        "data": dict(result.data),
+        "output_files": [
+            {
+                "filename": output.name,
+                "path": output.reference,
+                "type": output.kind,
+                "size_bytes": len(output.data),
+                "mime_type": output.mime,
+                "metadata": {
+                    "node": output.node,
+                    "temporary": output.temporary,
+                    "key": keys.output(job_id, number)
+                    if output.data and len(output.data) <= SMALL
+                    else "",
+                },
+            }
+            for number, output in enumerate(result.outputs)
+        ],
+        "processing_time_ms": milliseconds,
+        "service_metadata": {"service_type": service, "service_job_id": result.service_job_id},
+        "warnings": [
+            {
+                "node": part.node,
+                "node_type": part.node_type,
+                "message": part.message,
+                "kind": part.kind,
+            }
+            for part in result.warnings
+        ],
+    }
+
+
+async def fetch(redis: Redis, result: Mapping[str, Any]) -> tuple[Output, ...]:
+    """The files of a result; those that travel as a reference come without bytes."""
+    outputs = []
+    execute: Any = redis.execute_command  # redis-py gives it no types
+    for entry in result.get("output_files", ()):
+        facts = entry.get("metadata", {})
+        data = b""
+        if facts.get("key"):
+            # This client reads text; an output is bytes.
+            data = await execute("GET", facts["key"], NEVER_DECODE=True) or b""
+        outputs.append(
+            Output(
+                name=entry.get("filename", ""),
+                kind=entry.get("type", "binary"),
+                mime=entry.get("mime_type", "application/octet-stream"),
+                data=data,
+                node=facts.get("node", ""),
+                temporary=bool(facts.get("temporary")),
+                reference=entry.get("path", ""),
+            )
+        )
+    return tuple(outputs)

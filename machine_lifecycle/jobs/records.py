@@ -1,0 +1,173 @@
+"""The job hash as a value, and times as they are written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import attrs
+
+from machine_lifecycle.model.jobs import Job
+
+__all__ = [
+    "TERMINAL",
+    "JobEvent",
+    "JobRecord",
+    "from_iso",
+    "job_from_record",
+    "json_object",
+    "record_from_hash",
+]
+
+TERMINAL = frozenset({"completed", "failed", "cancelled", "timeout"})
+
+
+def from_iso(text: str) -> int:
+    """Milliseconds since 1970; ``seconds.microseconds`` is read as well. 0 for no time at all."""
+    if not text:
+        return 0
+    try:
+        return round(float(text) * 1000)
+    except ValueError:
+        pass  # the usual form
+    try:
+        return round(datetime.fromisoformat(text).timestamp() * 1000)
+    except ValueError:
+        return 0
+
+
+def json_object(text: str | None) -> dict[str, Any]:
+    """A JSON object out of a hash field; empty for what is none."""
+    try:
+        value = json.loads(text or "{}")
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+@attrs.frozen(kw_only=True)
+class JobRecord:
+    """One job as the queue knows it. Times are milliseconds since 1970, 0 for not yet.
+
+    Attributes:
+        status: ``pending``, ``assigned``, ``in_progress``, ``completed``, ``failed`` or
+            ``cancelled``; other parties also write ``queued``, ``accepted`` and ``timeout``.
+        progress: Percent.
+        result: Metadata of what came out, for a completed job.
+        fields: The hash itself.
+    """
+
+    id: str
+    status: str
+    service_required: str
+    priority: int
+    payload: Mapping[str, Any]
+    requirements: Mapping[str, Any]
+    customer_id: str
+    retry_count: int
+    max_retries: int
+    worker_id: str
+    workflow_id: str
+    fence: int
+    created_ms: int
+    assigned_ms: int = 0
+    started_ms: int = 0
+    ended_ms: int = 0
+    error: str = ""
+    error_details: Mapping[str, Any] = attrs.field(factory=dict)
+    progress: float = 0
+    message: str = ""
+    result: Mapping[str, Any] | None = None
+    fields: Mapping[str, str] = attrs.field(factory=dict, repr=False)
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will happen to it."""
+        return self.status in TERMINAL
+
+
+@attrs.frozen(kw_only=True)
+class JobEvent:
+    """Something that happened to a job that is watched.
+
+    Attributes:
+        kind: ``submitted``, ``claimed``, ``progress``, ``retrying``, ``completed``, ``failed`` or
+            ``cancelled``.
+        percent: 0 to 100.
+        job: The whole record, in the first event and in the last.
+    """
+
+    kind: str
+    job_id: str
+    percent: float = 0
+    message: str = ""
+    step: int = 0
+    steps: int = 0
+    worker_id: str = ""
+    job: JobRecord | None = None
+
+
+def record_from_hash(fields: Mapping[str, str], progress: Mapping[str, str]) -> JobRecord:
+    """The record of a job.
+
+    Args:
+        fields: Its hash.
+        progress: Its progress hash.
+    """
+    get = fields.get
+    return JobRecord(
+        id=get("id", ""),
+        status=get("status", ""),
+        service_required=get("service_required", ""),
+        priority=_integer(get("priority"), 50),
+        payload=json_object(get("payload")),
+        requirements=json_object(get("requirements")),
+        customer_id=get("customer_id", ""),
+        retry_count=_integer(get("retry_count"), 0),
+        max_retries=_integer(get("max_retries"), 3),
+        worker_id=get("worker_id", ""),
+        workflow_id=get("workflow_id", ""),
+        fence=_integer(get("fence"), 0),
+        created_ms=from_iso(get("created_at", "")),
+        assigned_ms=from_iso(get("assigned_at", "")),
+        started_ms=from_iso(get("started_at", "")),
+        ended_ms=from_iso(get("completed_at", "") or get("failed_at", "")),
+        error=get("error", ""),
+        error_details=json_object(get("error_details")),
+        progress=_number(progress.get("progress"), 0.0),
+        message=progress.get("message", ""),
+        fields=dict(fields),
+    )
+
+
+def job_from_record(record: JobRecord, *, default_timeout: float) -> Job:
+    """The job as a connector takes it.
+
+    Args:
+        record: As claimed.
+        default_timeout: Seconds, for a job that names no ``timeout_minutes`` of its own.
+    """
+    own = record.fields.get("timeout_minutes") or record.requirements.get("timeout_minutes")
+    minutes = _number(own, 0.0)
+    return Job(
+        id=record.id,
+        service_required=record.service_required,
+        payload=record.payload,
+        requirements=record.requirements,
+        attempt=record.retry_count + 1,
+        timeout=minutes * 60 if minutes > 0 else default_timeout,
+        ctx=json_object(record.fields.get("ctx")),
+    )
+
+
+def _number(text: object, default: float) -> float:
+    try:
+        return float(str(text))
+    except ValueError:
+        return default
+
+
+def _integer(text: object, default: int) -> int:
+    return int(_number(text, default))

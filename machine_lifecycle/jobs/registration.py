@@ -1,0 +1,189 @@
+"""A worker in Redis: its hash, its heartbeat, and the messages about it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from redis.asyncio import Redis
+
+from machine_lifecycle.jobs.worker_config import WorkerConfig
+from machine_lifecycle.system import redis_keys as keys
+from machine_lifecycle.system.redis_keys import iso
+
+__all__ = ["Registration"]
+
+_HEARTBEAT_TTL = 60
+_WORKER_TTL = 120
+
+
+class Registration:
+    """Says in Redis that the worker is there, what it can do, and what it does."""
+
+    def __init__(self, redis: Redis, config: WorkerConfig) -> None:
+        self._redis: Any = redis  # redis-py's pipelines have hardly any types
+        self._config = config
+        self.status = ""
+        self.job_id = ""
+
+    async def register(self, capabilities: Mapping[str, Any]) -> None:
+        """Appear as an idle worker. Safe to repeat, as after a restart of Redis."""
+        worker, now = self._config.worker_id, _now()
+        status = self.status or "idle"
+        facts = {
+            "worker_id": worker,
+            "machine_id": self._config.machine_id,
+            "capabilities": json.dumps(capabilities),
+            "status": status,
+            "connected_at": iso(now),
+            "last_heartbeat": iso(now),
+            "total_jobs_completed": "0",
+            "total_jobs_failed": "0",
+            "current_job_id": self.job_id,
+            "last_status_change": iso(now),
+            "connector_statuses": "{}",
+        }
+        pipeline = self._redis.pipeline()
+        pipeline.hset(keys.worker(worker), mapping=facts)
+        pipeline.expire(keys.worker(worker), _WORKER_TTL)
+        pipeline.set(keys.heartbeat(worker), iso(now), ex=_HEARTBEAT_TTL)
+        pipeline.sadd(keys.ACTIVE_WORKERS, worker)
+        pipeline.publish(
+            keys.WORKER_EVENTS,
+            json.dumps(
+                {
+                    "type": "worker_connected",
+                    "worker_id": worker,
+                    "machine_id": self._config.machine_id,
+                    "worker_data": {
+                        "id": worker,
+                        "status": status,
+                        "capabilities": capabilities,
+                        "connected_at": iso(now),
+                    },
+                    "timestamp": now,
+                }
+            ),
+        )
+        pipeline.publish(
+            f"{keys.WORKER_STATUS}:{worker}",
+            json.dumps(
+                {
+                    "worker_id": worker,
+                    "machine_id": self._config.machine_id,
+                    "status": status,
+                    "capabilities": capabilities,
+                    "timestamp": iso(now),
+                    "last_heartbeat": now,
+                    "connected_at": iso(now),
+                }
+            ),
+        )
+        self._event(
+            pipeline,
+            "worker_status_changed",
+            {
+                "status": status,
+                "is_connected": True,
+                "current_job_id": self.job_id or None,
+                "last_activity": iso(now),
+                "version": self._config.version,
+                "capabilities": capabilities,
+            },
+        )
+        await pipeline.execute()
+        self.status = status
+
+    async def change(
+        self, status: str, job_id: str = "", *, finished: Mapping[str, Any] | None = None
+    ) -> None:
+        """Tell a change of what the worker does.
+
+        Args:
+            status: ``idle``, ``busy``, ``paused`` or ``draining``.
+            job_id: What it runs.
+            finished: Facts of the job that just ended, ``job_id`` and ``service_type``.
+        """
+        worker, now = self._config.worker_id, _now()
+        old, self.status, self.job_id = self.status or "idle", status, job_id
+        pipeline = self._redis.pipeline(transaction=False)
+        if status in {"paused", "draining"}:
+            pipeline.hset(
+                keys.worker(worker),
+                mapping={
+                    "status": status,
+                    "current_job_id": job_id,
+                    "last_status_change": iso(now),
+                },
+            )
+        pipeline.publish(
+            keys.WORKER_STATUS,
+            json.dumps(
+                {
+                    "worker_id": worker,
+                    "old_status": old,
+                    "new_status": status,
+                    "current_job_id": job_id or None,
+                    "timestamp": now,
+                }
+            ),
+        )
+        if finished is not None:
+            self._event(pipeline, "job_completed", finished)
+        if status == "busy":
+            self._event(pipeline, "job_started", {"job_id": job_id})
+        self._event(
+            pipeline,
+            "worker_status_changed",
+            {
+                "status": status,
+                "is_connected": True,
+                "current_job_id": job_id or None,
+                "last_activity": iso(now),
+            },
+        )
+        await pipeline.execute()
+
+    async def deregister(self) -> None:
+        """Disappear."""
+        worker, now = self._config.worker_id, _now()
+        pipeline = self._redis.pipeline()
+        pipeline.delete(keys.worker(worker), keys.heartbeat(worker))
+        pipeline.srem(keys.ACTIVE_WORKERS, worker)
+        pipeline.publish(
+            keys.WORKER_EVENTS,
+            json.dumps(
+                {
+                    "type": "worker_disconnected",
+                    "worker_id": worker,
+                    "machine_id": self._config.machine_id,
+                    "timestamp": now,
+                }
+            ),
+        )
+        self._event(
+            pipeline,
+            "worker_status_changed",
+            {
+                "status": "offline",
+                "is_connected": False,
+                "current_job_id": None,
+                "last_activity": iso(now),
+            },
+        )
+        await pipeline.execute()
+
+    def _event(self, pipeline: Any, kind: str, data: Mapping[str, Any]) -> None:
+        worker = self._config.worker_id
+        pipeline.publish(
+            keys.machine_worker(self._config.machine_id, worker),
+            json.dumps(
+                {"worker_id": worker, "event_type": kind, "data": data, "timestamp": _now()}
+            ),
+        )
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000

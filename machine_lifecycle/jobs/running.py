@@ -1,0 +1,136 @@
+"""One job on its way through a connector."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from redis.exceptions import RedisError
+
+from machine_lifecycle.errors import LifecycleError
+from machine_lifecycle.jobs.errors import JobCrashed, JobTimeout
+from machine_lifecycle.model.jobs import Job, JobResult, Progress
+from machine_lifecycle.model.ports import Connector
+
+__all__ = ["Ended", "RunningJob"]
+
+_PROGRESS_GAP = 0.2
+"""Seconds between two reports of progress; the last one in between wins."""
+_CANCEL_LIMIT = 0.5
+"""Seconds a service may take to let a cancelled job go."""
+
+
+class Ended(Exception):  # it is why a run ended, seldom an error
+    """A run ended without a result and without an error of its own.
+
+    Attributes:
+        outcome: ``cancelled``, ``released`` or ``lost``.
+        reason: In words.
+    """
+
+    def __init__(self, outcome: str, reason: str = "") -> None:
+        super().__init__(outcome)
+        self.outcome = outcome
+        self.reason = reason
+
+
+class RunningJob:
+    """Runs one job, reports its progress, and can be cut short from outside."""
+
+    def __init__(
+        self,
+        job: Job,
+        fence: int,
+        connector: Connector,
+        *,
+        report: Callable[[Progress], Awaitable[str]],
+    ) -> None:
+        """Make a run; it starts with ``run``.
+
+        Args:
+            job: What is to be done.
+            fence: The number under which this run may write.
+            connector: Who does it.
+            report: Publishes progress; answers ``ok``, ``cancel`` or ``lost``.
+        """
+        self.job = job
+        self.fence = fence
+        self._connector = connector
+        self._report = report
+        self._latest: Progress | None = Progress(fraction=0.0, message="started")
+        self._changed = asyncio.Event()
+        self._changed.set()
+        self._cut: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
+
+    def cut(self, outcome: str, reason: str = "") -> None:
+        """End the run soon, whatever it does."""
+        if not self._cut.done():
+            self._cut.set_result(Ended(outcome, reason))
+
+    async def run(self) -> JobResult:
+        """Do the job.
+
+        Raises:
+            Ended: It was cut short.
+            JobTimeout: It took too long.
+            JobCrashed: The connector broke.
+            LifecycleError: What the connector raised.
+        """
+        work = asyncio.ensure_future(self._connector.run(self.job, self._progress))
+        reporter = asyncio.create_task(self._report_changes())
+        try:
+            waited: set[asyncio.Future[Any]] = {work, self._cut}
+            await asyncio.wait(
+                waited, timeout=self.job.timeout, return_when=asyncio.FIRST_COMPLETED
+            )
+            if work.done():
+                return await self._result(work)
+            await self._stop(work)
+            if self._cut.done():
+                raise self._cut.result()
+            raise JobTimeout(job_id=self.job.id, seconds=self.job.timeout)
+        finally:
+            for task in (work, reporter):
+                task.cancel()
+            await asyncio.gather(work, reporter, return_exceptions=True)
+
+    async def _result(self, work: asyncio.Future[JobResult]) -> JobResult:
+        try:
+            return await work
+        except LifecycleError:
+            raise
+        except Exception as error:  # a connector may be a stranger's: its faults fail its job only
+            raise JobCrashed(
+                job_id=self.job.id, kind=type(error).__name__, message=str(error)
+            ) from error
+
+    async def _stop(self, work: asyncio.Future[JobResult]) -> None:
+        """Make the service let go; its own way first, then by cancelling ``run``."""
+        with contextlib.suppress(LifecycleError, OSError, TimeoutError):
+            async with asyncio.timeout(_CANCEL_LIMIT):
+                await self._connector.cancel(self.job.id)
+        work.cancel()
+        await asyncio.wait({work}, timeout=_CANCEL_LIMIT)
+
+    def _progress(self, progress: Progress) -> None:
+        self._latest = progress
+        self._changed.set()
+
+    async def _report_changes(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            latest, self._latest = self._latest, None
+            began = loop.time()
+            if latest is not None:
+                # Progress is a hint: one that Redis could not take is followed by the next.
+                with contextlib.suppress(RedisError, OSError):
+                    answer = await self._report(latest)
+                    if answer == "cancel":
+                        self.cut("cancelled")
+                    elif answer == "lost":
+                        self.cut("lost", "another worker has it, or it has ended")
+            await asyncio.sleep(max(0.0, _PROGRESS_GAP - (loop.time() - began)))

@@ -1,0 +1,97 @@
+"""Following one job: messages are listened for before its state is read: nothing is missed."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+from redis.asyncio import Redis
+
+from machine_lifecycle.jobs.errors import JobNotFound
+from machine_lifecycle.jobs.records import JobEvent, JobRecord, json_object
+from machine_lifecycle.system import redis_keys as keys
+
+__all__ = ["watch"]
+
+_CHANNELS = (
+    keys.CLAIMED,
+    keys.PROGRESS_CHANNEL,
+    keys.COMPLETE_CHANNEL,
+    keys.FAILED_CHANNEL,
+    keys.ENDED,
+    keys.CANCEL,
+)
+_LOOK = 5.0
+"""Seconds without a message after which the state is read: messages are not delivered twice, and
+a party that writes without telling is not to hang us."""
+_KINDS = {"assigned": "claimed", "in_progress": "progress", "timeout": "failed"}
+
+
+async def watch(
+    redis: Redis, job_id: str, read: Callable[[str], Awaitable[JobRecord | None]]
+) -> AsyncIterator[JobEvent]:
+    """Yield what happens to a job until it ends.
+
+    Raises:
+        JobNotFound: There is no such job.
+    """
+    subscription = redis.pubsub(ignore_subscribe_messages=True)
+    try:
+        await subscription.subscribe(*_CHANNELS)
+        record = await read(job_id)
+        if record is None:
+            raise JobNotFound(job_id=job_id)
+        yield _snapshot(record)
+        percent = record.progress
+        while not record.ended:
+            message = await subscription.get_message(timeout=_LOOK)
+            if message is not None:
+                facts = json_object(message["data"])
+                if facts.get("job_id") != job_id:
+                    continue
+                event = _event(str(message["channel"]), facts, percent)
+                if event is not None:
+                    percent = event.percent
+                    yield event
+                    continue
+            record = await read(job_id)
+            if record is None:
+                raise JobNotFound(job_id=job_id)
+            if record.ended:
+                yield _snapshot(record)
+    finally:
+        await subscription.aclose()  # type: ignore[no-untyped-call]  # redis-py has no types here
+
+
+def _snapshot(record: JobRecord) -> JobEvent:
+    kind = _KINDS.get(record.status, record.status)
+    return JobEvent(
+        kind="submitted" if kind == "pending" else kind,
+        job_id=record.id,
+        percent=100 if kind == "completed" else record.progress,
+        message=record.error or record.message,
+        worker_id=record.worker_id,
+        job=record,
+    )
+
+
+def _event(channel: str, facts: dict[str, Any], percent: float) -> JobEvent | None:
+    """A message as an event; ``None`` if the job may have ended, so that its record is read."""
+    job_id, worker = str(facts["job_id"]), str(facts.get("worker_id", ""))
+    if channel == keys.CLAIMED:
+        return JobEvent(kind="claimed", job_id=job_id, worker_id=worker)
+    if channel == keys.PROGRESS_CHANNEL:
+        return JobEvent(
+            kind="progress",
+            job_id=job_id,
+            percent=float(facts.get("progress") or 0),
+            message=str(facts.get("message", "")),
+            step=int(facts.get("current_step") or 0),
+            steps=int(facts.get("total_steps") or 0),
+            worker_id=worker,
+        )
+    if channel == keys.ENDED and facts.get("status") == "retrying":
+        return JobEvent(
+            kind="retrying", job_id=job_id, percent=percent, message=str(facts.get("reason", ""))
+        )
+    return None

@@ -1,0 +1,241 @@
+"""What a worker process is told by its environment."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from machine_lifecycle.jobs.errors import ConnectorBroken, WorkerSettingWrong
+from machine_lifecycle.model.ports import Connector
+
+__all__ = ["Route", "WorkerConfig", "load_connector"]
+
+_EXTRAS = (
+    "asset_type",
+    "available_models",
+    "performance_tier",
+    "features",
+    "specialization",
+    "sla_tier",
+    "limitations",
+    "availability",
+    "debugging_enabled",
+    "experimental_mode",
+    "development_mode",
+    "memory_constrained",
+    "max_batch_size",
+    "workflow_id",
+)
+"""What an operator may add to a worker's capabilities: ``WORKER_`` and the name in capitals."""
+
+
+@attrs.frozen(kw_only=True)
+class Route:
+    """One thing that jobs may ask of the worker.
+
+    Attributes:
+        asks: What jobs ask for.
+        service: Which service does it.
+        connector: ``module:attribute`` of the class that drives it.
+    """
+
+    asks: str
+    service: str
+    connector: str
+
+
+@attrs.frozen(kw_only=True)
+class WorkerConfig:
+    """One worker process. Times are seconds.
+
+    Attributes:
+        worker_id: Unique in the fleet.
+        process: Name of its process.
+        control_socket: The orchestrator's socket; ``None`` for a worker on its own, which takes
+            jobs at once.
+        beat: Between two signs of life.
+        lease: After so long without one its job is given to others.
+        poll: Between two safety looks at the queue.
+        retry_wait: Before a failed job is tried again; doubles at each further try.
+        environ: What connectors read their own settings from.
+    """
+
+    worker_id: str
+    machine_id: str
+    process: str
+    redis_url: str = attrs.field(repr=False)
+    routes: tuple[Route, ...]
+    control_socket: Path | None = None
+    gpu_memory_gb: float = 0.0
+    gpu_model: str = ""
+    ram_gb: float = 0.0
+    job_timeout: float = 1800.0
+    beat: float = 10.0
+    lease: float = 25.0
+    poll: float = 5.0
+    retry_wait: float = 1.0
+    extras: Mapping[str, Any] = attrs.field(factory=dict)
+    customer_access: Mapping[str, Any] = attrs.field(factory=dict)
+    version: str = ""
+    environ: Mapping[str, str] = attrs.field(factory=dict, repr=False)
+
+    @property
+    def services(self) -> dict[str, str]:
+        """Service name to the reference of its connector."""
+        return {route.service: route.connector for route in self.routes}
+
+    @classmethod
+    def from_env(
+        cls, environ: Mapping[str, str], *, index: int = 0, version: str = ""
+    ) -> WorkerConfig:
+        """Read it.
+
+        Raises:
+            WorkerSettingWrong: A variable is missing, or says what can't be used.
+        """
+        redis_url = environ.get("HUB_REDIS_URL", "")
+        if not redis_url:
+            raise WorkerSettingWrong(
+                name="HUB_REDIS_URL", reason="is not set", example="redis://127.0.0.1:6379"
+            )
+        machine_id = environ.get("MACHINE_ID") or platform.node() or "machine"
+        kind = environ.get("CONNECTORS") or "worker"
+        socket = environ.get("MACHINE_CONTROL_SOCKET", "")
+        beat = min(_number(environ, "WORKER_HEARTBEAT_INTERVAL_MS", 30_000) / 1000, 10.0)
+        return cls(
+            worker_id=environ.get("WORKER_ID") or f"{machine_id}-worker-{kind}-{index}",
+            machine_id=machine_id,
+            process=environ.get("WORKER_PROCESS") or f"redis-worker-{kind}-{index}",
+            redis_url=redis_url,
+            routes=_routes(environ.get("WORKER_ROUTES", "")),
+            control_socket=Path(socket) if socket else None,
+            gpu_memory_gb=_number(environ, "WORKER_GPU_MEMORY_GB", 0),
+            gpu_model=environ.get("WORKER_GPU_MODEL", ""),
+            ram_gb=_number(environ, "WORKER_RAM_GB", 0),
+            job_timeout=60 * _number(environ, "WORKER_JOB_TIMEOUT_MINUTES", 30),
+            beat=beat,
+            lease=max(2.5 * beat, 1.0),
+            poll=_number(environ, "WORKER_POLL_INTERVAL_MS", 5_000) / 1000,
+            retry_wait=_number(environ, "WORKER_RETRY_BACKOFF_MS", 1_000) / 1000,
+            extras=_extras(environ),
+            customer_access={
+                "isolation": environ.get("WORKER_CUSTOMER_ISOLATION") or "loose",
+                "allowed_customers": _words(environ.get("WORKER_ALLOWED_CUSTOMERS", "")),
+                "denied_customers": _words(environ.get("WORKER_DENIED_CUSTOMERS", "")),
+                "max_concurrent_customers": 10,
+            },
+            version=version,
+            environ=environ,
+        )
+
+    def capabilities(self, services: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+        """What the worker advertises.
+
+        Args:
+            services: What each service that answered proved, by its name. What is asked of a
+                service that is not among them is not offered.
+        """
+        asks = [route.asks for route in self.routes if route.service in services]
+        models: dict[str, list[str]] = {}
+        for route in self.routes:
+            proved = services.get(route.service, {}).get("models")
+            if proved:
+                models[route.asks] = _names(proved)
+        return {
+            **self.extras,
+            "worker_id": self.worker_id,
+            "machine_id": self.machine_id,
+            "services": asks,
+            "job_service_required_map": asks,
+            "hardware": {
+                "ram_gb": self.ram_gb,
+                "gpu_memory_gb": self.gpu_memory_gb,
+                "gpu_model": self.gpu_model or "none",
+                "cpu_cores": os.cpu_count() or 1,
+            },
+            "models": models,
+            "customer_access": dict(self.customer_access),
+            "performance": {
+                "concurrent_jobs": 1,
+                "quality_levels": ["fast", "balanced", "quality"],
+                "max_processing_time_minutes": self.job_timeout / 60,
+            },
+            "metadata": {
+                "version": self.version,
+                "python_version": platform.python_version(),
+                "platform": platform.system().lower(),
+                "arch": platform.machine(),
+            },
+        }
+
+
+def load_connector(reference: str, environ: Mapping[str, str]) -> Connector:
+    """Import a connector's class and make the connector from the environment.
+
+    Raises:
+        ConnectorBroken: It can't be imported, or is no connector.
+    """
+    module, _, attribute = reference.partition(":")
+    try:
+        made = getattr(importlib.import_module(module), attribute).from_env(environ)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConnectorBroken(reference=reference, reason=str(error)) from error
+    if not isinstance(getattr(made, "run", None), object) or not hasattr(made, "probe"):
+        raise ConnectorBroken(reference=reference, reason="it has no run() and probe()")
+    connector: Connector = made
+    return connector
+
+
+def _routes(text: str) -> tuple[Route, ...]:
+    example = '[{"asks":"simulation","service":"simulation","connector":"module:Class"}]'
+    try:
+        routes = tuple(Route(**entry) for entry in json.loads(text or "[]"))
+    except (ValueError, TypeError) as error:
+        raise WorkerSettingWrong(
+            name="WORKER_ROUTES", reason=f"can't be read: {error}", example=example
+        ) from error
+    if not routes:
+        raise WorkerSettingWrong(name="WORKER_ROUTES", reason="names no route", example=example)
+    return routes
+
+
+def _extras(environ: Mapping[str, str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name in _EXTRAS:
+        text = environ.get(f"WORKER_{name.upper()}", "")
+        if text:
+            try:
+                found[name] = json.loads(text)
+            except ValueError:
+                found[name] = _words(text) if "," in text else text
+    return found
+
+
+def _names(proved: object) -> list[str]:
+    """Names of models, from a list or from lists by category."""
+    if isinstance(proved, Mapping):
+        return sorted({str(name) for group in proved.values() for name in _names(group)})
+    if isinstance(proved, list | tuple | set | frozenset):
+        return [str(name) for name in proved]
+    return [str(proved)]
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _number(environ: Mapping[str, str], name: str, default: float) -> float:
+    text = environ.get(name, "")
+    try:
+        return float(text) if text else float(default)
+    except ValueError as error:
+        raise WorkerSettingWrong(
+            name=name, reason=f"is no number: {text!r}", example=f"{default:g}"
+        ) from error

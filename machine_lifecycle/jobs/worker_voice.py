@@ -1,0 +1,148 @@
+"""What a worker says of itself, to its orchestrator and in Redis, and what it is told."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import attrs
+from redis.exceptions import RedisError
+
+from machine_lifecycle.errors import LifecycleError
+from machine_lifecycle.jobs.link import Link
+from machine_lifecycle.jobs.registration import Registration
+from machine_lifecycle.jobs.worker_config import WorkerConfig
+
+__all__ = ["Hold", "WorkerVoice"]
+
+
+class Hold:
+    """Reasons for which a worker takes no job. It takes jobs while there is none."""
+
+    STANDBY = "standby"
+    PAUSED = "paused"
+    DRAINING = "draining"
+    STOPPING = "stopping"
+
+
+@attrs.frozen(kw_only=True)
+class _Change:
+    status: str
+    job_id: str
+    finished: Mapping[str, str] | None
+
+
+class WorkerVoice:
+    """Keeps the reasons that hold the worker back, and tells every change in order."""
+
+    def __init__(
+        self,
+        config: WorkerConfig,
+        registration: Registration,
+        *,
+        order: Callable[[dict[str, Any]], None],
+    ) -> None:
+        """Make a voice; it speaks while ``run`` does.
+
+        Args:
+            config: Whose it is.
+            registration: Tells it in Redis.
+            order: Takes what the orchestrator says.
+        """
+        self.holds = {Hold.STANDBY} if config.control_socket else set[str]()
+        self.advertised: dict[str, Any] | None = None
+        self.job_id = ""
+        self._registration = registration
+        self._changes: asyncio.Queue[_Change] = asyncio.Queue()
+        self._link: Link | None = None
+        if config.control_socket:
+            hello = {
+                "hello": "worker",
+                "worker_id": config.worker_id,
+                "process": config.process,
+                "pid": os.getpid(),
+            }
+            self._link = Link(config.control_socket, hello=hello, state=self._state, told=order)
+
+    async def run(self) -> None:
+        """Speak until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._publish())
+            if self._link:
+                group.create_task(self._link.run())
+
+    def connected(self, capabilities: dict[str, Any]) -> None:
+        """The services answered and the worker is registered."""
+        self.advertised = capabilities
+        self._say("connected", capabilities=capabilities)
+        self._say("status", status=self.status)
+
+    def disconnected(self, reason: str) -> None:
+        """A service went away."""
+        self.advertised = None
+        self._say("disconnected", reason=reason)
+
+    def trouble(self, error: LifecycleError) -> None:
+        """Something the orchestrator should show."""
+        self._say("trouble", error=error.to_wire())
+
+    def taken(self, job_id: str) -> None:
+        """A job was claimed."""
+        self.job_id = job_id
+        self._say("job_taken", job_id=job_id)
+        self.changed()
+
+    def done(self, job_id: str, service: str, outcome: str) -> None:
+        """A job came to its end here: ``completed``, ``failed``, ``cancelled`` or ``released``."""
+        self.job_id = ""
+        self._say("job_done", job_id=job_id, outcome=outcome)
+        self.changed(finished={"job_id": job_id, "service_type": service, "outcome": outcome})
+
+    def changed(self, *, finished: Mapping[str, str] | None = None) -> None:
+        """Tell the present status."""
+        self._say("status", status=self.status)
+        if self.advertised is not None:
+            self._changes.put_nowait(
+                _Change(status=self.status, job_id=self.job_id, finished=finished)
+            )
+
+    @property
+    def status(self) -> str:
+        """``idle``, ``busy``, ``paused`` or ``draining``."""
+        if self.holds & {Hold.DRAINING, Hold.STOPPING}:
+            return "draining"
+        if self.job_id:
+            return "busy"
+        return "paused" if self.holds else "idle"
+
+    async def last_words(self) -> None:
+        """Return when what was said has left."""
+        if self._link:
+            await self._link.flush()
+
+    def _say(self, say: str, **facts: Any) -> None:
+        if self._link:
+            self._link.say({"say": say, **facts})
+
+    def _state(self) -> Iterable[dict[str, Any]]:
+        if self.advertised is None:
+            yield {"say": "standby"}
+        else:
+            yield {"say": "connected", "capabilities": self.advertised}
+        if self.job_id:
+            yield {"say": "job_taken", "job_id": self.job_id}
+        if self.advertised is not None:
+            yield {"say": "status", "status": self.status}
+
+    async def _publish(self) -> None:
+        while True:
+            change = await self._changes.get()
+            # Readers see the state again with the next beat and the next change; a Redis that is
+            # away must not hold up the work.
+            with contextlib.suppress(RedisError, OSError):
+                await self._registration.change(
+                    change.status, change.job_id, finished=change.finished
+                )
