@@ -1,0 +1,117 @@
+"""The other end of the control socket: what commands use."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, Self
+
+from machine_lifecycle.control.errors import MachineNotRunning, MachineUnresponsive, RemoteError
+from machine_lifecycle.control.messages import MAX_LINE, decode, encode
+
+__all__ = ["ControlClient"]
+
+_LONGEST_ANSWER = 16 * MAX_LINE
+
+
+class ControlClient:
+    """Talks to the running machine. An async context manager.
+
+    Raises:
+        MachineNotRunning: On entering: nobody listens on the socket.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._turn = asyncio.Lock()
+        self._ends: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._ends = await self._open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        ends, self._ends = self._ends, None
+        if ends is not None:
+            await _close(ends[1])
+
+    async def call(self, name: str, **args: Any) -> Any:
+        """Ask for one thing.
+
+        Returns:
+            The machine's answer, as JSON values.
+
+        Raises:
+            RemoteError: What the machine answered instead.
+            MachineUnresponsive: It went away before it answered.
+        """
+        if self._ends is None:
+            raise MachineNotRunning(path=str(self._path))
+        reader, writer = self._ends
+        async with self._turn:
+            answer = await self._ask(reader, writer, name, args)
+        return answer.get("ok")
+
+    async def stream(self, name: str, **args: Any) -> AsyncIterator[Any]:
+        """Ask for many things, over a connection of its own; closing the iterator ends it.
+
+        Yields:
+            Items as JSON values, until the machine says that there are no more.
+
+        Raises:
+            RemoteError: What the machine answered instead.
+            MachineUnresponsive: It went away before the end.
+        """
+        reader, writer = await self._open()
+        try:
+            answer = await self._ask(reader, writer, name, args)
+            while "item" in answer:
+                yield answer["item"]
+                answer = await self._answer(reader, name)
+        finally:
+            await _close(writer)
+
+    async def _open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        try:
+            reader, writer = await asyncio.open_unix_connection(
+                str(self._path), limit=_LONGEST_ANSWER
+            )
+        except (FileNotFoundError, ConnectionRefusedError) as cause:
+            raise MachineNotRunning(path=str(self._path)) from cause
+        writer.write(encode({"hello": "client"}))
+        return reader, writer
+
+    async def _ask(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        name: str,
+        args: dict[str, Any],
+    ) -> dict[str, Any]:
+        try:
+            writer.write(encode({"call": name, "args": args}))
+            await writer.drain()
+        except ConnectionError as cause:
+            raise MachineUnresponsive(path=str(self._path), call=name) from cause
+        return await self._answer(reader, name)
+
+    async def _answer(self, reader: asyncio.StreamReader, name: str) -> dict[str, Any]:
+        try:
+            line = await reader.readline()
+        except ConnectionError as cause:
+            raise MachineUnresponsive(path=str(self._path), call=name) from cause
+        if not line.endswith(b"\n"):
+            raise MachineUnresponsive(path=str(self._path), call=name)
+        answer = decode(line)
+        if "error" in answer:
+            raise RemoteError(wire=answer["error"])
+        return answer
+
+
+async def _close(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    try:
+        await writer.wait_closed()
+    except ConnectionError:
+        return  # the other end was faster
