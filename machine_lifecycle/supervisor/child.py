@@ -1,0 +1,228 @@
+"""One spawned or adopted process and everything that it started."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterable
+
+import attrs
+
+from machine_lifecycle.supervisor.identity import Identity, alive, identify, send
+from machine_lifecycle.supervisor.tree import members, reap_orphans
+from machine_lifecycle.supervisor.watch import ExitWatch, foreign_status, gone
+
+__all__ = ["Child", "Ended", "describe_status"]
+
+_GROUP = 4  # PIDFD_SIGNAL_PROCESS_GROUP, Linux 6.9
+_REAPED_WITHIN = 0.2  # another parent reaps in a few ms; then the kernel tells its status
+_KILLED_WITHIN = 2.0  # a killed process that is still there after this hangs in the kernel
+
+
+@attrs.frozen
+class Ended:
+    """How a process ended: a status, the name of a signal, or neither if nobody can tell."""
+
+    code: int | None = None
+    signal: str = ""
+
+    @property
+    def failed(self) -> bool:
+        """Whether it ended other than with status 0."""
+        return self.code != 0
+
+    @property
+    def words(self) -> str:
+        """For people."""
+        if self.signal:
+            return f"killed by {self.signal}"
+        return "ended, status unknown" if self.code is None else f"exit status {self.code}"
+
+
+def describe_status(returncode: int | None) -> Ended:
+    """From a return code as ``subprocess`` gives it."""
+    if returncode is not None and returncode < 0:
+        try:
+            return Ended(signal=signal.Signals(-returncode).name)
+        except ValueError:  # real-time signals have no names
+            return Ended(signal=f"signal {-returncode}")
+    return Ended(code=returncode)
+
+
+class Child:
+    """A process, its tree, and its end.
+
+    ``ended`` is resolved as soon as the process itself has ended; what it leaves behind has been
+    killed by then, unless its end was asked for, in which case ``end`` sees to it.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        token: str,
+        *,
+        popen: subprocess.Popen[bytes] | None,
+        subreaper: bool,
+        known: Callable[[int], bool],
+    ) -> None:
+        """Watch a process.
+
+        Args:
+            identity: The process.
+            token: What it carries in its environment.
+            popen: The process if it is our child; ``None`` for one that was adopted.
+            subreaper: Whether its orphans are handed to us.
+            known: Tells leaders of other trees from orphans.
+
+        Raises:
+            ProcessLookupError: It has ended, and was no child of ours.
+        """
+        self.identity = identity
+        self.token = token
+        self.adopted = popen is None
+        self.ended: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
+        self._popen = popen
+        # What an adopted process loses is handed to whoever was its parent, not to us.
+        self._subreaper = subreaper and popen is not None
+        self._known = known
+        self._asked = False
+        self._left: set[Identity] = set()
+        self._watch = ExitWatch(identity.pid, self._on_exit)
+        if popen is None and not alive(identity):
+            self._watch.close()
+            raise ProcessLookupError(identity.pid)
+
+    @property
+    def pid(self) -> int:
+        """Its number."""
+        return self.identity.pid
+
+    def _members(self) -> set[Identity]:
+        found = members(self.pid, self.token, subreaper=self._subreaper, known=self._known)
+        return set(found)
+
+    def _on_exit(self) -> None:
+        # Until it is reaped its number can't be used anew, so the sweep comes first.
+        if self._asked:
+            self._left |= self._members()
+        else:
+            self._signal_group(signal.SIGKILL)
+            self._left |= self._kill_each(self._members())
+        if self._popen is not None:
+            self._finish(describe_status(self._popen.wait()))
+        else:
+            try:  # adopted, and yet our child: by an earlier supervisor in this same program
+                _, status = os.waitpid(self.pid, 0)
+            except ChildProcessError:
+                self._ask_status(asyncio.get_running_loop().time() + _REAPED_WITHIN)
+            else:
+                self._finish(describe_status(os.waitstatus_to_exitcode(status)))
+
+    def _ask_status(self, until: float) -> None:
+        """Not our child: its parent reaps it in a moment, and there is no event for that."""
+        status = foreign_status(self._watch.handle) if self._watch.handle >= 0 else None
+        loop = asyncio.get_running_loop()
+        if status is not None:
+            self._finish(describe_status(os.waitstatus_to_exitcode(status)))
+        elif loop.time() < until:
+            loop.call_later(0.005, self._ask_status, until)
+        else:
+            self._finish(Ended())
+
+    def _finish(self, ended: Ended) -> None:
+        self._watch.close()
+        if not self.ended.done():
+            self.ended.set_result(ended)
+
+    def _signal_group(self, number: int) -> None:
+        """Signal its process group, which is its own: it was made leader of a session."""
+        if self.ended.done():
+            return  # reaped: the number may be somebody else's group now
+        if self._watch.handle >= 0:
+            try:
+                signal.pidfd_send_signal(self._watch.handle, number, None, _GROUP)
+            except ProcessLookupError:
+                return  # the whole group has ended
+            except OSError:
+                pass  # a kernel before 6.9: by number, below
+            else:
+                return
+        if identify(self.pid) == self.identity:
+            try:
+                os.killpg(self.pid, number)
+            except ProcessLookupError:
+                return
+
+    @staticmethod
+    def _kill_each(identities: Iterable[Identity]) -> set[Identity]:
+        return {identity for identity in identities if send(identity, signal.SIGKILL)}
+
+    def ask(self, number: int) -> None:
+        """Send the stop signal to the tree, once however often this is called."""
+        if self._asked or self.ended.done():
+            return
+        self._asked = True
+        self._left |= self._members()  # before the signal: who loses its parent is not found after
+        outside = [one for one in self._left if not _in_group(one, self.pid)]
+        self._signal_group(number)
+        for identity in outside:
+            send(identity, number)
+
+    def kill(self) -> None:
+        """End the tree at once, without asking."""
+        self._asked = True
+        found = self._members() | self._left
+        self._signal_group(signal.SIGKILL)
+        self._left |= self._kill_each(found)
+
+    async def end(self, number: int, grace: float) -> tuple[int, ...]:
+        """Ask the tree to end, wait, kill what is left of it; the numbers that survived even that.
+
+        Safe to call twice, at once too, and when it has ended.
+
+        Args:
+            number: The stop signal.
+            grace: Seconds until the tree is killed.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + grace
+        self.ask(number)
+        await asyncio.wait([self.ended], timeout=max(0.0, grace))
+        if self.ended.done() and self._left:
+            await gone(self._left, deadline - loop.time())
+        return await self.sweep()
+
+    async def sweep(self) -> tuple[int, ...]:
+        """Kill whatever there still is of the tree, and wait until it is gone."""
+        until = asyncio.get_running_loop().time() + _KILLED_WITHIN
+        while True:
+            left = {one for one in self._members() | self._left if alive(one)}
+            if not self.ended.done():
+                left.add(self.identity)
+            if not left:
+                break
+            remaining = until - asyncio.get_running_loop().time()
+            if remaining <= 0:
+                return tuple(sorted(one.pid for one in left))
+            self.kill()
+            await gone(left, remaining)
+            await asyncio.wait([self.ended], timeout=max(0.0, remaining))
+        self._left.clear()
+        if self._subreaper:
+            reap_orphans(lambda pid: pid == self.pid or self._known(pid))
+        return ()
+
+    def abandon(self) -> None:
+        """Stop watching and leave it running: for a program that ends before its processes."""
+        self._watch.close()
+        if self._popen is not None:
+            self._popen.returncode = self._popen.returncode or 0  # else its destructor warns
+
+
+def _in_group(identity: Identity, group: int) -> bool:
+    try:
+        return os.getpgid(identity.pid) == group
+    except ProcessLookupError:
+        return True  # ended: nothing to signal

@@ -1,0 +1,211 @@
+"""What can go wrong with processes."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import attrs
+
+from machine_lifecycle.errors import ConfigurationError, LifecycleError, Remedy
+
+__all__ = [
+    "NeedsUnmet",
+    "PortTaken",
+    "ProcessFailed",
+    "ProcessesLeft",
+    "ProgramNotFound",
+    "SecretMissing",
+    "UnknownProcess",
+]
+
+
+@attrs.define(kw_only=True, slots=False, eq=False)
+class PortTaken(LifecycleError):
+    """A process can't start because a program that is not ours listens on its port.
+
+    Attributes:
+        process: Who needs the port.
+        host: Address it was to listen on.
+        port: The port.
+        owner: Who has it, if that could be seen.
+    """
+
+    code: ClassVar[str] = "port-taken"
+
+    process: str
+    host: str
+    port: int
+    owner: str = ""
+
+    @property
+    def summary(self) -> str:
+        """Which port, for whom, and who has it."""
+        owner = f" by {self.owner}" if self.owner else ""
+        return f"{self.process} needs port {self.port}, which is taken{owner}"
+
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """See who listens."""
+        return (
+            Remedy(
+                f"See who listens on port {self.port}, and end it or choose another port",
+                f"ss -ltnp 'sport = :{self.port}'",
+            ),
+        )
+
+
+@attrs.define(kw_only=True, slots=False, eq=False)
+class ProgramNotFound(LifecycleError):
+    """A process can't start because its program or its working directory can't be used.
+
+    Attributes:
+        process: Who can't start.
+        path: What can't be used.
+        reason: What the system said.
+    """
+
+    code: ClassVar[str] = "program-not-found"
+
+    process: str
+    path: str
+    reason: str
+
+    @property
+    def summary(self) -> str:
+        """Which program of whom, and why."""
+        return f"{self.process} can't start {self.path}: {self.reason}"
+
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """Look at the file."""
+        return (
+            Remedy("Look whether it is there and may be executed", f"ls -l {self.path}"),
+            Remedy("If an installation was to bring it, run the installation again"),
+        )
+
+
+@attrs.define(kw_only=True, slots=False, eq=False)
+class ProcessFailed(LifecycleError):
+    """A process was given up, or can't become ready any more.
+
+    Attributes:
+        process: Its name.
+        reason: How it ended, and why it isn't started again.
+        restarts: How often it was restarted.
+        log: Its log file.
+    """
+
+    code: ClassVar[str] = "process-failed"
+
+    process: str
+    reason: str
+    restarts: int = 0
+    log: str = ""
+
+    @property
+    def summary(self) -> str:
+        """Who failed, and how."""
+        times = f" after {self.restarts} restarts" if self.restarts else ""
+        return f"{self.process} failed{times}: {self.reason}"
+
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """Read its log; start it again."""
+        return (
+            Remedy("Read its log", f"tail -n 100 {self.log}"),
+            Remedy("Start it again", f"machine-lifecycle restart {self.process}"),
+        )
+
+
+@attrs.define(kw_only=True, slots=False, eq=False)
+class SecretMissing(ConfigurationError):
+    """A process needs a secret that is not set.
+
+    Attributes:
+        process: Who needs it.
+        variable: Its name.
+    """
+
+    code: ClassVar[str] = "secret-missing"
+
+    process: str
+    variable: str
+
+    @property
+    def summary(self) -> str:
+        """Which variable, for whom."""
+        return f"{self.process} needs the secret {self.variable}, which is not set"
+
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """Set it."""
+        return (Remedy("Set it in the environment or in .env", f"export {self.variable}=…"),)
+
+
+@attrs.define(kw_only=True, slots=False, eq=False)
+class UnknownProcess(LifecycleError):
+    """No process has this name.
+
+    Attributes:
+        process: The name that was given.
+        known: All there are.
+    """
+
+    code: ClassVar[str] = "unknown-process"
+
+    process: str
+    known: tuple[str, ...]
+
+    @property
+    def summary(self) -> str:
+        """The name, and those there are."""
+        return f"there is no process {self.process!r}; there are: {', '.join(self.known) or 'none'}"
+
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """List them."""
+        return (Remedy("List the processes", "machine-lifecycle ps"),)
+
+
+@attrs.define(kw_only=True, slots=False, eq=False)
+class NeedsUnmet(ConfigurationError):
+    """Processes wait for something that can never be ready.
+
+    Attributes:
+        process: Who waits.
+        needs: Names it needs that nobody has, or a circle of names that wait for each other.
+    """
+
+    code: ClassVar[str] = "needs-unmet"
+
+    process: str
+    needs: tuple[str, ...]
+
+    @property
+    def summary(self) -> str:
+        """Who waits for what."""
+        return f"{self.process} needs {', '.join(self.needs)}, which can never be ready"
+
+
+@attrs.define(kw_only=True, slots=False, eq=False)
+class ProcessesLeft(LifecycleError):
+    """Processes did not end though they were killed: they hang in the kernel.
+
+    Attributes:
+        pids: Their numbers.
+    """
+
+    code: ClassVar[str] = "processes-left"
+
+    pids: tuple[int, ...]
+
+    @property
+    def summary(self) -> str:
+        """Which processes."""
+        return f"killed, but still there: {', '.join(map(str, self.pids))}"
+
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """See what they wait for; a driver or a network file system, mostly."""
+        pids = ",".join(map(str, self.pids))
+        return (Remedy("See what they wait for", f"ps -o pid,stat,wchan:32,args -p {pids}"),)

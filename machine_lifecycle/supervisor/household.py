@@ -1,0 +1,103 @@
+"""What the supervised processes of one machine share: environment, journal, the list of leaders."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets as randomness
+import subprocess
+from collections.abc import Callable, Mapping
+
+import attrs
+
+from machine_lifecycle.model.paths import Paths
+from machine_lifecycle.model.processes import Command
+from machine_lifecycle.supervisor import spawn
+from machine_lifecycle.supervisor.child import Child
+from machine_lifecycle.supervisor.identity import identify
+from machine_lifecycle.supervisor.journal import Entry, Journal
+
+__all__ = ["Household", "new_token"]
+
+
+def new_token() -> str:
+    """A word by which a process and all that it starts can be told from all others."""
+    return randomness.token_hex(16)
+
+
+@attrs.define(kw_only=True)
+class Household:
+    """Shared by the units of one supervisor.
+
+    Attributes:
+        paths: The machine's folders.
+        base_env: What every process inherits.
+        secrets: Value of a secret variable, or ``None``.
+        subreaper: Whether orphans are handed to us.
+        leaders: Numbers of the processes that we started or adopted.
+        entries: What the journal holds.
+    """
+
+    paths: Paths
+    base_env: Mapping[str, str]
+    secrets: Callable[[str], str | None]
+    subreaper: bool
+    journal: Journal
+    leaders: set[int] = attrs.field(factory=set)
+    entries: dict[str, Entry] = attrs.field(factory=dict)
+    _saving: bool = False
+
+    def known(self, pid: int) -> bool:
+        """Whether this is a leader of one of our trees."""
+        return pid in self.leaders
+
+    def save(self) -> None:
+        """Write the journal now."""
+        self._saving = False
+        self.journal.write(self.entries)
+
+    def save_soon(self) -> None:
+        """Write the journal in the next turn of the loop, once for all changes of this one."""
+        if not self._saving:
+            self._saving = True
+            asyncio.get_running_loop().call_soon(self._save_if_due)
+
+    def _save_if_due(self) -> None:
+        if self._saving:
+            self.save()
+
+    def forget(self, name: str) -> None:
+        """Remove a process from the journal."""
+        if self.entries.pop(name, None) is not None:
+            self.save_soon()
+
+    def watch(self, popen: subprocess.Popen[bytes], token: str) -> Child:
+        """Take a process that was just spawned."""
+        identity = identify(popen.pid)
+        if identity is None:  # it can't vanish before it is reaped
+            raise ProcessLookupError(popen.pid)
+        child = Child(identity, token, popen=popen, subreaper=self.subreaper, known=self.known)
+        self._enlist(child)
+        return child
+
+    def adopt(self, entry: Entry) -> Child:
+        """Take a process of an earlier orchestrator.
+
+        Raises:
+            ProcessLookupError: It has ended.
+        """
+        identity = entry.identity
+        if identity is None:
+            raise ProcessLookupError(entry.name)
+        child = Child(identity, entry.token, popen=None, subreaper=False, known=self.known)
+        self._enlist(child)
+        return child
+
+    def _enlist(self, child: Child) -> None:
+        self.leaders.add(child.pid)
+        child.ended.add_done_callback(lambda _: self.leaders.discard(child.pid))
+
+    def run(self, name: str, command: Command) -> Child:
+        """Start a command beside a process, with that one's environment and no log."""
+        token = new_token()
+        env = spawn.environment(name, command, self.base_env, self.secrets, token)
+        return self.watch(spawn.run(name, command, env), token)

@@ -1,0 +1,137 @@
+"""Start a program: a session of its own, output straight to its file, an environment of its own.
+
+``preexec_fn`` is never used: it makes Python fork instead of vfork, which costs tens of
+milliseconds under a big parent and isn't safe beside threads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from machine_lifecycle.model.processes import Command, ProcessSpec
+from machine_lifecycle.supervisor.errors import PortTaken, ProgramNotFound, SecretMissing
+from machine_lifecycle.supervisor.tree import TOKEN_VARIABLE
+
+__all__ = ["check_port", "digest", "environment", "log_path", "run", "spawn"]
+
+Secrets = Callable[[str], str | None]
+
+
+def log_path(spec: ProcessSpec, logs: Path) -> Path:
+    """The file that takes the process's output."""
+    return spec.log or logs / f"{spec.name}.log"
+
+
+def environment(
+    name: str, command: Command, base: Mapping[str, str], secrets: Secrets, token: str
+) -> dict[str, str]:
+    """The whole environment of a process.
+
+    Raises:
+        SecretMissing: A secret that it names is not set.
+    """
+    result = {**base, **command.env}
+    for variable in command.secrets:
+        value = secrets(variable)
+        if value is None:
+            raise SecretMissing(process=name, variable=variable)
+        result[variable] = value
+    result[TOKEN_VARIABLE] = token
+    result.pop("NOTIFY_SOCKET", None)  # our own service manager's is not for our children
+    return result
+
+
+def digest(spec: ProcessSpec, secrets: Secrets) -> str:
+    """Changes when the process would be started differently, by a changed secret too."""
+    text = "\0".join([repr(spec), *(secrets(name) or "" for name in spec.command.secrets)])
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def check_port(spec: ProcessSpec) -> None:
+    """Raise if somebody listens on the process's port.
+
+    Raises:
+        PortTaken: With the owner, where it may be seen.
+    """
+    if not spec.port:
+        return
+    family = socket.AF_INET6 if ":" in spec.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        # As servers do it: connections that linger from an earlier run don't count.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((spec.host, spec.port))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                return  # a name or an address of elsewhere; the program itself will tell
+            raise PortTaken(
+                process=spec.name, host=spec.host, port=spec.port, owner=_owner(spec.port)
+            ) from error
+
+
+def _owner(port: int) -> str:
+    import psutil  # noqa: PLC0415 - heavy, and needed only for this error
+
+    with contextlib.suppress(psutil.Error, OSError):
+        for connection in psutil.net_connections("tcp"):
+            if connection.status == psutil.CONN_LISTEN and connection.laddr[1:2] == (port,):
+                return (
+                    f"process {connection.pid} ({psutil.Process(connection.pid).name()})"
+                    if connection.pid
+                    else "another user's process"
+                )
+    return ""
+
+
+def spawn(spec: ProcessSpec, log: Path, env: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    """Start a process with its output appended to *log*.
+
+    Raises:
+        ProgramNotFound: Its program or working directory can't be used.
+    """
+    for folder in (log.parent, *spec.directories):
+        folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+    try:
+        return run(spec.name, spec.command, env, output=handle)
+    finally:
+        os.close(handle)
+
+
+def run(
+    name: str, command: Command, env: Mapping[str, str], *, output: int = subprocess.DEVNULL
+) -> subprocess.Popen[bytes]:
+    """Start a command as leader of a new session, with no input.
+
+    Raises:
+        ProgramNotFound: Its program or working directory can't be used.
+    """
+    # A child inherits the signal mask of the thread that starts it; ours may block some.
+    mask = signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    try:
+        return subprocess.Popen(
+            command.argv,
+            cwd=command.cwd,
+            env=dict(env),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            close_fds=True,
+            restore_signals=True,  # SIGPIPE, which Python ignores, ends the child again
+        )
+    except OSError as error:
+        path = str(error.filename or command.argv[0])
+        raise ProgramNotFound(
+            process=name, path=path, reason=(error.strerror or str(error)).lower()
+        ) from error
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
