@@ -14,7 +14,7 @@ from machine_lifecycle.config.expansion import expand
 
 __all__ = ["Cursor", "Document", "child", "read_document"]
 
-_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}:,]|[^\s\[\]{}:,"]+')
+_PIECE = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}:,]|[^\s\[\]{}:,"]+')
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -90,43 +90,58 @@ def _locate(text: str, document: Document) -> None:
     """Fill in the places, and note keys that occur twice in one object (JSON keeps the last)."""
     starts = [0, *(match.end() for match in re.finditer("\n", text))]
     line = 0
-    stack: list[tuple[str, str | int]] = []
-    path = "$"
-    key_next = False
-    for match in _TOKEN.finditer(text):
+    walk = _Walk(document=document)
+    for match in _PIECE.finditer(text):
         while line + 1 < len(starts) and starts[line + 1] <= match.start():
             line += 1
-        place = (line + 1, match.start() - starts[line] + 1)
-        piece = match[0]
+        walk.take(match[0], (line + 1, match.start() - starts[line] + 1))
+
+
+@attrs.define(kw_only=True)
+class _Walk:
+    """Where a reader of a valid document is, piece by piece."""
+
+    document: Document
+    path: str = "$"
+    stack: list[tuple[str, int | None]] = attrs.field(factory=list)
+    key_next: bool = False
+
+    def take(self, piece: str, place: tuple[int, int]) -> None:
+        """Move on by one piece: a bracket, a comma, a colon, a key or a plain value."""
         if piece in "]}":
-            path, _ = stack.pop()
-            path = path.removesuffix("\0")
+            self.path, _ = self.stack.pop()
+            self.key_next = False
         elif piece == ",":
-            parent, position = stack[-1]
-            if isinstance(position, int):
-                stack[-1] = (parent, position + 1)
-                path = child(parent, position + 1)
-            else:
-                key_next = True
-        elif piece == ":":
-            key_next = False
-        elif key_next:
-            parent, _ = stack[-1]
-            path = child(parent, json.loads(piece))
-            if path in document.places:
-                document.places[path] = place
-                document.problem(path, "this name is used twice", "Keep one of the two")
-                for below in [
-                    one for one in document.places if one.startswith((f"{path}.", f"{path}["))
-                ]:
-                    del document.places[below]
-            document.places[path] = place
-        else:
-            document.places.setdefault(path, place)
+            parent, position = self.stack[-1]
+            self.key_next = position is None
+            if position is not None:
+                self.stack[-1] = (parent, position + 1)
+                self.path = child(parent, position + 1)
+        elif self.key_next:
+            self.path = child(self.stack[-1][0], json.loads(piece))
+            self.key_next = False
+            self._key(place)
+        elif piece != ":":
+            self.document.places.setdefault(self.path, place)
             if piece in "{[":
-                stack.append((path, "" if piece == "{" else 0))
-                key_next = piece == "{"
-                path = path if piece == "{" else child(path, 0)
+                self._open(piece)
+
+    def _open(self, piece: str) -> None:
+        self.key_next = piece == "{"
+        self.stack.append((self.path, None if self.key_next else 0))
+        if not self.key_next:
+            self.path = child(self.path, 0)
+
+    def _key(self, place: tuple[int, int]) -> None:
+        places = self.document.places
+        if self.path in places:
+            for below in [
+                one for one in places if one.startswith((self.path + ".", self.path + "["))
+            ]:
+                del places[below]
+            places[self.path] = place
+            self.document.problem(self.path, "this name is used twice", "Keep one of the two")
+        places[self.path] = place
 
 
 @attrs.frozen(kw_only=True)

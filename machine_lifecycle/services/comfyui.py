@@ -35,10 +35,6 @@ def _process(instance: Instance) -> Command:
     return Command(argv=tuple(argv), cwd=instance.home, env=env)
 
 
-def _where(instance: Instance) -> dict[str, str]:
-    return {"COMFYUI_PORT": str(instance.port)}
-
-
 SERVICE = ServiceDefinition(
     name="comfyui",
     summary="ComfyUI: images and video from a graph of nodes.",
@@ -58,6 +54,5 @@ SERVICE = ServiceDefinition(
         "ComfyUIConnector",
         "ComfyUIWebSocketConnector",
     ),
-    connector_env=_where,
     directories=_folders,
 )

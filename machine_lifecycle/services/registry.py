@@ -51,7 +51,7 @@ def load_reference(reference: str, origin: str) -> Any:
         found: Any = importlib.import_module(module)
         for name in attribute.split("."):
             found = getattr(found, name)
-    except Exception as error:  # noqa: BLE001 - foreign code may raise anything at import
+    except Exception as error:
         problem = f"{type(error).__name__}: {error}"
         raise ServiceBroken(reference=reference, origin=origin, problem=problem) from error
     return found

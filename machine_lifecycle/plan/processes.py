@@ -1,0 +1,145 @@
+"""The processes of a plan: services and the workers that drive them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+
+from machine_lifecycle.config.settings import settings_env
+from machine_lifecycle.model.hardware import Hardware
+from machine_lifecycle.model.paths import Paths
+from machine_lifecycle.model.plan import WorkerPlan
+from machine_lifecycle.model.processes import Command, LinkReady, ProcessSpec, Role, StopPolicy
+from machine_lifecycle.model.services import Instance, ServiceDefinition
+from machine_lifecycle.model.settings import Settings
+from machine_lifecycle.plan.ports import reachable_host
+
+__all__ = ["service_process", "worker_process"]
+
+_MIB_PER_GIB = 1024
+_WORKER_START_DEADLINE = 60.0
+"""Seconds from go to registered: a connection to Redis and a look at the service."""
+_WORKER_STOP_GRACE = 3.0
+"""Seconds: a worker hands its job back within a second or never."""
+
+
+def service_process(
+    instance: Instance, definition: ServiceDefinition, *, essential: bool
+) -> ProcessSpec:
+    """The process of one service instance.
+
+    Raises:
+        ValueError: The service runs elsewhere.
+    """
+    if definition.process is None:
+        raise ValueError(definition.name)
+    folders = definition.directories(instance) if definition.directories else ()
+    return ProcessSpec(
+        name=instance.id,
+        role=Role.SERVICE,
+        command=definition.process(instance),
+        host=reachable_host(instance.host),
+        port=instance.port or None,
+        readiness=definition.readiness,
+        start_deadline=definition.start_deadline,
+        restart=definition.restart,
+        stop=definition.stop,
+        essential=essential,
+        instance=instance.id,
+        gpu=instance.gpu.index if instance.gpu else None,
+        directories=(instance.data, *folders),
+    )
+
+
+def worker_process(
+    worker: WorkerPlan,
+    driven: Sequence[tuple[Instance, ServiceDefinition]],
+    secrets: Sequence[str],
+    *,
+    hardware: Hardware,
+    settings: Settings,
+    paths: Paths,
+    machine_id: str,
+    essential: bool,
+) -> ProcessSpec:
+    """The process of one worker. It is spawned at once and stands by until its services are ready.
+
+    Args:
+        worker: The worker.
+        driven: The instances it drives, with their definitions.
+        secrets: Names of the secret variables it gets.
+        hardware: For what it tells of the machine.
+        settings: Those that differ from their defaults are handed on.
+        paths: For the control socket.
+        machine_id: Id of the machine.
+        essential: Whether the machine fails without it.
+    """
+    env = {
+        **_settings_of_workers(settings),
+        **_where(driven),
+        **_machine(worker, driven, hardware),
+        "WORKER_ID": worker.id,
+        "MACHINE_ID": machine_id,
+        "CONNECTORS": worker.type,
+        "WORKER_PROCESS": worker.process,
+        "WORKER_ROUTES": json.dumps(
+            [
+                {"asks": asked, "service": service, "connector": worker.connectors[service]}
+                for asked, service in worker.capabilities.items()
+            ]
+        ),
+        "MACHINE_CONTROL_SOCKET": str(paths.control_socket),
+    }
+    module = [sys.executable, "-m", "machine_lifecycle"]
+    return ProcessSpec(
+        name=worker.process,
+        role=Role.WORKER,
+        command=Command(
+            argv=(*module, "redis-worker", f"--index={worker.index}"),
+            env=env,
+            secrets=tuple(secrets),
+        ),
+        readiness=(LinkReady(),),
+        start_deadline=_WORKER_START_DEADLINE,
+        needs=worker.instances,
+        standby=True,
+        stop=StopPolicy(signal="SIGTERM", grace=_WORKER_STOP_GRACE),
+        essential=essential,
+        instance=worker.instances[0] if worker.instances else "",
+        gpu=worker.gpu,
+    )
+
+
+def _settings_of_workers(settings: Settings) -> dict[str, str]:
+    env = settings_env(settings)
+    # Which GPUs there are was decided above; a worker uses none.
+    env.pop("CUDA_VISIBLE_DEVICES", None)
+    return env
+
+
+def _where(driven: Sequence[tuple[Instance, ServiceDefinition]]) -> Mapping[str, str]:
+    """The variables that tell a connector where its instance is."""
+    env: dict[str, str] = {}
+    for instance, definition in driven:
+        if definition.connector_env is not None:
+            env |= definition.connector_env(instance)
+            continue
+        prefix = definition.name.upper().replace("-", "_")
+        host = reachable_host(instance.host)
+        env[f"{prefix}_HOST"] = "localhost" if host in {"127.0.0.1", "::1"} else host
+        env[f"{prefix}_PORT"] = str(instance.port)
+    return env
+
+
+def _machine(
+    worker: WorkerPlan,
+    driven: Sequence[tuple[Instance, ServiceDefinition]],
+    hardware: Hardware,
+) -> dict[str, str]:
+    gpu = next((instance.gpu for instance, _ in driven if instance.gpu), None)
+    env = {"WORKER_RAM_GB": str(round(hardware.memory_mib / _MIB_PER_GIB))}
+    if gpu is not None and worker.gpu is not None:
+        env["WORKER_GPU_MEMORY_GB"] = str(round(gpu.memory_mib / _MIB_PER_GIB))
+        env["WORKER_GPU_MODEL"] = gpu.name
+    return env
