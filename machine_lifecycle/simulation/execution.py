@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import random
 import threading
+import time
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -133,6 +134,7 @@ class _Run:
         self._executed: list[str] = []
         self._shown: dict[str, Mapping[str, Any]] = {}
         self._begun = 0
+        self._told: dict[str, tuple[float, int]] = {}
 
     # What nodes may ask for
 
@@ -155,11 +157,24 @@ class _Run:
 
     def step(self, value: int, limit: int) -> None:
         node = self._executor.node or ""
+        if not self._due(node, value, limit):
+            return
         if self._executor.interrupted.is_set():
             raise _Interrupted
         self._state(node, value, limit, "running")
         data = {"value": value, "max": limit, "prompt_id": self._prompt.id, "node": node}
         self._say("progress", data)
+
+    def _due(self, node: str, value: int, limit: int) -> bool:
+        flavour = self._executor.flavour
+        now = time.monotonic()
+        last = self._told.get(node)
+        if last is not None and value < limit:
+            done = (value - last[1]) * 100 / limit
+            if now - last[0] < flavour.progress_interval or done < flavour.progress_percent:
+                return False
+        self._told[node] = (now, value)
+        return True
 
     def send_image(self, png: bytes) -> None:
         if self._executor.client is not None:

@@ -33,6 +33,10 @@ class Flavour:
         newline_after_message: A node's exception message ends in a newline.
         missing_node_type: The newest way to refuse an unknown class.
         names_cycles: A cycle is told node by node.
+        progress_interval: Seconds between a node's progress messages at the least, but for the
+            first and the last; and
+        progress_percent: how much must be done since. An interruption is noticed only when a
+            message is due.
         features: What ``/features`` answers; ``None`` where there is no such page.
     """
 
@@ -49,6 +53,8 @@ class Flavour:
     newline_after_message: bool = True
     missing_node_type: bool = False
     names_cycles: bool = False
+    progress_interval: float = 0.0
+    progress_percent: float = 0.0
     features: Mapping[str, Any] | None = attrs.field(
         factory=lambda: {"supports_preview_metadata": True, "max_upload_size": 104857600}
     )
@@ -73,7 +79,13 @@ UPSTREAM = Flavour(name="upstream", version="0.3.64")
 """ComfyUI of autumn 2025."""
 
 NEWEST = Flavour(
-    name="newest", version="0.33.0", os="linux", missing_node_type=True, names_cycles=True
+    name="newest",
+    version="0.33.0",
+    os="linux",
+    missing_node_type=True,
+    names_cycles=True,
+    progress_interval=0.1,
+    progress_percent=0.5,
 )
 """ComfyUI of summer 2026."""
 

@@ -29,7 +29,7 @@ def _long(service: Any, color: int) -> dict[str, Any]:
     return {"1": _empty(color), "2": service.steps("1", 2000, 0.02), "3": _save("2")}
 
 
-async def test_wrong_values_are_refused_node_by_node(service: Any, job: Any, steps: Any):
+async def test_wrong_values_are_refused_node_by_node(service: Any, job: Any, steps: Any) -> None:
     connector = await service.connector()
     scale = {
         "image": ["1", 0],
@@ -57,7 +57,7 @@ async def test_wrong_values_are_refused_node_by_node(service: Any, job: Any, ste
     assert "Value -5 smaller than min of 1" in error.summary
 
 
-async def test_an_unknown_class_is_refused(service: Any, job: Any, steps: Any):
+async def test_an_unknown_class_is_refused(service: Any, job: Any, steps: Any) -> None:
     connector = await service.connector()
     graph = {"1": {"class_type": "NoSuchClass", "inputs": {}}, "2": _save("1")}
     with pytest.raises(PromptRejected) as caught:
@@ -95,7 +95,7 @@ async def test_an_unknown_class_is_refused(service: Any, job: Any, steps: Any):
 )
 async def test_other_refusals_name_their_kind(
     service: Any, job: Any, steps: Any, graph: dict[str, Any], kinds: set[str]
-):
+) -> None:
     connector = await service.connector()
     with pytest.raises(PromptRejected) as caught:
         await connector.run(job.of(graph), steps)
@@ -103,7 +103,7 @@ async def test_other_refusals_name_their_kind(
     assert caught.value.summary
 
 
-async def test_a_cycle_is_refused(service: Any, job: Any, steps: Any):
+async def test_a_cycle_is_refused(service: Any, job: Any, steps: Any) -> None:
     connector = await service.connector()
     graph = {
         "1": {"class_type": "ImageInvert", "inputs": {"image": ["2", 0]}},
@@ -117,7 +117,7 @@ async def test_a_cycle_is_refused(service: Any, job: Any, steps: Any):
 
 async def test_a_raising_node_is_named_with_its_traceback(
     service: Any, job: Any, steps: Any, color: int
-):
+) -> None:
     connector = await service.connector()
     raising = service.raising("1", "ValueError", "not like this")
     graph = {"1": _empty(color), "2": raising, "3": _save("2")}
@@ -131,7 +131,9 @@ async def test_a_raising_node_is_named_with_its_traceback(
     assert len(good.outputs) == 1
 
 
-async def test_too_large_a_picture_is_told_as_out_of_memory(service: Any, job: Any, steps: Any):
+async def test_too_large_a_picture_is_told_as_out_of_memory(
+    service: Any, job: Any, steps: Any
+) -> None:
     connector = await service.connector()
     graph = {"1": _empty(0, 16384, 16384, 4096), "2": _save("1")}
     with pytest.raises(ServiceOutOfMemory) as caught:
@@ -142,7 +144,7 @@ async def test_too_large_a_picture_is_told_as_out_of_memory(service: Any, job: A
 
 async def test_a_running_job_is_cancelled_at_the_service(
     service: Any, job: Any, steps: Any, color: int
-):
+) -> None:
     connector = await service.connector()
     run = asyncio.create_task(connector.run(job.of(_long(service, color)), steps))
     await steps.at_step()
@@ -159,7 +161,7 @@ async def test_a_running_job_is_cancelled_at_the_service(
 
 async def test_an_interruption_by_somebody_else_is_no_success(
     service: Any, job: Any, steps: Any, color: int
-):
+) -> None:
     connector = await service.connector()
     run = asyncio.create_task(connector.run(job.of(_long(service, color)), steps))
     await steps.at_step()
@@ -172,7 +174,7 @@ async def test_an_interruption_by_somebody_else_is_no_success(
 
 async def test_a_waiting_job_is_taken_out_and_the_running_one_goes_on(
     service: Any, job: Any, steps: Any, more_steps: Any, color: int
-):
+) -> None:
     connector = await service.connector()
     graph = {"1": _empty(color), "2": service.steps("1", 40, 0.02), "3": _save("2")}
     first = asyncio.create_task(connector.run(job.of(graph), steps))
@@ -188,7 +190,7 @@ async def test_a_waiting_job_is_taken_out_and_the_running_one_goes_on(
 
 async def test_a_job_past_its_deadline_is_stopped_at_the_service(
     service: Any, job: Any, steps: Any, color: int
-):
+) -> None:
     connector = await service.connector()
     with pytest.raises(PromptTimeout) as caught:
         await connector.run(job.of(_long(service, color), timeout=0.6), steps)
@@ -199,7 +201,7 @@ async def test_a_job_past_its_deadline_is_stopped_at_the_service(
 
 async def test_cancelling_the_run_leaves_the_service_without_it(
     service: Any, job: Any, steps: Any, color: int
-):
+) -> None:
     connector = await service.connector()
     run = asyncio.create_task(connector.run(job.of(_long(service, color)), steps))
     await steps.at_step()
@@ -211,7 +213,7 @@ async def test_cancelling_the_run_leaves_the_service_without_it(
 
 async def test_two_jobs_in_flight_keep_their_results_apart(
     service: Any, job: Any, steps: Any, more_steps: Any, color: int
-):
+) -> None:
     connector = await service.connector()
     one = {"1": _empty(color), "2": service.steps("1", 5, 0.02), "3": _save("2", "suite/one")}
     bad = {"1": _empty(color), "2": service.raising("1", "RuntimeError", "boo"), "3": _save("2")}
@@ -232,7 +234,7 @@ async def test_two_jobs_in_flight_keep_their_results_apart(
 
 async def test_a_run_survives_the_loss_of_its_socket(
     service: Any, job: Any, steps: Any, color: int
-):
+) -> None:
     gateway = await service.gateway()
     connector = await service.connector(gateway.port, poll_interval=0.1)
     graph = {"1": _empty(color), "2": service.steps("1", 40, 0.02), "3": _save("2")}
@@ -251,7 +253,7 @@ async def test_a_run_survives_the_loss_of_its_socket(
 
 async def test_a_run_that_ends_while_the_service_is_away_is_found(
     service: Any, job: Any, steps: Any, color: int
-):
+) -> None:
     gateway = await service.gateway()
     connector = await service.connector(gateway.port, poll_interval=0.1)
     graph = {"1": _empty(color), "2": service.steps("1", 20, 0.02), "3": _save("2")}
