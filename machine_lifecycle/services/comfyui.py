@@ -32,6 +32,8 @@ def _process(instance: Instance) -> Command:
     env = {"PYTHONUNBUFFERED": "1"}
     if on_gpu and instance.gpu is not None:
         env["CUDA_VISIBLE_DEVICES"] = instance.gpu.visible
+        # CUDA's own order is by speed; the driver's tools, and so our numbers, go by bus.
+        env["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
     return Command(argv=tuple(argv), cwd=instance.home, env=env)
 
 

@@ -154,7 +154,7 @@ def visible_gpus(
 
 def _named(devices: tuple[Device, ...], entry: str) -> Device | None:
     if entry.isascii() and entry.isdigit():
-        device = devices[int(entry)] if int(entry) < len(devices) else None
+        device = next((one for one in devices if one.index == int(entry)), None)
         # The number of a GPU that is cut into slices stands for its first slice.
         return device.slices[0] if device and device.slices else device
     if not entry.startswith(("GPU-", "MIG-")):

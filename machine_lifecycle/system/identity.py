@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import re
 import secrets
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+
+from filelock import FileLock
 
 from machine_lifecycle.model.paths import Paths
 from machine_lifecycle.model.settings import Settings
 from machine_lifecycle.system.errors import BadFolder, BadMachineId
+from machine_lifecycle.system.files import write_atomically
 
 __all__ = ["machine_id"]
 
@@ -23,12 +24,18 @@ _PLATFORMS = (
     ("VAST_CONTAINERLABEL", "Vast.ai"),
     ("SALAD_MACHINE_ID", "Salad"),
 )
+_PREVIEW = ("unnamed", "a file that the first boot makes")
 _FIRST = ("amber", "brisk", "calm", "dusky", "eager", "fleet", "green", "hardy", "ivory", "keen")
 _SECOND = ("badger", "crane", "dingo", "egret", "falcon", "gecko", "heron", "ibis", "lynx", "otter")
 
 
 def machine_id(
-    settings: Settings, environ: Mapping[str, str], paths: Paths, *, proc: Path = Path("/proc")
+    settings: Settings,
+    environ: Mapping[str, str],
+    paths: Paths,
+    *,
+    create: bool = True,
+    proc: Path = Path("/proc"),
 ) -> tuple[str, str]:
     """The machine's id, and where it comes from.
 
@@ -39,6 +46,7 @@ def machine_id(
         settings: For ``MACHINE_ID``.
         environ: The environment.
         paths: For the file.
+        create: Whether a new id is written; else ``unnamed`` stands for one.
         proc: Where the kernel tells of processes.
 
     Raises:
@@ -49,7 +57,7 @@ def machine_id(
         _given(settings)
         or _platform(environ)
         or _container(proc)
-        or (_of_file(paths.machine_id), str(paths.machine_id))
+        or _of_file(paths.machine_id, create=create)
     )
     identity, origin = found
     if not _USABLE.fullmatch(identity):
@@ -89,31 +97,19 @@ def _container(proc: Path) -> tuple[str, str] | None:
     return None
 
 
-def _of_file(path: Path) -> str:
-    """The id in the file; a new one is put there whole, by whoever comes first."""
+def _of_file(path: Path, *, create: bool) -> tuple[str, str]:
     try:
         known = _read(path)
-        if known:
-            return known
+        if known or not create:
+            return (known, str(path)) if known else _PREVIEW
         path.parent.mkdir(parents=True, exist_ok=True)
-        number, name = tempfile.mkstemp(prefix=".machine-id.", dir=path.parent)
-        temporary = Path(name)
-        try:
-            with os.fdopen(number, "w", encoding="ascii") as file:
-                file.write(f"{_readable()}\n")
-                file.flush()
-                os.fsync(file.fileno())
-            if path.is_file() and not known:
-                # Cut short by a crash of an earlier version of the file: it says nothing.
-                temporary.replace(path)
-            else:
-                # A link, unlike a rename, fails where another process was first: both read its id.
-                path.hardlink_to(temporary)
-        except FileExistsError:
-            pass
-        finally:
-            temporary.unlink(missing_ok=True)
-        return _read(path)
+        # Several processes may be first at once; the lock makes one of them so.
+        with FileLock(f"{path}.lock"):
+            known = _read(path)
+            if not known:
+                known = _readable()
+                write_atomically(path, f"{known}\n")
+        return known, str(path)
     except OSError as error:
         problem = f"can't be written: {error.strerror}"
         raise BadFolder(folder=path, problem=problem, variable="WORKSPACE_PATH") from error

@@ -18,6 +18,7 @@ __all__ = ["find_paths", "prepare"]
 
 _NAME = "machine-lifecycle"
 _CONTAINER_WORKSPACE = Path("/workspace")
+_OURS_ALONE = 0o700
 _LONGEST_SOCKET_PATH = 100
 """Bytes. ``sun_path`` ends at 107 on Linux and 103 on macOS (``man 7 unix``)."""
 
@@ -52,8 +53,8 @@ def prepare(paths: Paths) -> None:
         if not os.access(folder, os.W_OK | os.X_OK):
             raise BadFolder(folder=folder, problem="can't be written to", variable="WORKSPACE_PATH")
     variable = "MACHINE_RUNTIME_DIR"
-    _make(paths.runtime.parent, 0o700, variable)
-    _make(paths.runtime, 0o700, variable)
+    _make(paths.runtime.parent, _OURS_ALONE, variable)
+    _make(paths.runtime, _OURS_ALONE, variable)
     # In /tmp somebody else may have made it first, or a link to elsewhere.
     found = paths.runtime.lstat()
     if not stat.S_ISDIR(found.st_mode):
@@ -61,8 +62,8 @@ def prepare(paths: Paths) -> None:
     if found.st_uid != os.geteuid():
         problem = f"belongs to user {found.st_uid}, not to us ({os.geteuid()})"
         raise BadFolder(folder=paths.runtime, problem=problem, variable=variable)
-    if stat.S_IMODE(found.st_mode) != 0o700:
-        paths.runtime.chmod(0o700)
+    if stat.S_IMODE(found.st_mode) != _OURS_ALONE:
+        paths.runtime.chmod(_OURS_ALONE)
 
 
 def _make(folder: Path, mode: int, variable: str) -> None:
