@@ -245,4 +245,4 @@ class QueueClient:
     def _refusal(job_id: str, status: str, asked: str) -> JobNotFound | JobStateRefuses:
         if status == "unknown":
             return JobNotFound(job_id=job_id)
-        return JobStateRefuses(job_id=job_id, status=status, asked=asked)
+        return JobStateRefuses(job_id=job_id, status=status.removeprefix("ended "), asked=asked)

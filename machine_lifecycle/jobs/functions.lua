@@ -605,7 +605,7 @@ local function ml1_cancel(_, a)
     publish('cancel_job', message)
     return 'cancelling'
   end
-  return job.status
+  return 'ended ' .. (job.status or '')
 end
 
 -- id: run an ended job once more, in the place it had

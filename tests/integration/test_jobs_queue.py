@@ -1,0 +1,306 @@
+"""The queue's functions on a real Valkey: each change of a job is one atomic step."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from machine_lifecycle.jobs.client import QueueClient
+from machine_lifecycle.jobs.errors import JobNotFound, JobStateRefuses
+from machine_lifecycle.jobs.functions import QueueFunctions
+from machine_lifecycle.jobs.score import score
+
+CAPS: dict[str, Any] = {
+    "worker_id": "w1",
+    "job_service_required_map": ["simulation"],
+    "hardware": {"gpu_memory_gb": 24, "ram_gb": 64, "cpu_cores": 8, "gpu_model": "L4"},
+    "models": {"simulation": ["sdxl.safetensors"]},
+    "customer_access": {"isolation": "loose", "allowed_customers": [], "denied_customers": ["bad"]},
+    "features": ["upscale", "video"],
+}
+
+
+async def claim(redis: Redis, worker: str = "w1", *, token: str = "", **extra: Any) -> Any:
+    functions = QueueFunctions(redis)
+    answer: Any = ["more", "", 0]
+    caps = json.dumps({**CAPS, **extra})
+    while answer[0] == "more":
+        answer = await functions.call(
+            "ml1_claim", worker, caps, token or uuid.uuid4().hex, 20000, answer[1], answer[2]
+        )
+    return answer
+
+
+async def call(redis: Redis, name: str, *args: Any) -> Any:
+    return await QueueFunctions(redis).call(name, *args)
+
+
+async def heard_message(heard: Any) -> Any:
+    async with asyncio.timeout(5):
+        async for message in heard.listen():
+            return json.loads(message["data"])
+
+
+RESULT = json.dumps({"success": True, "data": {"empty": []}, "processing_time_ms": 5})
+
+
+async def complete(redis: Redis, job_id: str, fence: int, worker: str = "w1") -> Any:
+    return await call(
+        redis, "ml1_complete", worker, job_id, fence, RESULT, "{}", f"worker:completion:{job_id}",
+        "", "", 20000,
+    )  # fmt: skip
+
+
+async def fail(redis: Redis, job_id: str, fence: int, *, again: bool, wait: int = 0) -> Any:
+    return await call(
+        redis, "ml1_fail", "w1", job_id, fence, "it broke", "{}", int(again), wait, "{}",
+        f"step-id:{job_id}",
+    )  # fmt: skip
+
+
+async def test_a_submitted_job_has_the_agreed_fields(redis: Redis) -> None:
+    heard = redis.pubsub(ignore_subscribe_messages=True)
+    await heard.subscribe("job_submitted")
+    client = QueueClient(redis)
+    job_id = await client.submit(
+        {"prompt": "x"}, service_required="simulation", requirements={"models": "all"},
+        customer_id="c", ctx={"a": 1}, workflow_id="wf", current_step=1, total_steps=2,
+    )  # fmt: skip
+    fields = await redis.hgetall(f"job:{job_id}")
+    message = await heard_message(heard)
+    await heard.aclose()
+    assert fields["status"] == "pending"
+    assert json.loads(fields["payload"]) == {"prompt": "x"}
+    assert fields["workflow_id"] == "wf"
+    assert fields["created_at"].endswith("Z")
+    published = message
+    assert published["job_id"] == job_id
+    assert published["service_required"] == "simulation"
+    assert published["workflow_id"] == "wf"
+    record = await client.get(job_id)
+    assert await redis.zscore("jobs:pending", job_id) == float(score(50, record.created_ms))
+
+
+async def test_one_submitter_gets_first_in_first_out_within_a_priority(redis: Redis) -> None:
+    client = QueueClient(redis)
+    ids = [await client.submit({}, service_required="simulation") for _ in range(20)]
+    urgent = await client.submit({}, service_required="simulation", priority=60)
+    got = [(await claim(redis))[1] for _ in range(21)]
+    assert got == [urgent, *ids]
+
+
+async def test_twenty_claimants_never_get_one_job_twice(redis: Redis) -> None:
+    client = QueueClient(redis)
+    ids = {await client.submit({}, service_required="simulation") for _ in range(50)}
+
+    async def take(worker: str) -> list[str]:
+        mine: list[str] = []
+        while True:
+            answer = await claim(redis, worker, token=f"{worker}{len(mine)}")
+            if answer[0] != "job":
+                return mine
+            mine.append(answer[1])
+
+    got = await asyncio.gather(*(take(f"w{number}") for number in range(20)))
+    taken = [job_id for mine in got for job_id in mine]
+    assert sorted(taken) == sorted(ids)
+
+
+async def test_foreign_jobs_hide_nothing(redis: Redis) -> None:
+    client = QueueClient(redis)
+    for _ in range(1200):
+        await client.submit({}, service_required="other", priority=90)
+    mine = await client.submit({}, service_required="simulation", priority=1)
+    assert (await claim(redis))[1] == mine
+
+
+async def test_a_claim_whose_answer_was_lost_is_answered_again(redis: Redis) -> None:
+    client = QueueClient(redis)
+    await client.submit({}, service_required="simulation")
+    await client.submit({}, service_required="simulation")
+    first = await claim(redis, token="t")
+    again = await claim(redis, token="t")
+    assert first[1:3] == again[1:3]
+
+
+@pytest.mark.parametrize(
+    ("requirements", "fits"),
+    [
+        ({}, True),
+        ({"negative_requirements": {"features": ["audio"]}}, True),
+        ({"negative_requirements": {"features": ["video"]}}, False),
+        ({"timeout_minutes": 5, "quality_level": "high", "component": "x"}, True),
+        ({"models": ["sdxl"]}, True),
+        ({"models": ["flux"]}, False),
+        ({"models": "all"}, True),
+        ({"hardware": {"gpu_memory_gb": 24}}, True),
+        ({"hardware": {"gpu_memory_gb": 48}}, False),
+        ({"hardware": {"gpu_memory_gb": "all"}}, True),
+        ({"cpu_cores": 4}, True),
+        ({"positive_requirements": {"features": ["upscale"]}}, True),
+        ({"positive_requirements": {"features": ["upscale", "audio"]}}, False),
+        ({"customer_isolation": "strict"}, False),
+        ({"hardware.gpu_model": "L4"}, True),
+        ({"hardware.gpu_model": "H100"}, False),
+        ({"asset_type": "video"}, False),
+    ],
+)
+async def test_requirements(redis: Redis, requirements: dict[str, Any], fits: bool) -> None:
+    await QueueClient(redis).submit({}, service_required="simulation", requirements=requirements)
+    assert ((await claim(redis))[0] == "job") is fits
+
+
+async def test_a_denied_customer_is_denied_without_asking_for_isolation(redis: Redis) -> None:
+    await QueueClient(redis).submit({}, service_required="simulation", customer_id="bad")
+    assert (await claim(redis))[0] == "none"
+
+
+@pytest.mark.parametrize("requirements", ["null", "[1]", "{", '{"hardware":{"ram_gb":"lots"}}'])
+async def test_poison_is_set_aside_and_stops_nobody(redis: Redis, requirements: str) -> None:
+    client = QueueClient(redis)
+    bad = await client.submit({}, service_required="simulation", priority=90)
+    await redis.hset(f"job:{bad}", "requirements", requirements)
+    await redis.zadd("jobs:pending", {"ghost": 1e18})
+    good = await client.submit({}, service_required="simulation")
+    assert (await claim(redis))[1] == good
+    assert set(await redis.zrange("jobs:dead", 0, -1)) == {bad, "ghost"}
+    assert await redis.hget("jobs:dead:reasons", "ghost") == "the job has no record"
+    assert (await client.get(bad)).status == "failed"
+
+
+async def test_a_stale_fence_writes_nothing(redis: Redis) -> None:
+    client = QueueClient(redis)
+    job_id = await client.submit({}, service_required="simulation")
+    _, _, old, _ = await claim(redis)
+    await call(redis, "ml1_release", "w1", job_id, old, 0, "")
+    _, _, new, _ = await claim(redis)
+    assert new == old + 1
+    assert await complete(redis, job_id, old) == ["lost"]
+    assert await call(redis, "ml1_progress", "w1", job_id, old, 50, "", "", 0) == "lost"
+    assert (await client.get(job_id)).status == "assigned"
+    assert await complete(redis, job_id, new) == ["ok"]
+    assert await complete(redis, job_id, new) == ["ok"], "a repeated completion is no error"
+    assert (await client.get(job_id)).result == json.loads(RESULT)
+
+
+async def test_a_retry_keeps_its_place_and_the_last_failure_is_told_once(redis: Redis) -> None:
+    heard = redis.pubsub(ignore_subscribe_messages=True)
+    await heard.subscribe("job_failed")
+    client = QueueClient(redis)
+    job_id = await client.submit({}, service_required="simulation", workflow_id="wf", total_steps=2)
+    place = await redis.zscore("jobs:pending", job_id)
+    for turn in ("retrying", "retrying", "failed"):
+        _, _, fence, _ = await claim(redis)
+        assert await fail(redis, job_id, fence, again=True) == turn
+        if turn == "retrying":
+            assert await redis.zscore("jobs:pending", job_id) == place
+    message = await heard_message(heard)
+    assert message["can_retry"] is False
+    assert message["workflow_id"] == "wf"
+    assert await heard.get_message(timeout=0.05) is None
+    await heard.aclose()
+    assert 0 < await redis.ttl(f"worker:failure:step-id:{job_id}:permanent") <= 604800
+    assert 0 < await redis.ttl(f"worker:completion:step-id:{job_id}") <= 604800
+    assert 0 < await redis.ttl("workflow:failure:wf:permanent") <= 604800
+
+
+async def test_an_error_that_cannot_heal_is_not_tried_again(redis: Redis) -> None:
+    job_id = await QueueClient(redis).submit({}, service_required="simulation")
+    _, _, fence, _ = await claim(redis)
+    assert await fail(redis, job_id, fence, again=False) == "failed"
+
+
+async def test_a_delayed_retry_tells_when_it_is_due(redis: Redis) -> None:
+    job_id = await QueueClient(redis).submit({}, service_required="simulation")
+    _, _, fence, _ = await claim(redis)
+    assert await fail(redis, job_id, fence, again=True, wait=60_000) == "retrying"
+    kind, due = await claim(redis)
+    assert kind == "none"
+    assert 0 < due <= 60_000
+
+
+async def test_a_release_uses_no_attempt_and_keeps_the_place(redis: Redis) -> None:
+    client = QueueClient(redis)
+    job_id = await client.submit({}, service_required="simulation")
+    place = await redis.zscore("jobs:pending", job_id)
+    _, _, fence, _ = await claim(redis)
+    assert await call(redis, "ml1_release", "w1", job_id, fence, 0, "drain") == "released"
+    assert await redis.zscore("jobs:pending", job_id) == place
+    assert (await client.get(job_id)).retry_count == 0
+
+
+async def test_three_crashes_make_a_job_dead(redis: Redis) -> None:
+    client = QueueClient(redis)
+    job_id = await client.submit({}, service_required="simulation")
+    for _ in range(3):
+        await claim(redis)
+        assert await client.release_worker("w1", "killed") == (job_id,)
+    assert await redis.zscore("jobs:dead", job_id)
+    assert "poison" in (await client.get(job_id)).error
+    await client.retry(job_id)
+    assert (await claim(redis))[1] == job_id
+
+
+async def test_a_silent_worker_loses_its_job_at_anybodys_beat(redis: Redis) -> None:
+    client = QueueClient(redis)
+    job_id = await client.submit({}, service_required="simulation")
+    await claim(redis)
+    await redis.zadd("jobs:leases", {job_id: 1})
+    await call(redis, "ml1_beat", "w2", 20000)
+    assert (await client.get(job_id)).status == "pending"
+    assert await redis.hlen("jobs:active:w1") == 0
+
+
+async def test_cancel_waiting_and_running(redis: Redis) -> None:
+    client = QueueClient(redis)
+    waiting = await client.submit({}, service_required="simulation")
+    assert await client.cancel(waiting) == "cancelled"
+    with pytest.raises(JobStateRefuses):
+        await client.cancel(waiting)
+    with pytest.raises(JobNotFound):
+        await client.cancel("nobody")
+    running = await client.submit({}, service_required="simulation")
+    _, _, fence, _ = await claim(redis)
+    assert await client.cancel(running) == "cancelling"
+    assert await call(redis, "ml1_progress", "w1", running, fence, 10, "", "", 0) == "cancel"
+    assert await call(redis, "ml1_cancelled", "w1", running, fence) == "cancelled"
+    assert (await client.get(running)).status == "cancelled"
+
+
+async def test_everything_that_ended_will_be_forgotten(redis: Redis) -> None:
+    client = QueueClient(redis)
+    done = await client.submit({}, service_required="simulation")
+    _, _, fence, _ = await claim(redis)
+    await call(redis, "ml1_progress", "w1", done, fence, 10, "", "", 0)
+    await complete(redis, done, fence)
+    failed = await client.submit({}, service_required="simulation")
+    _, _, fence, _ = await claim(redis)
+    await fail(redis, failed, fence, again=False)
+    lasting = [key for key in await redis.keys("*") if await redis.ttl(key) == -1]
+    assert lasting == []
+
+
+async def test_the_functions_come_back_after_somebody_flushed_them(redis: Redis) -> None:
+    client = QueueClient(redis)
+    await client.submit({}, service_required="simulation")
+    await redis.execute_command("FUNCTION FLUSH")
+    await client.submit({}, service_required="simulation")
+    assert (await client.counts())["pending"] == 2
+
+
+async def test_listing_shows_each_kind(redis: Redis) -> None:
+    client = QueueClient(redis)
+    ids = [await client.submit({}, service_required="simulation") for _ in range(3)]
+    _, first, fence, _ = await claim(redis)
+    await complete(redis, first, fence)
+    _, second, _, _ = await claim(redis)
+    assert {record.id for record in await client.list()} == set(ids)
+    assert [record.id for record in await client.list(status="active")] == [second]
+    assert [record.id for record in await client.list(status="completed")] == [first]
+    counts = await client.counts()
+    assert (counts["pending"], counts["active"], counts["completed"]) == (1, 1, 1)

@@ -1,0 +1,314 @@
+"""The worker as a real process, with a real Valkey and a connector that does what it is told."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from redis.asyncio import Redis
+
+from machine_lifecycle.jobs.client import QueueClient
+from machine_lifecycle.jobs.records import JobEvent
+from machine_lifecycle.system.redis import connect
+from machine_lifecycle.system.valkey import embedded_url
+
+SUPPORT = Path(__file__).parents[1] / "support"
+ROUTES = [{"asks": "simulation", "service": "fake", "connector": "fake_connector:FakeConnector"}]
+
+
+class Workers:
+    """Starts worker processes, and ends them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._running: list[asyncio.subprocess.Process] = []
+
+    async def start(self, url: str, *, index: int = 0, **env: str) -> asyncio.subprocess.Process:
+        environ = dict(os.environ)  # noqa: TID251 - a child needs PATH and the like
+        environ |= {
+            "PYTHONPATH": str(SUPPORT),
+            "FAKE_FOLDER": str(self.folder),
+            "HUB_REDIS_URL": url,
+            "MACHINE_ID": "m1",
+            "CONNECTORS": "fake",
+            "WORKER_ROUTES": json.dumps(ROUTES),
+            "WORKER_RETRY_BACKOFF_MS": "50",
+            "WORKER_GPU_MEMORY_GB": "24",
+            **env,
+        }
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "machine_lifecycle", "redis-worker", f"--index={index}",
+            env=environ, cwd=self.folder,
+        )  # fmt: skip
+        self._running.append(process)
+        return process
+
+    async def close(self) -> None:
+        for process in self._running:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+
+    def journal(self) -> list[str]:
+        with contextlib.suppress(FileNotFoundError):
+            return (self.folder / "journal").read_text(encoding="utf-8").splitlines()
+        return []
+
+
+@pytest_asyncio.fixture
+async def workers(tmp_path: Path) -> AsyncIterator[Workers]:
+    found = Workers(tmp_path)
+    yield found
+    await found.close()
+
+
+async def until(events: AsyncIterator[JobEvent], found: Callable[[JobEvent], bool]) -> JobEvent:
+    async with asyncio.timeout(20):
+        async for event in events:
+            if found(event):
+                return event
+    raise AssertionError("the stream of events ended")
+
+
+async def end_of(client: QueueClient, job_id: str) -> JobEvent:
+    return await until(client.watch(job_id), lambda event: bool(event.job and event.job.ended))
+
+
+async def halfway(client: QueueClient, job_id: str) -> None:
+    await until(client.watch(job_id), lambda event: event.percent >= 50)
+
+
+async def test_a_job_goes_all_the_way(valkey: Any, redis: Redis, workers: Workers) -> None:
+    client = QueueClient(redis)
+    worker = await workers.start(valkey.url)
+    job_id = await client.submit({"bytes": 1000}, service_required="simulation")
+    end = await end_of(client, job_id)
+    assert end.kind == "completed"
+    (output,) = await client.outputs(job_id)
+    assert (output.name, output.data, output.node) == ("a.png", b"\xff" * 1000, "9")
+    assert 0 < await redis.ttl(f"job:{job_id}:output:0") <= 86400
+    assert await redis.exists("worker:completion:step-id:" + job_id + ":attempt:1")
+    facts = await redis.hgetall("worker:m1-worker-fake-0")
+    assert json.loads(facts["capabilities"])["hardware"]["gpu_memory_gb"] == 24
+    assert facts["total_jobs_completed"] == "1"
+    assert await redis.smembers("workers:active") == {"m1-worker-fake-0"}
+    worker.terminate()
+    assert await worker.wait() == 0
+    assert await redis.keys("worker:m1*") == []
+    assert await redis.smembers("workers:active") == set()
+
+
+async def test_failures_are_tried_again_or_not(valkey: Any, redis: Redis, workers: Workers) -> None:
+    client = QueueClient(redis)
+    await workers.start(valkey.url)
+    once = await client.submit({"fail": "once"}, service_required="simulation")
+    final = await client.submit({"fail": "for good"}, service_required="simulation")
+    bug = await client.submit({"fail": "bug"}, service_required="simulation", max_retries=2)
+    assert (await end_of(client, once)).kind == "completed"
+    failed = await end_of(client, final)
+    assert failed.kind == "failed"
+    assert failed.job
+    assert failed.job.error_details["code"] == "fake-refusal"
+    crashed = await end_of(client, bug)
+    assert "a bug" in crashed.message
+    runs = [line for line in workers.journal() if line.startswith("run")]
+    assert sum(once in line for line in runs) == 2
+    assert sum(final in line for line in runs) == 1
+    assert sum(bug in line for line in runs) == 2
+
+
+async def test_cancelling_reaches_a_running_job(
+    valkey: Any, redis: Redis, workers: Workers
+) -> None:
+    client = QueueClient(redis)
+    await workers.start(valkey.url)
+    job_id = await client.submit({"wait": "never"}, service_required="simulation")
+    await halfway(client, job_id)
+    assert await client.cancel(job_id) == "cancelling"
+    assert (await end_of(client, job_id)).kind == "cancelled"
+    assert f"cancelled {job_id}" in workers.journal()
+
+
+async def test_a_job_that_takes_too_long_is_stopped(
+    valkey: Any, redis: Redis, workers: Workers
+) -> None:
+    client = QueueClient(redis)
+    await workers.start(valkey.url)
+    job_id = await client.submit(
+        {"wait": "never"}, service_required="simulation", timeout_minutes=0.005, max_retries=1
+    )
+    end = await end_of(client, job_id)
+    assert end.job
+    assert end.job.error_details["code"] == "job-timeout"
+
+
+async def test_sigterm_hands_the_job_back_within_two_seconds(
+    valkey: Any, redis: Redis, workers: Workers
+) -> None:
+    client = QueueClient(redis)
+    first = await workers.start(valkey.url)
+    job_id = await client.submit({"wait": "go"}, service_required="simulation")
+    await halfway(client, job_id)
+    began = time.monotonic()
+    first.terminate()
+    assert await first.wait() == 0
+    assert time.monotonic() - began < 2.0
+    record = await client.get(job_id)
+    assert (record.status, record.retry_count) == ("pending", 0)
+    (workers.folder / "go").touch()
+    await workers.start(valkey.url, index=1)
+    assert (await end_of(client, job_id)).kind == "completed"
+
+
+async def test_a_killed_workers_job_is_done_by_its_successor(
+    valkey: Any, redis: Redis, workers: Workers
+) -> None:
+    client = QueueClient(redis)
+    first = await workers.start(valkey.url)
+    job_id = await client.submit({"wait": "go"}, service_required="simulation")
+    await halfway(client, job_id)
+    first.kill()
+    await first.wait()
+    (workers.folder / "go").touch()
+    await workers.start(valkey.url)
+    end = await end_of(client, job_id)
+    assert end.kind == "completed"
+    assert end.job
+    assert end.job.fence == 2
+
+
+async def test_a_frozen_worker_loses_its_job_and_its_late_result_is_refused(
+    valkey: Any, redis: Redis, workers: Workers
+) -> None:
+    client = QueueClient(redis)
+    first = await workers.start(valkey.url, WORKER_HEARTBEAT_INTERVAL_MS="200")
+    job_id = await client.submit({"wait": "go"}, service_required="simulation")
+    await halfway(client, job_id)
+    first.send_signal(signal.SIGSTOP)
+    await workers.start(valkey.url, index=1, WORKER_HEARTBEAT_INTERVAL_MS="200")
+    await until(client.watch(job_id), lambda event: event.worker_id == "m1-worker-fake-1")
+    (workers.folder / "go").touch()
+    first.send_signal(signal.SIGCONT)
+    end = await end_of(client, job_id)
+    assert end.job
+    assert (end.kind, end.job.worker_id) == ("completed", "m1-worker-fake-1")
+
+
+async def test_a_service_that_breaks_costs_no_attempt(
+    valkey: Any, redis: Redis, workers: Workers
+) -> None:
+    client = QueueClient(redis)
+    await workers.start(valkey.url)
+    job_id = await client.submit({"break_service": True}, service_required="simulation")
+    events = client.watch(job_id)
+    await until(events, lambda event: event.percent >= 50)
+    async with asyncio.timeout(10):
+        while (await client.get(job_id)).status != "pending":  # noqa: ASYNC110 - no event for it
+            await asyncio.sleep(0.02)
+    record = await client.get(job_id)
+    assert (record.retry_count, record.fields["crashes"]) == (0, "1")
+    assert len([line for line in workers.journal() if line.startswith("run")]) == 1
+
+
+async def test_redis_may_restart_in_the_middle_of_a_job(own_valkey: Any, workers: Workers) -> None:
+    redis = connect(own_valkey.url)
+    client = QueueClient(redis)
+    worker = await workers.start(own_valkey.url)
+    job_id = await client.submit({"wait": "go"}, service_required="simulation")
+    await halfway(client, job_id)
+    own_valkey.stop()
+    (workers.folder / "go").touch()
+    async with asyncio.timeout(10):
+        while f"end {job_id}" not in workers.journal():  # noqa: ASYNC110 - no event for it
+            await asyncio.sleep(0.02)
+    own_valkey.start()
+    assert (await end_of(client, job_id)).kind == "completed"
+    second = await client.submit({}, service_required="simulation")
+    assert (await end_of(client, second)).kind == "completed"
+    assert len([line for line in workers.journal() if line.startswith(f"run {job_id}")]) == 1
+    own_valkey.stop()
+    began = time.monotonic()
+    worker.terminate()
+    assert await worker.wait() == 0
+    assert time.monotonic() - began < 2.0, "a stop must not wait for Redis"
+    await redis.aclose()
+
+
+class Orchestrator:
+    """The other end of the link."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.heard: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self._writer: asyncio.StreamWriter | None = None
+
+    async def serve(self) -> asyncio.Server:
+        return await asyncio.start_unix_server(self._serve, str(self.path))
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writer = writer
+        async for line in reader:
+            self.heard.put_nowait(json.loads(line))
+        writer.close()
+
+    def tell(self, **order: str) -> None:
+        assert self._writer
+        self._writer.write(json.dumps(order).encode() + b"\n")
+
+    async def wait_for(self, say: str, **facts: Any) -> dict[str, Any]:
+        async with asyncio.timeout(10):
+            while True:
+                message = await self.heard.get()
+                known = message.get("say") == say or message.get("hello") == say
+                if known and all(message.get(name) == value for name, value in facts.items()):
+                    return message
+
+    def hang_up(self) -> None:
+        assert self._writer
+        self._writer.close()
+
+
+@pytest.mark.usefixtures("redis")
+async def test_the_orchestrator_leads_the_worker(
+    valkey: Any, redis: Redis, workers: Workers
+) -> None:
+    client = QueueClient(redis)
+    boss = Orchestrator(valkey.folder / "control.sock")
+    async with await boss.serve():
+        job_id = await client.submit({"wait": "go"}, service_required="simulation")
+        worker = await workers.start(valkey.url, MACHINE_CONTROL_SOCKET=str(boss.path))
+        hello = await boss.wait_for("worker")
+        assert hello["pid"] == worker.pid
+        await boss.wait_for("standby")
+        assert await redis.exists("worker:m1-worker-fake-0") == 0
+        boss.tell(do="go")
+        await boss.wait_for("connected")
+        await boss.wait_for("job_taken", job_id=job_id)
+        boss.hang_up()
+        await boss.wait_for("worker")
+        await boss.wait_for("connected")
+        await boss.wait_for("job_taken", job_id=job_id)
+        boss.tell(do="pause")
+        await boss.wait_for("status")
+        boss.tell(do="release")
+        await boss.wait_for("job_done", outcome="released")
+        assert (await client.get(job_id)).status == "pending"
+        boss.tell(do="go")
+        await boss.wait_for("job_taken", job_id=job_id)
+        boss.tell(do="drain")
+        await boss.wait_for("status", status="draining")
+        boss.tell(do="cancel", job_id=job_id)
+        await boss.wait_for("job_done", outcome="cancelled")
+        boss.tell(do="stop")
+        assert await worker.wait() == 0
+    boss.path.unlink(missing_ok=True)

@@ -1,0 +1,93 @@
+"""A connector for tests: does what the payload says, and writes down what it was asked."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import attrs
+
+from machine_lifecycle.errors import LifecycleError
+from machine_lifecycle.model.jobs import Job, JobResult, Output, Progress
+from machine_lifecycle.model.ports import Probe
+
+
+@attrs.define(kw_only=True, slots=False, eq=False)
+class FakeFailure(LifecycleError):
+    """The fake was told to fail."""
+
+    code: ClassVar[str] = "fake-failure"
+    recoverable: ClassVar[bool] = True
+
+
+@attrs.define(kw_only=True, slots=False, eq=False)
+class FakeRefusal(FakeFailure):
+    """The fake was told to refuse for good."""
+
+    code: ClassVar[str] = "fake-refusal"
+    recoverable: ClassVar[bool] = False
+
+
+class FakeConnector:
+    """``FAKE_FOLDER``: a file ``down`` in it makes the service unhealthy; ``journal`` is written."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> Self:
+        return cls(Path(environ["FAKE_FOLDER"]))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self._note("left")
+
+    async def probe(self) -> Probe:
+        down = (self._folder / "down").exists()
+        return Probe(healthy=not down, detail="told to be down" if down else "")
+
+    async def capabilities(self) -> Mapping[str, Any]:
+        return {"models": ["sdxl.safetensors"]}
+
+    async def cancel(self, job_id: str) -> bool:
+        self._note(f"cancel {job_id}")
+        return True
+
+    async def run(self, job: Job, progress: Callable[[Progress], None]) -> JobResult:
+        self._note(f"run {job.id} {job.attempt}")
+        payload = job.payload
+        progress(Progress(fraction=0.5, message="half", step=5, steps=10))
+        if payload.get("break_service"):
+            (self._folder / "down").touch()
+            raise FakeFailure
+        if payload.get("fail") == "once" and job.attempt == 1:
+            raise FakeFailure
+        if payload.get("fail") in {"always", True}:
+            raise FakeFailure
+        if payload.get("fail") == "for good":
+            raise FakeRefusal
+        if payload.get("fail") == "bug":
+            raise RuntimeError("a bug")  # noqa: TRY003, RUF100
+        if payload.get("wait"):
+            try:
+                # Until the file is there: what the test that waits for us does last.
+                await asyncio.wait_for(self._file(str(payload["wait"])), 30)
+            except asyncio.CancelledError:
+                self._note(f"cancelled {job.id}")
+                raise
+        self._note(f"end {job.id}")
+        size = int(payload.get("bytes", 0))
+        files = (Output(name="a.png", kind="image", mime="image/png", data=b"\xff" * size, node="9"),)
+        return JobResult(outputs=files if size else (), data={"list": []}, service_job_id="p1")
+
+    async def _file(self, name: str) -> None:
+        while not (self._folder / name).exists():  # noqa: ASYNC110 - a stand-in for GPU work
+            await asyncio.sleep(0.01)
+
+    def _note(self, line: str) -> None:
+        with (self._folder / "journal").open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
