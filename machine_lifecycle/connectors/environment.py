@@ -10,6 +10,7 @@ from machine_lifecycle.connectors.errors import BadServiceAddress
 __all__ = ["endpoint_from"]
 
 _COMFYUI_PORT = 8188
+_LAST_PORT = 65535
 _TRUE = ("1", "true", "yes", "on")
 
 
@@ -45,7 +46,7 @@ def endpoint_from(
     port = port or environ.get("COMFYUI_BASE_PORT", "") or str(_COMFYUI_PORT)
     return Endpoint(
         host=host,
-        port=int(_number(port_variable, port, str(_COMFYUI_PORT))),
+        port=_port(port_variable, port),
         secure=read("SECURE")[1].strip().lower() in _TRUE,
         username=read("USERNAME")[1],
         password=read("PASSWORD")[1],
@@ -53,6 +54,12 @@ def endpoint_from(
         worker_id=environ.get("WORKER_ID", ""),
         options=options,
     )
+
+
+def _port(variable: str, text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 0 < int(text) <= _LAST_PORT):
+        raise BadServiceAddress(variable=variable, value=text, example=str(_COMFYUI_PORT))
+    return int(text)
 
 
 def _number(variable: str, text: str, example: str) -> float:
