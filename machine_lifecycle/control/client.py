@@ -36,7 +36,7 @@ class ControlClient:
         if ends is not None:
             await _close(ends[1])
 
-    async def call(self, name: str, **args: Any) -> Any:
+    async def call(self, name: str, /, **args: Any) -> Any:
         """Ask for one thing.
 
         Returns:
@@ -53,7 +53,7 @@ class ControlClient:
             answer = await self._ask(reader, writer, name, args)
         return answer.get("ok")
 
-    async def stream(self, name: str, **args: Any) -> AsyncIterator[Any]:
+    async def stream(self, name: str, /, **args: Any) -> AsyncIterator[Any]:
         """Ask for many things, over a connection of its own; closing the iterator ends it.
 
         Yields:
