@@ -1,0 +1,119 @@
+"""What people and probes may ask of the machine, over the control socket and the health pages."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import attrs
+
+from machine_lifecycle.assembly.fleet import Fleet
+from machine_lifecycle.assembly.report import Reporter
+from machine_lifecycle.lifecycle.hooks import EventBus
+from machine_lifecycle.model.figures import Figures
+from machine_lifecycle.model.status import StatusReport
+from machine_lifecycle.supervisor.core import Supervisor
+from machine_lifecycle.supervisor.logs import follow as tail_and_follow
+from machine_lifecycle.supervisor.logs import tail
+from machine_lifecycle.supervisor.usage import figures
+
+__all__ = ["Commands", "Steered"]
+
+
+class Steered(Protocol):
+    """The machine, as far as commands steer it."""
+
+    restart_requested: bool
+
+    def request_stop(self, reason: str, *, signal: str = "") -> None:
+        """Begin to stop."""
+
+    async def drain(self) -> None:
+        """Take no further job."""
+
+    async def undrain(self) -> None:
+        """Take jobs again."""
+
+
+@attrs.define(kw_only=True, eq=False)
+class Commands:
+    """Implements ``control.commands.ControlCommands`` and ``health.source.HealthSource``."""
+
+    reporter: Reporter
+    supervisor: Supervisor
+    bus: EventBus
+    fleet: Fleet
+    machine: Callable[[], Steered]
+
+    def report(self) -> StatusReport:
+        """How the machine is now."""
+        return self.reporter.report()
+
+    def figures(self) -> Mapping[int, Figures]:
+        """Use per process, measured now. Takes a moment: call it in a thread."""
+        pids = [status.pid for status in self.reporter.report().processes if status.pid]
+        return {
+            pid: Figures(
+                cpu_percent=used.cpu_percent,
+                memory_bytes=used.rss_bytes,
+                processes=used.processes,
+            )
+            for pid, used in figures(pids).items()
+        }
+
+    def tail(self, name: str, lines: int) -> list[str]:
+        """The last lines of a process's log; none for the orchestrator itself."""
+        path = self.supervisor.log_paths().get(name)
+        return list(tail(path, lines)) if path else []
+
+    async def logs(
+        self, names: Sequence[str], lines: int, *, follow: bool
+    ) -> AsyncIterator[tuple[str, str]]:
+        """The last lines of several logs, and what is written from then on."""
+        known = self.supervisor.log_paths()
+        wanted = {name: known[name] for name in names if name in known}
+        async for name, line in tail_and_follow(wanted, lines=lines, forever=follow):
+            yield name, line.decode(errors="replace")
+
+    async def events(self) -> AsyncIterator[Mapping[str, Any]]:
+        """Every event from now on, in its wire form."""
+        subscription = self.bus.subscribe()
+        try:
+            async for event in subscription:
+                yield event.to_wire()
+        finally:
+            self.bus.unsubscribe(subscription)
+
+    async def restart_process(self, name: str) -> None:
+        """Start one process anew."""
+        await self.supervisor.restart(name)
+
+    async def stop_process(self, name: str) -> None:
+        """Stop one process; it stays stopped."""
+        await self.supervisor.stop(name)
+
+    async def start_process(self, name: str) -> None:
+        """Start one that was stopped."""
+        await self.supervisor.start(name)
+
+    async def restart_machine(self) -> None:
+        """Stop in good order; the command line then boots anew."""
+        machine = self.machine()
+        machine.restart_requested = True
+        machine.request_stop("asked to restart")
+
+    def shutdown(self) -> None:
+        """Stop in good order."""
+        self.machine().request_stop("asked over the control socket")
+
+    async def drain(self) -> None:
+        """Take no further job."""
+        await self.machine().drain()
+
+    async def undrain(self) -> None:
+        """Take jobs again."""
+        await self.machine().undrain()
+
+    async def publish_now(self) -> None:
+        """Publish the status to Redis, now."""
+        await self.fleet.publish("event_driven")

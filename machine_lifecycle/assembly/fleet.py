@@ -1,0 +1,87 @@
+"""The machine in Redis, from the moment the queue is open."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from machine_lifecycle.assembly.queue import Queue
+from machine_lifecycle.errors import LifecycleError
+from machine_lifecycle.model.plan import BootPlan
+from machine_lifecycle.model.ports import Check
+from machine_lifecycle.model.status import StatusReport
+
+if TYPE_CHECKING:
+    from machine_lifecycle.fleet.registry import Registry
+
+__all__ = ["Fleet"]
+
+
+class Fleet:
+    """Registers the machine once the queue is open; implements ``model.ports.MachineRegistry``."""
+
+    def __init__(
+        self,
+        *,
+        queue: Queue,
+        machine_id: str,
+        report: Callable[[], StatusReport],
+        interval: float,
+        on_connected: Callable[[bool], None],
+        on_lost: Callable[[LifecycleError], None],
+    ) -> None:
+        """Nothing is sent before ``register``; *on_lost* hears if another takes our id."""
+        self._queue = queue
+        self._machine_id = machine_id
+        self._report = report
+        self._interval = interval
+        self._on_connected = on_connected
+        self._on_lost = on_lost
+        self._registry: Registry | None = None
+        self._keeper: asyncio.Task[None] | None = None
+
+    async def register(self, plan: BootPlan) -> None:
+        """Claim the machine's id, and keep it claimed from here on."""
+        from machine_lifecycle.fleet.registry import Registry  # noqa: PLC0415 - redis loads late
+
+        if self._registry is None:
+            self._registry = Registry(
+                self._queue.client,
+                self._machine_id,
+                self._report,
+                url=self._queue.url,
+                interval=self._interval,
+                on_connected=self._on_connected,
+            )
+        await self._registry.register(plan)
+        self._on_connected(True)  # noqa: FBT003 - a fact, told to a listener
+        if self._keeper is None or self._keeper.done():
+            self._keeper = asyncio.create_task(self._keep(self._registry), name="fleet")
+
+    async def _keep(self, registry: Registry) -> None:
+        try:
+            await registry.run()
+        except LifecycleError as error:
+            self._on_lost(error)
+
+    async def publish(self, update_type: str) -> None:
+        """Say how the machine is, now; silent before it is registered."""
+        if self._registry:
+            await self._registry.publish(update_type)
+
+    async def verify(self, plan: BootPlan) -> tuple[Check, ...]:
+        """Check the registration as a reader of Redis sees it."""
+        if self._registry is None:
+            return (Check(name="registration", ok=False, seconds=0.0, detail="not registered"),)
+        return await self._registry.verify(plan)
+
+    async def deregister(self) -> None:
+        """Stop renewing, say ``shutdown``, remove what was registered. Safe to repeat."""
+        if self._keeper:
+            self._keeper.cancel()
+            await asyncio.wait({self._keeper})
+            self._keeper = None
+        registry, self._registry = self._registry, None
+        if registry:
+            await registry.deregister()

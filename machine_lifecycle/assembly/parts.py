@@ -1,0 +1,279 @@
+"""Everything one machine is made of, put together and taken apart again."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+
+import attrs
+
+from machine_lifecycle.assembly.commands import Commands, Steered
+from machine_lifecycle.assembly.fleet import Fleet
+from machine_lifecycle.assembly.installing import Installation
+from machine_lifecycle.assembly.lock import machine_lock
+from machine_lifecycle.assembly.planner import MachinePlanner
+from machine_lifecycle.assembly.queue import Queue
+from machine_lifecycle.assembly.report import Reporter
+from machine_lifecycle.assembly.verify import RunningParts
+from machine_lifecycle.assembly.watching import Watching
+from machine_lifecycle.config.settings import secret_values
+from machine_lifecycle.config.values import parse_limits
+from machine_lifecycle.control.links import Links
+from machine_lifecycle.control.server import ControlServer
+from machine_lifecycle.health.server import HealthServer
+from machine_lifecycle.lifecycle import events
+from machine_lifecycle.lifecycle.core import Lifecycle
+from machine_lifecycle.lifecycle.hooks import EventBus
+from machine_lifecycle.lifecycle.policy import BootPolicy
+from machine_lifecycle.lifecycle.record import Limits
+from machine_lifecycle.lifecycle.runner import Runner
+from machine_lifecycle.model.paths import Paths
+from machine_lifecycle.model.plan import BootPlan
+from machine_lifecycle.model.ports import ProgressSink
+from machine_lifecycle.model.settings import OnFailed, Settings, setting_info
+from machine_lifecycle.plan.manifest import manifest
+from machine_lifecycle.states import stimuli
+from machine_lifecycle.states.context import Context
+from machine_lifecycle.states.names import MachineState
+from machine_lifecycle.supervisor.core import Supervisor
+from machine_lifecycle.system.clock import SystemClock
+from machine_lifecycle.system.files import write_atomically
+from machine_lifecycle.system.gpus import Gpus
+from machine_lifecycle.system.identity import machine_id
+from machine_lifecycle.system.logs import register_secret
+from machine_lifecycle.system.places import find_paths, prepare
+
+__all__ = ["Parts", "assemble"]
+
+_ANYWHERE = ("0.0.0.0", "::", "")  # noqa: S104 - compared, not bound
+_log = logging.getLogger("machine_lifecycle.machine")
+
+
+@attrs.frozen
+class ManifestFile:
+    """The process manifest on disk; implements ``states.context.Manifest``."""
+
+    path: Path
+
+    def write(self, plan: BootPlan) -> None:
+        """Write it in one step."""
+        write_atomically(self.path, manifest(plan))
+
+
+class Parts:
+    """The parts of one machine, wired."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        paths: Paths,
+        identity: str,
+        environ: Mapping[str, str],
+        *,
+        guest: bool,
+    ) -> None:
+        self.settings = settings
+        self.paths = paths
+        self.machine_id = identity
+        self._machine: Steered | None = None
+        self._secrets = secret_values(settings)
+        self.clock = SystemClock()
+        self.bus = EventBus(self.clock)
+        self.bus.machine_id = identity
+        self.lifecycle = Lifecycle(
+            policy=BootPolicy(
+                attempts=settings.boot_attempts,
+                backoff=settings.boot_backoff,
+                backoff_max=settings.boot_backoff_max,
+            ),
+            limits=_limits(settings),
+            stop_budget=settings.stop_budget,
+            stay=settings.on_failed is OnFailed.STAY,
+        )
+        self.watching = Watching(lifecycle=self.lifecycle, bus=self.bus, floor=settings.min_healthy)
+        self.supervisor = Supervisor(
+            paths=paths,
+            base_env=_inherited(environ),
+            secrets=self._secret,
+            on_change=self.watching.process_changed,
+            on_fatal=self.watching.process_given_up,
+            on_needs=self.watching.needs_changed,
+            tee=_tee if settings.tee_logs else None,
+            guest=guest,
+        )
+        self.links = Links(
+            on_connected=self.watching.worker_connected,
+            on_job_taken=self.watching.job_taken,
+            on_job_done=self.watching.job_done,
+            on_trouble=lambda worker, error: _log.warning("%s: %s", worker, error.get("summary")),
+            wall=self.clock.wall,
+        )
+        planner = MachinePlanner(
+            settings=settings, paths=paths, machine_id=identity, environ=environ
+        )
+        self.queue = Queue(settings, paths, self.supervisor, simulated=planner.simulated())
+        self._redis_answers = False
+        self._port = 0
+        self.reporter = Reporter(
+            machine_id=identity,
+            lifecycle=self.lifecycle,
+            supervisor=self.supervisor,
+            clock=self.clock,
+            workers=self.links.statuses,
+            queue=lambda: (self._redis_answers, self.queue.where),
+            health=lambda: (self.health_url, self._port),
+        )
+        self.fleet = Fleet(
+            queue=self.queue,
+            machine_id=identity,
+            report=self.reporter.report,
+            interval=settings.status_interval,
+            on_connected=self._redis_changed,
+            on_lost=lambda error: self.runner.post(
+                stimuli.Faulted(attempt=self.lifecycle.attempt, error=error)
+            ),
+        )
+        self._verifier = RunningParts(
+            clock=self.clock,
+            supervisor=self.supervisor,
+            links=self.links,
+            health_server=lambda: bool(self._port),
+        )
+        self._planner = planner
+        self._installer = Installation(settings, paths, environ)
+        self._gpus = Gpus(settings=settings)
+        self.runner = Runner(
+            self.lifecycle,
+            clock=self.clock,
+            bus=self.bus,
+            context=self._context,
+            waiting=self.reporter.waiting,
+        )
+        self.watching.supervisor = self.supervisor
+        self.watching.links = self.links
+        self.watching.post = self.runner.post
+        commands = Commands(
+            reporter=self.reporter,
+            supervisor=self.supervisor,
+            bus=self.bus,
+            fleet=self.fleet,
+            machine=self._steered,
+        )
+        self.control = ControlServer(paths.control_socket, commands, self.links)
+        self.health = HealthServer(
+            settings.health_host, settings.health_port, commands, settings.health_token
+        )
+
+    @property
+    def health_url(self) -> str:
+        """Where the health pages are, seen from this host; empty before they are up."""
+        host = self.settings.health_host
+        shown = "127.0.0.1" if host in _ANYWHERE else host
+        return f"http://{shown}:{self._port}" if self._port else ""
+
+    def bind(self, machine: Steered) -> None:
+        """Name the machine that commands steer."""
+        self._machine = machine
+
+    def _steered(self) -> Steered:
+        if self._machine is None:
+            raise RuntimeError("commands before the machine is there")
+        return self._machine
+
+    def _secret(self, name: str) -> str | None:
+        return {**self._secrets, **self.queue.secrets()}.get(name)
+
+    def _redis_changed(self, answers: bool) -> None:  # noqa: FBT001 - one fact
+        self._redis_answers = answers
+
+    def _context(self, attempt: int, progress: ProgressSink) -> Context:
+        return Context(
+            settings=self.settings,
+            paths=self.paths,
+            clock=self.clock,
+            attempt=attempt,
+            hardware=self._gpus,
+            planner=self._planner,
+            installer=self._installer,
+            supervisor=self.supervisor,
+            links=self.links,
+            registry=self.fleet,
+            queue=self.queue,
+            verifier=self._verifier,
+            manifest=ManifestFile(self.paths.manifest),
+            progress=progress,
+            current_plan=lambda: self.lifecycle.record.plan,
+            jobs=self.watching,
+            condition=self.watching.raise_condition,
+        )
+
+    async def start(self) -> None:
+        """Open the pages and the socket, and listen to what moves."""
+        self.bus.on(events.StepFinished, self.reporter.hear)
+        self.bus.on(events.Changed, self._moved)
+        self.bus.on(events.MachineReady, self._ready)
+        await self.control.start()
+        self._port = await self.health.start()
+
+    async def close(self) -> None:
+        """Close everything. Nothing of the machine runs any more by now."""
+        await self.bus.close()
+        await self.health.close()
+        await self.control.close()
+
+    async def _moved(self, event: events.Changed) -> None:
+        if event.source is MachineState.STARTING and self.lifecycle.record.plan:
+            self.watching.expect(self.lifecycle.record.plan)
+            self.queue.announce(self.machine_id, os.getpid(), self.health_url)
+        if event.target is not MachineState.STOPPED:
+            await self.fleet.publish("event_driven")
+
+    async def _ready(self, _: events.MachineReady) -> None:
+        await self.fleet.publish("machine_ready")
+
+
+def _limits(settings: Settings) -> dict[MachineState, Limits]:
+    stalls, caps = parse_limits(settings.stall_limits), parse_limits(settings.state_caps)
+    return {
+        state: Limits(stall=stalls.get(state.value), cap=caps.get(state.value))
+        for state in MachineState
+        if state.value in stalls or state.value in caps
+    }
+
+
+def _inherited(environ: Mapping[str, str]) -> dict[str, str]:
+    """What processes inherit: everything but our secrets, which some get by name."""
+    secret = {name for info in setting_info() if info.secret for name in info.env}
+    return {name: value for name, value in environ.items() if name not in secret}
+
+
+def _tee(name: str, line: bytes) -> None:
+    sys.stdout.buffer.write(b"[%s] %s\n" % (name.encode(), line))
+    sys.stdout.buffer.flush()
+
+
+@contextlib.asynccontextmanager
+async def assemble(
+    settings: Settings, environ: Mapping[str, str], *, guest: bool
+) -> AsyncIterator[Parts]:
+    """Put a machine together under its lock, and take it apart.
+
+    Raises:
+        LifecycleError: A folder can't be used, the machine runs already, a port is taken.
+    """
+    for value in secret_values(settings).values():
+        register_secret(value)
+    paths = find_paths(settings, environ)
+    prepare(paths)
+    with machine_lock(paths):
+        identity, _ = machine_id(settings, environ, paths)
+        parts = Parts(settings, paths, identity, environ, guest=guest)
+        try:
+            await parts.start()
+            yield parts
+        finally:
+            await parts.close()

@@ -1,0 +1,85 @@
+"""Reads what the planner needs and makes the plan."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import resources
+
+import attrs
+
+from machine_lifecycle.assembly.errors import MappingUnreadable
+from machine_lifecycle.config.mapping import parse_mapping
+from machine_lifecycle.config.workers import parse_workers
+from machine_lifecycle.errors import LifecycleError
+from machine_lifecycle.model.catalogue import ServiceMapping
+from machine_lifecycle.model.hardware import Hardware
+from machine_lifecycle.model.paths import Paths
+from machine_lifecycle.model.plan import BootPlan
+from machine_lifecycle.model.services import Binding
+from machine_lifecycle.model.settings import Settings
+from machine_lifecycle.plan.making import make_plan
+from machine_lifecycle.services.registry import Registry
+
+__all__ = ["MachinePlanner"]
+
+
+@attrs.frozen(kw_only=True)
+class MachinePlanner:
+    """Makes boot plans for one machine; implements ``model.ports.Planner``."""
+
+    settings: Settings
+    paths: Paths
+    machine_id: str
+    environ: Mapping[str, str]
+    registry: Registry = Registry()
+
+    def mapping(self) -> ServiceMapping:
+        """The service mapping of the settings, or the one in the package.
+
+        Raises:
+            MappingUnreadable: The file can't be read.
+            Problems: Everything that is wrong in it.
+        """
+        path = self.settings.service_mapping
+        if path is None:
+            packaged = resources.files("machine_lifecycle.config").joinpath("service-mapping.json")
+            return parse_mapping(
+                packaged.read_text(encoding="utf-8"), self.environ, "service-mapping.json"
+            )
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise MappingUnreadable(path=path, reason=str(error)) from error
+        return parse_mapping(text, self.environ, str(path))
+
+    def plan(self, hardware: Hardware) -> BootPlan:
+        """Decide everything that will run."""
+        return make_plan(
+            requests=parse_workers(self.settings.workers),
+            mapping=self.mapping(),
+            lookup=self.registry.lookup,
+            hardware=hardware,
+            settings=self.settings,
+            paths=self.paths,
+            machine_id=self.machine_id,
+            free_port=None,  # the supervisor looks, who knows which processes are ours
+            environ=self.environ,
+        )
+
+    def simulated(self) -> bool:
+        """Whether every service that is asked for is simulated: an island is no surprise then.
+
+        False as well if that can't be told; Starting tells why.
+        """
+        try:
+            mapping = self.mapping()
+            requests = parse_workers(self.settings.workers)
+            entries = [
+                mapping.services[name]
+                for request in requests
+                for name in mapping.workers[request.worker].services
+            ]
+            bindings = {self.registry.lookup(entry).binding for entry in entries}
+        except (LifecycleError, KeyError):
+            return False
+        return bindings == {Binding.MOCK_GPU}

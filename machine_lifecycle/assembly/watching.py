@@ -1,0 +1,151 @@
+"""What happens to processes and workers, told to the lifecycle. Lives as long as the machine."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import attrs
+
+from machine_lifecycle.errors import LifecycleError
+from machine_lifecycle.lifecycle import events
+from machine_lifecycle.lifecycle.core import Lifecycle
+from machine_lifecycle.lifecycle.hooks import EventBus
+from machine_lifecycle.model.plan import BootPlan
+from machine_lifecycle.model.processes import ProcessSpec, ProcessState, ProcessStatus, Role
+from machine_lifecycle.model.status import ConditionKind
+from machine_lifecycle.states import stimuli
+from machine_lifecycle.states.names import MachineState
+
+if TYPE_CHECKING:
+    from machine_lifecycle.control.links import Links
+    from machine_lifecycle.supervisor.core import Supervisor
+
+__all__ = ["Watching"]
+
+_UP = (MachineState.READY, MachineState.PROCESSING)
+
+
+@attrs.define(kw_only=True, eq=False)
+class Watching:
+    """Callbacks of supervisor and links; also the jobs that run (``states.context.JobsWatch``).
+
+    ``supervisor``, ``links`` and ``post`` are set once those are made.
+    """
+
+    lifecycle: Lifecycle
+    bus: EventBus
+    floor: int
+    post: Callable[[stimuli.Stimulus], None] = attrs.field(init=False)
+    supervisor: Supervisor = attrs.field(init=False)
+    links: Links = attrs.field(init=False)
+    _idle: asyncio.Event = attrs.field(init=False, factory=asyncio.Event)
+    _running: set[str] = attrs.field(init=False, factory=set)
+
+    def __attrs_post_init__(self) -> None:
+        self._idle.set()
+
+    # The supervisor tells
+
+    def process_changed(self, status: ProcessStatus) -> None:
+        """A process came into another state."""
+        self.bus.emit(events.ProcessChanged(attempt=self.lifecycle.attempt, process=status))
+        self._recovered()
+
+    def process_given_up(self, spec: ProcessSpec, error: LifecycleError) -> None:
+        """A process is out for good: the machine fails, or goes on degraded.
+
+        While it boots, whoever waits for the process hears of it from the supervisor.
+        """
+        if self.lifecycle.state not in _UP:
+            return
+        if spec.role is Role.SUPPORT or self.healthy() < max(1, self.floor):
+            self.post(stimuli.Faulted(attempt=self.lifecycle.attempt, error=error))
+        else:
+            self.raise_condition(ConditionKind.DEGRADED, f"{spec.name} is out: {error.summary}")
+
+    def needs_changed(self, process: str, ready: bool) -> None:  # noqa: FBT001 - one fact
+        """What a worker needs got ready, or was lost."""
+        if ready:
+            self.links.go(process)
+        else:
+            self.links.pause(process)
+
+    def healthy(self) -> int:
+        """Workers in service: neither they nor their services are given up."""
+        plan = self.lifecycle.record.plan
+        out = self._out()
+        processes = plan.processes if plan else ()
+        workers = [spec for spec in processes if spec.role is Role.WORKER]
+        return sum(1 for spec in workers if not out.intersection((spec.name, *spec.needs)))
+
+    def _out(self) -> set[str]:
+        fatal = ProcessState.FATAL
+        return {s.name for s in self.supervisor.statuses() if s.state is fatal}
+
+    def _recovered(self) -> None:
+        """Nothing is out and every worker is connected: the machine is no longer degraded."""
+        conditions = self.lifecycle.record.conditions
+        if self.lifecycle.state not in _UP or self._out():
+            return
+        if ConditionKind.DEGRADED in conditions and self._all_connected():
+            self.post(stimuli.ConditionCleared(kind=ConditionKind.DEGRADED))
+        if ConditionKind.RESUMING in conditions:
+            self.post(stimuli.ConditionCleared(kind=ConditionKind.RESUMING))
+
+    def _all_connected(self) -> bool:
+        plan = self.lifecycle.record.plan
+        return plan is not None and {w.id for w in plan.workers} <= self.links.connected()
+
+    # The workers tell
+
+    def worker_connected(self, process: str, connected: bool) -> None:  # noqa: FBT001 - one fact
+        """A worker is registered and its service answered it, or no longer so."""
+        if any(status.name == process for status in self.supervisor.statuses()):
+            self.supervisor.link_ready(process, connected)
+        for worker in self.links.statuses():
+            if worker.process == process:
+                changed = events.WorkerChanged(attempt=self.lifecycle.attempt, worker=worker)
+                self.bus.emit(changed)
+        self._recovered()
+
+    def job_taken(self, worker_id: str, job_id: str) -> None:
+        """A worker took a job."""
+        self._running.add(job_id)
+        self._idle.clear()
+        self.post(stimuli.JobTaken(job_id=job_id, worker_id=worker_id))
+
+    def job_done(self, worker_id: str, job_id: str, outcome: str) -> None:
+        """A worker is done with a job."""
+        self._running.discard(job_id)
+        if not self._running:
+            self._idle.set()
+        self.post(stimuli.JobDone(job_id=job_id, worker_id=worker_id, outcome=outcome))
+
+    # Jobs, for a stop that lets them end
+
+    def running(self) -> int:
+        """Jobs that run now."""
+        return len(self._running)
+
+    async def none_running(self) -> None:
+        """Return once no job runs."""
+        await self._idle.wait()
+
+    # Shared
+
+    def raise_condition(self, kind: str, reason: str) -> None:
+        """Raise a condition beside the state."""
+        self.post(stimuli.ConditionRaised(kind=kind, reason=reason))
+
+    def expect(self, plan: BootPlan) -> None:
+        """List the plan's workers before they say hello."""
+        for worker in plan.workers:
+            self.links.expect(
+                worker.id,
+                process=worker.process,
+                type=worker.type,
+                capabilities=tuple(worker.capabilities),
+                gpu=worker.gpu,
+            )
