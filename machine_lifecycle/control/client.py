@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any, Self
 
@@ -53,7 +53,7 @@ class ControlClient:
             answer = await self._ask(reader, writer, name, args)
         return answer.get("ok")
 
-    async def stream(self, name: str, /, **args: Any) -> AsyncIterator[Any]:
+    async def stream(self, name: str, /, **args: Any) -> AsyncGenerator[Any, None]:
         """Ask for many things, over a connection of its own; closing the iterator ends it.
 
         Yields:

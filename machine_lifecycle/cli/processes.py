@@ -1,0 +1,276 @@
+"""Commands to the running machine: ``ps``, ``logs``, ``restart``, ``stop``, ``status``, drains."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing, suppress
+from typing import Any, TypeVar
+
+import click
+
+from machine_lifecycle.cli.environment import open_paths
+from machine_lifecycle.cli.output import console, emit_json, human_bytes, human_seconds, table
+from machine_lifecycle.control.client import ControlClient
+from machine_lifecycle.control.errors import MachineNotRunning, MachineUnresponsive
+from machine_lifecycle.errors import ExitCode
+
+__all__ = ["drain", "logs", "ps", "restart", "status", "stop", "undrain"]
+
+_T = TypeVar("_T")
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_COLOURS = ("cyan", "green", "yellow", "magenta", "blue", "bright_cyan", "bright_green")
+_STATE_COLOURS = {"ready": "green", "processing": "green", "failed": "red", "fatal": "red"}
+
+
+def _ask(ctx: click.Context, conversation: Callable[[ControlClient], Awaitable[_T]]) -> _T:
+    """Hold a conversation with the running machine."""
+
+    async def talk() -> _T:
+        async with ControlClient(open_paths(ctx).control_socket) as client:
+            return await conversation(client)
+
+    return asyncio.run(talk())
+
+
+def _coloured(word: str) -> str:
+    return f"[{_STATE_COLOURS.get(word, 'yellow')}]{word}[/]"
+
+
+def _escaped(value: Any) -> str:
+    from rich.markup import escape  # noqa: PLC0415 - 60 ms that --json does without
+
+    return "" if value is None else escape(str(value))
+
+
+@click.command()
+@_json
+@click.pass_context
+def ps(ctx: click.Context, as_json: bool) -> None:  # noqa: FBT001 - click passes options so
+    """List the running machine's processes and what they use."""
+    found = _ask(ctx, lambda client: client.call("ps"))
+    if as_json:
+        emit_json(found)
+        return
+    columns = ("name", "state", "pid", "port", "gpu", "uptime", "restarts", "cpu", "mem", "waits")
+    table(columns, [_process_row(process) for process in found])
+
+
+def _process_row(process: dict[str, Any]) -> list[str]:
+    used = process["figures"]
+    up = process["pid"] is not None and process["started"] is not None
+    last = process["last_exit"]
+    waits = process["waiting_for"] or (last["reason"] if last and not process["ready"] else "")
+    return [
+        _escaped(process["name"]),
+        _coloured("ready" if process["ready"] else process["state"]),
+        _escaped(process["pid"]),
+        _escaped(process["port"]),
+        _escaped(process["gpu"]),
+        human_seconds(max(0.0, time.time() - process["started"])) if up else "",
+        str(process["restarts"]),
+        f"{used['cpu_percent']:.0f}%" if used else "",
+        human_bytes(used["memory_bytes"]) if used else "",
+        _escaped(waits),
+    ]
+
+
+@click.command()
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option("-f", "--follow", is_flag=True, help="Go on with new lines until interrupted.")
+@click.option(
+    "-n",
+    "--lines",
+    type=click.IntRange(0, 100_000),
+    default=50,
+    show_default=True,
+    help="Lines of each log to begin with.",
+)
+@_json
+@click.pass_context
+def logs(
+    ctx: click.Context,
+    names: tuple[str, ...],
+    follow: bool,  # noqa: FBT001 - click passes options so
+    lines: int,
+    as_json: bool,  # noqa: FBT001 - likewise
+) -> None:
+    """Show the logs of processes, all of them if none is named.
+
+    With --json, one object a line: name and line.
+    """
+
+    async def show(client: ControlClient) -> None:
+        colours: dict[str, str] = {}
+        asked = client.stream("logs", names=list(names), lines=lines, follow=follow)
+        async with aclosing(asked) as items:
+            async for item in items:
+                _show_line(item, as_json=as_json, prefix=len(names) != 1, colours=colours)
+
+    with suppress(KeyboardInterrupt):  # how a person ends --follow
+        _ask(ctx, show)
+
+
+def _show_line(
+    item: dict[str, str], *, as_json: bool, prefix: bool, colours: dict[str, str]
+) -> None:
+    import json  # noqa: PLC0415 - beside its one use
+
+    if as_json:
+        click.echo(json.dumps(item, ensure_ascii=False))
+        return
+    name = item["name"]
+    colour = colours.setdefault(name, _COLOURS[len(colours) % len(_COLOURS)])
+    click.echo((click.style(f"{name} | ", fg=colour) if prefix else "") + item["line"])
+
+
+@click.command()
+@click.argument("name")
+@click.pass_context
+def restart(ctx: click.Context, name: str) -> None:
+    """Restart one process of the running machine."""
+    _ask(ctx, lambda client: client.call("restart", name=name))
+    click.echo(f"{name} restarts; see: machine-lifecycle ps")
+
+
+@click.command()
+@click.argument("name", required=False)
+@click.option("--no-wait", is_flag=True, help="Return at once; only without a name.")
+@click.pass_context
+def stop(ctx: click.Context, name: str | None, no_wait: bool) -> None:  # noqa: FBT001 - click
+    """Stop the running machine, or keep one process of it stopped.
+
+    Without a name it waits until the machine is down. Exit status 3 if no machine runs.
+    """
+    if name is not None:
+        _ask(ctx, lambda client: client.call("stop_process", name=name))
+        click.echo(f"{name} stops, and stays so until: machine-lifecycle restart {name}")
+        return
+    _ask(ctx, lambda client: _stop_machine(client, wait=not no_wait))
+
+
+async def _stop_machine(client: ControlClient, *, wait: bool) -> None:
+    if not wait:
+        await client.call("shutdown")
+        click.echo("the machine stops")
+        return
+    began = time.monotonic()
+    async with aclosing(client.stream("events")) as events:
+        first = asyncio.ensure_future(anext(events, None))
+        await client.call("shutdown")
+        # The stream ends when the machine is down, with an end mark or because the machine, and
+        # its socket with it, is gone.
+        with suppress(MachineUnresponsive, MachineNotRunning):
+            event = await first
+            while event is not None:
+                _tell_stop(event)
+                event = await anext(events, None)
+    click.echo(f"stopped in {human_seconds(time.monotonic() - began)}")
+
+
+def _tell_stop(event: dict[str, Any]) -> None:
+    if event.get("kind") == "changed":
+        click.echo(f"{event.get('source')} -> {event.get('target')}")
+    elif event.get("kind") == "process_changed":
+        process = event.get("process", {})
+        if process.get("state") in ("stopped", "exited", "fatal"):
+            click.echo(f"  {process.get('name')} ended")
+
+
+@click.command()
+@click.pass_context
+def drain(ctx: click.Context) -> None:
+    """Let running jobs end and take no further ones."""
+    _ask(ctx, lambda client: client.call("drain"))
+    click.echo("draining; take jobs again with: machine-lifecycle undrain")
+
+
+@click.command()
+@click.pass_context
+def undrain(ctx: click.Context) -> None:
+    """Take jobs again after a drain."""
+    _ask(ctx, lambda client: client.call("undrain"))
+    click.echo("taking jobs again")
+
+
+@click.command()
+@_json
+@click.pass_context
+def status(ctx: click.Context, as_json: bool) -> None:  # noqa: FBT001 - click passes options so
+    """Show how the running machine does.
+
+    Exit status 0 if it takes jobs, 3 if it does not or is not running.
+    """
+    report = _ask(ctx, lambda client: client.call("status"))
+    if as_json:
+        emit_json(report)
+    else:
+        _show_report(report)
+    if report["state"] not in ("ready", "processing"):
+        ctx.exit(ExitCode.BOOT_FAILED)
+
+
+def _show_report(report: dict[str, Any]) -> None:
+    out = console()
+    here = human_seconds(max(0.0, time.time() - report["since"]))
+    out.print(
+        f"[bold]{_escaped(report['machine_id'])}[/]  {_coloured(report['state'])} for {here}"
+        f"  [dim]attempt {report['attempt']}, pid {report['pid']}, version {report['version']}[/]"
+    )
+    for condition in report["conditions"]:
+        out.print(f"  [yellow]{condition['kind']}[/]: {_escaped(condition['reason'])}")
+    for what in report["waiting"]:
+        out.print(f"  waiting for {_escaped(what)}")
+    _show_failure(report["failure"])
+    queue = "connected" if report["redis_connected"] else "[red]not connected[/]"
+    out.print(f"  queue    {queue} {_escaped(report['redis_where'])}")
+    out.print(f"  pages    {_escaped(report['health_url']) or 'none'}")
+    gpus = ", ".join(gpu["name"] for gpu in report["hardware"]["gpus"]) or "none"
+    out.print(f"  GPUs     {_escaped(gpus)}")
+    out.print(
+        f"  jobs     {report['jobs_running']} running, {report['jobs_completed']} completed,"
+        f" {report['jobs_failed']} failed"
+    )
+    if report["workers"]:
+        out.print()
+        rows = [
+            [
+                _escaped(worker["id"]),
+                _escaped(worker["status"]),
+                _escaped(worker["current_job_id"]),
+                _escaped(worker["trouble"]),
+            ]
+            for worker in report["workers"]
+        ]
+        table(("worker", "does", "job", "trouble"), rows)
+    if report["timings"]:
+        out.print()
+        rows = [
+            [visit["state"], _duration(visit), _usual(visit["expected"])]
+            for visit in report["timings"]
+        ]
+        table(("state", "took", "usual"), rows)
+
+
+def _show_failure(failure: dict[str, Any] | None) -> None:
+    if failure is None:
+        return
+    out = console()
+    out.print(f"  [bold red]{_escaped(failure['summary'])}[/] [dim]\\[{failure['code']}][/]")
+    for line in failure.get("context", ()):
+        out.print(f"    [dim]|[/] {_escaped(line)}")
+    for remedy in failure.get("remedies", ()):
+        out.print(f"    [green]->[/] {_escaped(remedy['text'])}")
+        if remedy.get("command"):
+            out.print(f"         [bold]{_escaped(remedy['command'])}[/]")
+
+
+def _duration(visit: dict[str, Any]) -> str:
+    if visit["seconds"] is None:
+        return f"{human_seconds(max(0.0, time.time() - visit['started']))} so far"
+    return human_seconds(visit["seconds"])
+
+
+def _usual(expected: list[float] | None) -> str:
+    return f"{expected[0]:g}-{expected[1]:g} s" if expected else ""
