@@ -11,8 +11,8 @@ from typing import Any, Protocol, Self
 import attrs
 
 from machine_lifecycle.model.hardware import Hardware
+from machine_lifecycle.model.installing import Installer, Step
 from machine_lifecycle.model.jobs import Job, JobResult, Progress
-from machine_lifecycle.model.paths import Paths
 from machine_lifecycle.model.plan import BootPlan, InstallPlan
 from machine_lifecycle.model.processes import ProcessSpec, ProcessStatus
 
@@ -80,39 +80,6 @@ class Connector(Protocol):
 
     async def capabilities(self) -> Mapping[str, Any]:
         """What the running service proved it can do (models, nodes), for the registration."""
-
-
-@attrs.frozen(kw_only=True)
-class Step:
-    """One step of an installation. ``run`` is called at most once per boot, and again at the next
-    boot if it was cut short: it must repair what it left half done.
-
-    Attributes:
-        id: Unique within the service.
-        summary: For people.
-        fingerprint: Changes when the step must be done again; a matching stamp skips it.
-        needs: Ids of steps that must be done first.
-        timeout: Seconds.
-        required: Whether its failure fails the boot.
-        stage: ``base`` (Installing) or ``nodes`` (CustomNodes).
-        run: Does it; told a function that takes lines of progress.
-    """
-
-    id: str
-    summary: str
-    fingerprint: str
-    needs: tuple[str, ...] = ()
-    timeout: float = 600.0
-    required: bool = True
-    stage: str = "base"
-    run: Callable[[Callable[[str], None]], Any]
-
-
-class Installer(Protocol):
-    """Says what must be done; never does it."""
-
-    def plan(self, config: Mapping[str, str], hardware: Hardware, paths: Paths) -> tuple[Step, ...]:
-        """The steps, in order. Called once per boot attempt; equal inputs give equal steps."""
 
 
 class InstallerRunner(Protocol):

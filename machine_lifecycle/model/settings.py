@@ -155,6 +155,21 @@ class Settings:
     comfyui_cpu_mode: bool = _setting(
         "COMFYUI_CPU_MODE", False, "Run ComfyUI on the CPU even where there is a GPU."
     )
+    comfyui_nodes: Path | None = _setting(
+        "CONFIG_NODES_PATH", None, "The list of node packs, a `config_nodes.json`; unset: none."
+    )
+    torch_backend: str = _setting(
+        "TORCH_BACKEND",
+        "",
+        "Build of torch for a new environment: `cpu`, `cu128`, `auto` …; `none`: whatever the "
+        "package index has; empty: `auto` with an NVIDIA driver, else `cpu`.",
+    )
+    install_concurrency: int = _setting(
+        "MACHINE_INSTALL_CONCURRENCY", 5, "Installation steps that run at once."
+    )
+    git_global_config: bool = _setting(
+        "MACHINE_GIT_GLOBAL_CONFIG", False, "Let git read the user's and the system's settings."
+    )
     comfyui_remote_host: str = _setting(
         ("WORKER_COMFYUI_REMOTE_HOST", "COMFYUI_HOST"), "", "Host of a ComfyUI that runs elsewhere."
     )
