@@ -98,6 +98,7 @@ def create_venv() -> None:
     if made.returncode == 0:
         env["PYTHONPATH"] = str(private)
         made = run_quietly([sys.executable, "-m", "virtualenv", "-q", str(VENV)], env=env)
+    shutil.rmtree(private, ignore_errors=True)
     if made.returncode != 0:
         version = f"{sys.version_info[0]}.{sys.version_info[1]}"
         raise SetupFailed(

@@ -22,7 +22,7 @@ import attrs
 import click
 
 import machine_lifecycle
-from machine_lifecycle.errors import LifecycleError, registered_errors
+from machine_lifecycle.errors import LifecycleError, Remedy, registered_errors
 from machine_lifecycle.lifecycle.events import EVENTS, Event
 from machine_lifecycle.model.settings import SettingInfo, Settings, setting_info
 from machine_lifecycle.states.diagram import mermaid, states_reference
@@ -142,8 +142,8 @@ class Shown(str):
         return str(self)
 
 
-def sample(cls: type[LifecycleError]) -> LifecycleError | None:
-    """An error with a placeholder for each fact, if its words can be built from those."""
+def sample_remedies(cls: type[LifecycleError]) -> tuple[Remedy, ...]:
+    """The remedies of an error with a placeholder for each fact, if they can be built so."""
     values: dict[str, Any] = {}
     for field in attrs.fields(cls):
         if field.default is attrs.NOTHING:
@@ -158,11 +158,9 @@ def sample(cls: type[LifecycleError]) -> LifecycleError | None:
             else:
                 values[field.name] = stand_in
     try:
-        error = cls(**values)
-        str(error)
+        return cls(**values).remedies
     except (AttributeError, KeyError, TypeError, ValueError):
-        return None
-    return error
+        return ()
 
 
 def errors_page() -> str:
@@ -193,10 +191,10 @@ def errors_page() -> str:
             lines += ["Facts:", ""]
             lines += [f"- `{fact}`{f': {about[fact]}' if fact in about else ''}" for fact in facts]
             lines += [""]
-        error = sample(cls)
-        if error and error.remedies:
+        remedies = sample_remedies(cls)
+        if remedies:
             lines += ["What to do:", ""]
-            for remedy in error.remedies:
+            for remedy in remedies:
                 command = f": `{remedy.command}`" if remedy.command else ""
                 lines.append(f"- {markup_safe(remedy.text)}{command}")
             lines += [""]
