@@ -20,10 +20,11 @@ def redis_worker(index: int) -> None:
     It reads WORKER_ROUTES, HUB_REDIS_URL, WORKER_ID and what its connectors need. Under a machine
     (MACHINE_CONTROL_SOCKET) it waits until its service is ready; alone it starts at once.
     """
-    from machine_lifecycle import __version__  # noqa: PLC0415 - redis is heavy
+    from importlib.metadata import version  # noqa: PLC0415 - only when a worker runs
+
     from machine_lifecycle.jobs.worker_config import WorkerConfig  # noqa: PLC0415 - likewise
 
-    config = WorkerConfig.from_env(environment(), index=index, version=__version__)
+    config = WorkerConfig.from_env(environment(), index=index, version=version("machine-lifecycle"))
 
     async def work() -> None:
         from machine_lifecycle.jobs.starting import open_worker  # noqa: PLC0415 - likewise

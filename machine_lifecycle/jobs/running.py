@@ -11,6 +11,7 @@ from redis.exceptions import RedisError
 
 from machine_lifecycle.errors import LifecycleError
 from machine_lifecycle.jobs.errors import JobCrashed, JobTimeout
+from machine_lifecycle.jobs.tasks import end_tasks
 from machine_lifecycle.model.jobs import Job, JobResult, Progress
 from machine_lifecycle.model.ports import Connector
 
@@ -18,6 +19,8 @@ __all__ = ["Ended", "RunningJob"]
 
 _PROGRESS_GAP = 0.2
 """Seconds between two reports of progress; the last one in between wins."""
+_REPORT_LIMIT = 1.0
+"""Seconds for a report that is on its way when the run ends."""
 _CANCEL_LIMIT = 0.5
 """Seconds a service may take to let a cancelled job go."""
 
@@ -62,6 +65,7 @@ class RunningJob:
         self._latest: Progress | None = Progress(fraction=0.0, message="started")
         self._changed = asyncio.Event()
         self._changed.set()
+        self._over = asyncio.Event()
         self._cut: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
 
     def cut(self, outcome: str, reason: str = "") -> None:
@@ -92,9 +96,11 @@ class RunningJob:
                 raise self._cut.result()
             raise JobTimeout(job_id=self.job.id, seconds=self.job.timeout)
         finally:
-            for task in (work, reporter):
-                task.cancel()
-            await asyncio.gather(work, reporter, return_exceptions=True)
+            # A report on its way may end: cancelling it would cost the connection.
+            self._over.set()
+            self._changed.set()
+            await asyncio.wait({reporter}, timeout=_REPORT_LIMIT)
+            await end_tasks(work, reporter)
 
     async def _result(self, work: asyncio.Future[JobResult]) -> JobResult:
         try:
@@ -120,12 +126,12 @@ class RunningJob:
 
     async def _report_changes(self) -> None:
         loop = asyncio.get_running_loop()
-        while True:
+        while not self._over.is_set():
             await self._changed.wait()
             self._changed.clear()
             latest, self._latest = self._latest, None
             began = loop.time()
-            if latest is not None:
+            if latest is not None and not self._over.is_set():
                 # Progress is a hint: one that Redis could not take is followed by the next.
                 with contextlib.suppress(RedisError, OSError):
                     answer = await self._report(latest)
@@ -133,4 +139,6 @@ class RunningJob:
                         self.cut("cancelled")
                     elif answer == "lost":
                         self.cut("lost", "another worker has it, or it has ended")
-            await asyncio.sleep(max(0.0, _PROGRESS_GAP - (loop.time() - began)))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_PROGRESS_GAP - (loop.time() - began)):
+                    await self._over.wait()

@@ -20,6 +20,7 @@ from machine_lifecycle.jobs.records import JobRecord, job_from_record, record_fr
 from machine_lifecycle.jobs.registration import Registration
 from machine_lifecycle.jobs.running import Ended, RunningJob
 from machine_lifecycle.jobs.settling import Settler
+from machine_lifecycle.jobs.tasks import end_tasks
 from machine_lifecycle.jobs.worker_config import WorkerConfig
 from machine_lifecycle.jobs.worker_services import WorkerServices
 from machine_lifecycle.jobs.worker_voice import Hold, WorkerVoice
@@ -76,12 +77,10 @@ class Worker:
                 if each.done():
                     each.result()
         finally:
-            for task in (work, hurry, others[0], others[2]):
-                task.cancel()
-            await asyncio.gather(work, hurry, others[0], others[2], return_exceptions=True)
+            beat, voice, hearing = others
+            await end_tasks(work, hurry, beat, hearing)
             await self._leave()
-            others[1].cancel()
-            await asyncio.gather(others[1], return_exceptions=True)
+            await end_tasks(voice)
 
     def stop(self) -> None:
         """Take nothing more, end or give back what runs, and leave. A second call hurries."""
