@@ -1,0 +1,246 @@
+"""``submit`` and ``jobs``: the queue from a terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from machine_lifecycle.cli.output import console, emit_json, human_seconds, table
+from machine_lifecycle.cli.queue import age, open_queue, record_json
+
+if TYPE_CHECKING:
+    from machine_lifecycle.jobs.client import QueueClient
+    from machine_lifecycle.jobs.records import JobRecord
+
+__all__ = ["jobs", "submit"]
+
+_FAILED = 1
+
+
+@click.command()
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--service", default="simulation", show_default=True, help="What does the job.")
+@click.option("--priority", type=click.IntRange(0, 100), default=50, show_default=True)
+@click.option("--count", type=click.IntRange(1), default=1, help="Submit it so many times.")
+@click.option("--watch/--no-watch", default=None, help="Follow it to its end; implied by --out.")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Save outputs here.")
+@click.option("--timeout-minutes", type=float, help="Minutes that a run may take.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_context
+def submit(  # noqa: PLR0917 - click passes options by name
+    ctx: click.Context,
+    file: Path,
+    service: str,
+    priority: int,
+    count: int,
+    watch: bool | None,  # noqa: FBT001 - click
+    out: Path | None,
+    timeout_minutes: float | None,
+    as_json: bool,  # noqa: FBT001 - click
+) -> None:
+    r"""Put FILE into the queue: a graph in ComfyUI's API form, or a whole payload.
+
+    With --watch its progress is shown and what it makes is saved to ./outputs; nothing is
+    overwritten. Ends with status 1 if a watched job failed.
+
+    \b
+      machine-lifecycle submit workflow.json --watch
+      machine-lifecycle submit workflow.json --service comfyui --count 10
+    """
+    from machine_lifecycle.jobs.files import read_payload  # noqa: PLC0415 - only when it runs
+
+    payload = read_payload(file)
+    follow = watch or (watch is None and out is not None)
+
+    async def work() -> list[dict[str, Any]]:
+        async with open_queue(ctx) as client:
+            ids = [
+                await client.submit(
+                    payload,
+                    service_required=service,
+                    priority=priority,
+                    timeout_minutes=timeout_minutes,
+                )
+                for _ in range(count)
+            ]
+            if not follow:
+                return [{"id": job_id, "status": "pending"} for job_id in ids]
+            records = await _follow(client, ids, quiet=as_json)
+            return [
+                record_json(record) | {"saved": await _save(client, record, out or Path("outputs"))}
+                for record in records
+            ]
+
+    results = asyncio.run(work())
+    if as_json:
+        emit_json(results[0] if count == 1 else results)
+    else:
+        for result in results:
+            _tell(result)
+    if any(result["status"] not in {"completed", "pending"} for result in results):
+        sys.exit(_FAILED)
+
+
+def _tell(result: dict[str, Any]) -> None:
+    if result["status"] == "pending":
+        click.echo(result["id"])
+        return
+    if result["status"] != "completed":
+        click.echo(f"job {result['id']} {result['status']}: {result['error']}", err=True)
+        for line in (result.get("error_details") or {}).get("context", ()):
+            click.echo(f"  {line}", err=True)
+    for path in result["saved"]:
+        click.echo(path)
+
+
+async def _follow(client: QueueClient, ids: list[str], *, quiet: bool) -> list[JobRecord]:
+    """Show progress until all have ended; their records, in order."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415 - only when a job is watched
+
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeElapsedColumn(),
+        TextColumn("[dim]{task.fields[message]}", markup=True),
+        console=console(stderr=True),
+        disable=quiet or not sys.stderr.isatty(),
+    )
+
+    async def one(job_id: str) -> JobRecord:
+        from rich.markup import escape  # noqa: PLC0415 - see above
+
+        row = bar.add_task(job_id[:8], total=100, message="")
+        record = None
+        async for event in client.watch(job_id):
+            words = f"{event.kind}: {event.message}" if event.message else event.kind
+            bar.update(row, completed=event.percent, message=escape(words))
+            record = event.job or record
+        if record is None or not record.ended:
+            record = await client.get(job_id)
+        return record
+
+    with bar:
+        return list(await asyncio.gather(*(one(job_id) for job_id in ids)))
+
+
+async def _save(client: QueueClient, record: JobRecord, folder: Path) -> list[str]:
+    """Save a completed job's files; their paths, and references of those too large for Redis."""
+    from machine_lifecycle.jobs.files import save  # noqa: PLC0415 - only when a job is watched
+
+    if record.status != "completed":
+        return []
+    return [
+        str(save(output, folder)) if output.data else output.reference or output.name
+        for output in await client.outputs(record.id)
+        if not output.temporary
+    ]
+
+
+@click.group()
+def jobs() -> None:
+    """Look at the queue's jobs, cancel them, try them again."""
+
+
+@jobs.command("list")
+@click.option(
+    "--status",
+    default="",
+    type=click.Choice(["", "active", "pending", "completed", "failed", "cancelled", "dead"]),
+    help="Only these.",
+)
+@click.option("--limit", default=20, show_default=True, help="At most so many of each kind.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_context
+def list_jobs(ctx: click.Context, status: str, limit: int, as_json: bool) -> None:  # noqa: FBT001 - click
+    """List jobs: running, waiting, ended."""
+
+    async def work() -> tuple[tuple[JobRecord, ...], dict[str, int]]:
+        async with open_queue(ctx) as client:
+            return await client.list(status=status, limit=limit), await client.counts()
+
+    records, counts = asyncio.run(work())
+    if as_json:
+        emit_json({"counts": counts, "jobs": [record_json(record) for record in records]})
+        return
+    from rich.markup import escape  # noqa: PLC0415 - only for people
+
+    rows = [
+        (
+            record.id,
+            record.status,
+            escape(record.service_required),
+            str(record.priority),
+            f"{record.progress:.0f}%",
+            f"{record.retry_count + 1}/{record.max_retries}",
+            human_seconds(age(record.created_ms)),
+            escape(record.worker_id or record.error),
+        )
+        for record in records
+    ]
+    columns = ("id", "status", "service", "prio", "done", "run", "age", "worker or error")
+    table(columns, rows)
+    click.echo(", ".join(f"{number} {kind}" for kind, number in counts.items()))
+
+
+@jobs.command()
+@click.argument("job_id")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_context
+def show(ctx: click.Context, job_id: str, as_json: bool) -> None:  # noqa: FBT001 - click
+    """Show everything known of one job."""
+
+    async def work() -> JobRecord:
+        async with open_queue(ctx) as client:
+            return await client.get(job_id)
+
+    facts = record_json(asyncio.run(work()))
+    if as_json:
+        emit_json(facts)
+        return
+    for name, value in facts.items():
+        if value not in ("", None, {}):
+            click.echo(f"{name:>16}  {value}")
+
+
+@jobs.command()
+@click.argument("job_ids", nargs=-1, required=True)
+@click.option("--reason", default="cancelled by the user", show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_context
+def cancel(ctx: click.Context, job_ids: tuple[str, ...], reason: str, as_json: bool) -> None:  # noqa: FBT001 - click
+    """Cancel jobs, waiting or running."""
+
+    async def work() -> dict[str, str]:
+        async with open_queue(ctx) as client:
+            return {job_id: await client.cancel(job_id, reason) for job_id in job_ids}
+
+    _answer(asyncio.run(work()), as_json=as_json)
+
+
+@jobs.command()
+@click.argument("job_ids", nargs=-1, required=True)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_context
+def retry(ctx: click.Context, job_ids: tuple[str, ...], as_json: bool) -> None:  # noqa: FBT001 - click
+    """Run failed or cancelled jobs once more, in the place they had."""
+
+    async def work() -> dict[str, str]:
+        async with open_queue(ctx) as client:
+            for job_id in job_ids:
+                await client.retry(job_id)
+        return dict.fromkeys(job_ids, "pending")
+
+    _answer(asyncio.run(work()), as_json=as_json)
+
+
+def _answer(answers: dict[str, str], *, as_json: bool) -> None:
+    if as_json:
+        emit_json(answers)
+        return
+    for job_id, word in answers.items():
+        click.echo(f"{job_id} {word}")

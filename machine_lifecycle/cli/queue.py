@@ -1,0 +1,74 @@
+"""What the commands around jobs share: finding the queue, showing a record."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from machine_lifecycle.cli.environment import environment, open_settings
+
+if TYPE_CHECKING:
+    from machine_lifecycle.jobs.client import QueueClient
+    from machine_lifecycle.jobs.records import JobRecord
+
+__all__ = ["age", "open_queue", "record_json"]
+
+
+@asynccontextmanager
+async def open_queue(ctx: click.Context) -> AsyncIterator[QueueClient]:
+    """The queue that the settings name, else that of the machine which runs here.
+
+    Raises:
+        MachineNotRunning: There is neither.
+        RedisUnreachable: It does not answer.
+    """
+    from redis.exceptions import ConnectionError as Unreachable  # noqa: PLC0415 - redis is heavy
+    from redis.exceptions import TimeoutError as TooLate  # noqa: PLC0415 - likewise
+
+    from machine_lifecycle.jobs.client import QueueClient  # noqa: PLC0415 - likewise
+    from machine_lifecycle.system.places import find_paths  # noqa: PLC0415 - likewise
+    from machine_lifecycle.system.redis import as_lifecycle_error, check, connect  # noqa: PLC0415
+    from machine_lifecycle.system.valkey import read_discovery  # noqa: PLC0415 - likewise
+
+    settings = open_settings(ctx).settings
+    url = settings.redis_url or read_discovery(find_paths(settings, environment())).url
+    redis = connect(url)
+    try:
+        await check(redis, url)
+        yield QueueClient(redis)
+    except (Unreachable, TooLate, OSError) as error:
+        raise as_lifecycle_error(error, url) from error
+    finally:
+        await redis.aclose()
+
+
+def record_json(record: JobRecord) -> dict[str, Any]:
+    """A job as it is shown with ``--json``."""
+    return {
+        "id": record.id,
+        "status": record.status,
+        "service_required": record.service_required,
+        "priority": record.priority,
+        "progress": record.progress,
+        "message": record.message,
+        "worker_id": record.worker_id,
+        "retry_count": record.retry_count,
+        "max_retries": record.max_retries,
+        "created_at": record.fields.get("created_at", ""),
+        "started_at": record.fields.get("started_at", ""),
+        "ended_at": record.fields.get("completed_at") or record.fields.get("failed_at", ""),
+        "error": record.error,
+        "error_details": dict(record.error_details),
+        "requirements": dict(record.requirements),
+        "workflow_id": record.workflow_id,
+        "result": record.result,
+    }
+
+
+def age(milliseconds: int) -> float:
+    """Seconds since then."""
+    return max(0.0, time.time() - milliseconds / 1000) if milliseconds else 0.0

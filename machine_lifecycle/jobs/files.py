@@ -1,0 +1,60 @@
+"""Payloads from files, and outputs into files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from machine_lifecycle.jobs.errors import PayloadUnusable
+from machine_lifecycle.model.jobs import Output
+
+__all__ = ["is_graph", "read_payload", "save"]
+
+
+def read_payload(path: Path) -> dict[str, Any]:
+    """What a file asks to be done: a graph is put under ``workflow``, all else is as it is.
+
+    Raises:
+        PayloadUnusable: It holds no JSON object, or a graph in the form of the editor.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise PayloadUnusable(path=str(path), reason=f"can't be read: {error.strerror}") from error
+    except ValueError as error:
+        raise PayloadUnusable(path=str(path), reason=f"is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise PayloadUnusable(path=str(path), reason="holds no JSON object")
+    if isinstance(value.get("nodes"), list) and "links" in value:
+        raise PayloadUnusable(path=str(path), reason="is a workflow in the editor's own form")
+    return {"workflow": value} if is_graph(value) else value
+
+
+def is_graph(value: dict[str, Any]) -> bool:
+    """Whether this is a graph in ComfyUI's API form: node ids to nodes with a class."""
+    return bool(value) and all(
+        isinstance(node, dict) and isinstance(node.get("class_type"), str)
+        for node in value.values()
+    )
+
+
+def save(output: Output, folder: Path) -> Path:
+    """Write an output's bytes under its own name, or under a numbered one if that is taken.
+
+    Nothing is overwritten, and nothing is written outside of *folder*.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    # A name comes from a worker: only its last part counts, whatever system it was made on.
+    name = Path(output.name.replace("\\", "/")).name or "output"
+    stem, suffix = Path(name).stem, Path(name).suffix
+    number = 0
+    while True:
+        target = folder / (f"{stem}-{number}{suffix}" if number else name)
+        try:
+            with target.open("xb") as file:
+                file.write(output.data)
+        except FileExistsError:
+            number += 1
+            continue
+        return target
