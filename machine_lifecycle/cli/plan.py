@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import click
 
 from machine_lifecycle.cli.environment import open_paths, open_settings
@@ -65,22 +67,22 @@ def _installs(made: BootPlan) -> None:
 
 
 def _processes(made: BootPlan, health: int) -> None:
-    rows = [("health-server", "support", str(health) if health else "any", "", "", "this process")]
+    rows = [("health-server", "support", str(health) if health else "any", "", "")]
     rows += [_row(spec) for spec in made.processes]
-    table(("PROCESS", "ROLE", "PORT", "GPU", "NEEDS", "RUNS"), rows)
+    table(("PROCESS", "ROLE", "PORT", "GPU", "NEEDS"), rows)
+    click.echo()
+    for spec in made.processes:
+        click.echo(f"{spec.name}: {shlex.join(spec.command.argv)}")
     click.echo()
 
 
-def _row(spec: ProcessSpec) -> tuple[str, str, str, str, str, str]:
-    from rich.markup import escape  # noqa: PLC0415 - 60 ms that --json does without
-
+def _row(spec: ProcessSpec) -> tuple[str, str, str, str, str]:
     return (
         spec.name,
         spec.role.value,
         "" if spec.port is None else str(spec.port),
         "" if spec.gpu is None else str(spec.gpu),
         ", ".join(spec.needs),
-        escape(" ".join(spec.command.argv)),
     )
 
 

@@ -278,6 +278,7 @@ def settings_env(settings: Settings, *, defaults: bool = False) -> dict[str, str
         info.env[0]: text_of(getattr(settings, info.field))
         for info in setting_info()
         if not info.secret
+        and getattr(settings, info.field) is not None
         and (defaults or getattr(settings, info.field) != getattr(plain, info.field))
     }
 
