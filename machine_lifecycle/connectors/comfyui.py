@@ -19,6 +19,7 @@ from typing import Any, Self
 from machine_lifecycle.connectors.base import Endpoint, Job, JobResult, Probe, ProgressCallback
 from machine_lifecycle.connectors.comfyui_events import Event, Picture, PromptEvent, QueueStatus
 from machine_lifecycle.connectors.comfyui_facts import capabilities_of, probe_of
+from machine_lifecycle.connectors.comfyui_follow import Follower
 from machine_lifecycle.connectors.comfyui_outputs import fetch_outputs
 from machine_lifecycle.connectors.comfyui_pages import ComfyUIPages
 from machine_lifecycle.connectors.comfyui_protocol import (
@@ -27,7 +28,6 @@ from machine_lifecycle.connectors.comfyui_protocol import (
     Payload,
     Place,
     is_out_of_memory,
-    parse_history,
     parse_payload,
     parse_prompt_answer,
     parse_queue,
@@ -40,9 +40,7 @@ from machine_lifecycle.connectors.errors import (
     BadPayload,
     NodeFailed,
     PromptInterrupted,
-    PromptLost,
     PromptTimeout,
-    ServiceHung,
     ServiceOutOfMemory,
     ServiceUnreachable,
 )
@@ -51,13 +49,7 @@ from machine_lifecycle.model.jobs import NodeFailure
 
 __all__ = ["ComfyUIConnector", "ComfyUIRemoteConnector", "SimulationConnector"]
 
-_HUNG_AFTER = 300.0
-_LOOK_INTERVAL = 30.0  # seconds without an event after which the pages are asked
-_POLL_INTERVAL = 1.0  # the same while no events can come
-_UNREACHABLE_AFTER = 30.0  # seconds a service may be away before its job is given up
 _STOP_GRACE = 5.0  # seconds to wait until a stopped prompt has ended
-_HISTORY_TRIES = 5
-_HISTORY_PAUSE = 0.2
 _EARLY_EVENTS = 2000
 
 
@@ -79,6 +71,7 @@ class ComfyUIConnector:
         asked = f"{endpoint.worker_id or 'machine-lifecycle'}-{uuid.uuid4().hex[:12]}"
         self._pages = ComfyUIPages(endpoint)
         self._socket = ComfyUISocket(endpoint, asked, self._on_event, self._on_link)
+        self._follower = Follower(self._pages, endpoint.options)
         self._watches: dict[str, Watch] = {}
         self._submitting = 0
         # Events may come before the answer that says which prompt is ours.
@@ -136,14 +129,9 @@ class ComfyUIConnector:
             async with asyncio.timeout(job.timeout):
                 return await self._run(payload, watch, progress)
         except TimeoutError:
+            error = _late(watch, job.timeout)  # how far it was, before it is stopped
             await self._abandon(watch)
-            run = watch.run
-            raise PromptTimeout(
-                prompt_id=run.prompt_id if run else "",
-                seconds=job.timeout,
-                progress=run.progress.fraction if run else 0.0,
-                at=run.node if run else "",
-            ) from None
+            raise error from None
         except asyncio.CancelledError:
             await self._abandon(watch)
             raise
@@ -164,9 +152,9 @@ class ComfyUIConnector:
     async def _run(self, payload: Payload, watch: Watch, progress: ProgressCallback) -> JobResult:
         for name, encoded in payload.images:
             await self._pages.upload(name, _decoded(name, encoded))
-        client_id = await self._socket.ready(self._option("connect_timeout", 10.0))
+        client_id = await self._socket.ready(self._follower.connect_timeout)
         accepted = await self._submit(payload, watch, client_id)
-        entry = await self._follow(watch, progress)
+        entry = await self._follower.follow(watch, progress)
         if entry.ending is not Ending.SUCCESS:
             raise _failed(watch, entry)
         outputs, missing = await fetch_outputs(self._pages, entry.files)
@@ -205,75 +193,6 @@ class ComfyUIConnector:
         for event in self._early:
             watch.feed(event)
 
-    async def _follow(self, watch: Watch, progress: ProgressCallback) -> HistoryEntry:
-        """Wait for the end; what the history says then."""
-        told = None
-        while not watch.tracked.finished and not watch.deleted:
-            now = watch.tracked.progress
-            if now != told:
-                progress(now)
-                told = now
-            if not await watch.heard(self._patience(watch)):
-                entry = await self._look(watch)
-                if entry is not None:
-                    return entry
-        if watch.deleted:
-            return HistoryEntry(ending=Ending.INTERRUPTED)
-        if watch.tracked.progress != told:
-            progress(watch.tracked.progress)
-        return await self._ended(watch)
-
-    def _patience(self, watch: Watch) -> float:
-        """Seconds to wait for an event before the pages are asked."""
-        if not watch.attached:
-            return self._option("poll_interval", _POLL_INTERVAL)
-        hung_after = self._option("hung_after", _HUNG_AFTER)
-        look = self._option("look_interval", _LOOK_INTERVAL)
-        return min(look, hung_after) if hung_after else look
-
-    async def _ended(self, watch: Watch) -> HistoryEntry:
-        """The history of a run whose last event was seen. It is there, but for a rare delay."""
-        run = watch.tracked
-        for _ in range(_HISTORY_TRIES):
-            entry = parse_history(await self._pages.history(run.prompt_id), run.prompt_id)
-            if entry is not None:
-                return entry
-            await asyncio.sleep(_HISTORY_PAUSE)
-        if run.ending in (None, Ending.SUCCESS):
-            raise PromptLost(prompt_id=run.prompt_id)
-        return HistoryEntry(
-            ending=run.ending, failure=run.failure, traceback=run.traceback, node=run.node
-        )
-
-    async def _look(self, watch: Watch) -> HistoryEntry | None:
-        """Ask the pages about a run of which nothing was heard."""
-        prompt_id = watch.tracked.prompt_id
-        try:
-            entry = parse_history(await self._pages.history(prompt_id), prompt_id)
-            if entry is not None:
-                return entry
-            place = parse_queue(await self._pages.queue(), prompt_id)
-            if place is Place.NOWHERE:
-                # It may have ended between the two questions.
-                entry = parse_history(await self._pages.history(prompt_id), prompt_id)
-                if entry is None and not watch.deleted:
-                    raise PromptLost(prompt_id=prompt_id)
-                return entry
-        except ServiceUnreachable:
-            if watch.away_for() > self._option("unreachable_after", _UNREACHABLE_AFTER):
-                raise
-            return None
-        watch.found(running=place is Place.RUNNING)
-        self._judge(watch)
-        return None
-
-    def _judge(self, watch: Watch) -> None:
-        limit = self._option("hung_after", _HUNG_AFTER)
-        # Without its events nothing can be said about a run: only its deadline counts then.
-        if limit and watch.attached and watch.silent_for() >= limit:
-            run = watch.tracked
-            raise ServiceHung(prompt_id=run.prompt_id, seconds=watch.silent_for(), at=run.node)
-
     # Stopping
 
     async def _abandon(self, watch: Watch) -> None:
@@ -287,8 +206,8 @@ class ComfyUIConnector:
                 if watch.run is None or not await self._stop(watch):
                     return
                 while not (watch.run.finished or watch.deleted):
-                    if not await watch.heard(self._patience(watch)):
-                        await self._look(watch)
+                    if not await watch.heard(self._follower.patience(watch)):
+                        await self._follower.look(watch)
 
     async def _stop(self, watch: Watch) -> bool:
         """Interrupt the prompt if it runs, take it out of the queue if it waits."""
@@ -326,9 +245,6 @@ class ComfyUIConnector:
         for watch in self._watches.values():
             watch.link(client_id)
 
-    def _option(self, name: str, default: float) -> float:
-        return float(self.endpoint.options.get(name, default))
-
 
 class ComfyUIRemoteConnector(ComfyUIConnector):
     """Drives a ComfyUI on another machine."""
@@ -365,6 +281,15 @@ def _decoded(name: str, data: str) -> bytes:
         return base64.b64decode(data, validate=True)
     except (binascii.Error, ValueError):
         raise BadPayload(problem=f"the data of image {name} is no base64") from None
+
+
+def _late(watch: Watch, seconds: float) -> PromptTimeout:
+    run = watch.run
+    if run is None:
+        return PromptTimeout(seconds=seconds)
+    return PromptTimeout(
+        prompt_id=run.prompt_id, seconds=seconds, progress=run.progress.fraction, at=run.node
+    )
 
 
 def _failed(watch: Watch, entry: HistoryEntry) -> LifecycleError:

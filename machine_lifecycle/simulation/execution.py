@@ -1,8 +1,8 @@
 """Runs prompts, one at a time, and tells what it does in ComfyUI's frames.
 
-Everything here but ``interrupt`` and ``free`` happens on one thread. An exception that is no
-``Exception`` (``SystemExit`` from a node) ends that thread and nothing says so: the prompt stays
-running for ever. ComfyUI does the same, and those who drive it must be able to meet it.
+Everything here but ``interrupt`` and ``free`` happens on one thread. A node that raises
+``SystemExit`` ends that thread and nothing says so: the prompt stays running for ever. ComfyUI does
+the same, and those who drive it must be able to meet it.
 """
 
 from __future__ import annotations
@@ -112,7 +112,10 @@ class Executor:
             self.interrupted.clear()
             client = prompt.extra.get("client_id")
             self.client = client if isinstance(client, str) else None
-            entry = _Run(self, prompt).run()
+            try:
+                entry = _Run(self, prompt).run()
+            except SystemExit:
+                return  # the prompt stays the running one, for ever
             # The history is written before the last frame: who sees the frame finds the entry.
             self.queue.done(prompt, entry)
             if self.client is not None:

@@ -1,0 +1,116 @@
+"""Follows a run to its end: by its events where they come, by asking the pages where not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from machine_lifecycle.connectors.base import ProgressCallback
+from machine_lifecycle.connectors.comfyui_pages import ComfyUIPages
+from machine_lifecycle.connectors.comfyui_protocol import (
+    HistoryEntry,
+    Place,
+    parse_history,
+    parse_queue,
+)
+from machine_lifecycle.connectors.comfyui_run import Ending
+from machine_lifecycle.connectors.comfyui_watch import Watch
+from machine_lifecycle.connectors.errors import PromptLost, ServiceHung, ServiceUnreachable
+
+__all__ = ["Follower"]
+
+_CONNECT_TIMEOUT = 10.0
+_HUNG_AFTER = 300.0
+_LOOK_INTERVAL = 30.0  # seconds without an event after which the pages are asked
+_POLL_INTERVAL = 1.0  # the same while no events can come
+_UNREACHABLE_AFTER = 30.0  # seconds a service may be away before its job is given up
+_HISTORY_PAUSE = 0.2
+
+
+class Follower:
+    """Waits for runs. The options are those of the connector."""
+
+    def __init__(self, pages: ComfyUIPages, options: Mapping[str, Any]) -> None:
+        self._pages = pages
+        self._options = options
+
+    @property
+    def connect_timeout(self) -> float:
+        """Seconds the socket may take to come up."""
+        return self._option("connect_timeout", _CONNECT_TIMEOUT)
+
+    async def follow(self, watch: Watch, progress: ProgressCallback) -> HistoryEntry:
+        """Wait for the end; what the history says then."""
+        told = None
+        while not watch.tracked.finished and not watch.deleted:
+            now = watch.tracked.progress
+            if now != told:
+                progress(now)
+                told = now
+            if not await watch.heard(self.patience(watch)):
+                entry = await self.look(watch)
+                if entry is not None:
+                    return entry
+        if watch.deleted:
+            return HistoryEntry(ending=Ending.INTERRUPTED)
+        if watch.tracked.progress != told:
+            progress(watch.tracked.progress)
+        return await self._ended(watch)
+
+    def patience(self, watch: Watch) -> float:
+        """Seconds to wait for an event before the pages are asked."""
+        if not watch.attached:
+            return self._option("poll_interval", _POLL_INTERVAL)
+        hung_after = self._option("hung_after", _HUNG_AFTER)
+        look = self._option("look_interval", _LOOK_INTERVAL)
+        return min(look, hung_after) if hung_after else look
+
+    async def _ended(self, watch: Watch) -> HistoryEntry:
+        """The history of a run whose last event was seen: it is there by then."""
+        run = watch.tracked
+        while True:
+            try:
+                entry = await self.look(watch)
+            except PromptLost:
+                if run.ending in (None, Ending.SUCCESS):
+                    raise
+                # Somebody cleared the history; the events told enough.
+                return HistoryEntry(
+                    ending=run.ending, failure=run.failure, traceback=run.traceback, node=run.node
+                )
+            if entry is not None:
+                return entry
+            await asyncio.sleep(_HISTORY_PAUSE)  # the service is away for a moment
+
+    async def look(self, watch: Watch) -> HistoryEntry | None:
+        """Ask the pages about a run of which nothing was heard."""
+        prompt_id = watch.tracked.prompt_id
+        try:
+            entry = parse_history(await self._pages.history(prompt_id), prompt_id)
+            if entry is not None:
+                return entry
+            place = parse_queue(await self._pages.queue(), prompt_id)
+            if place is Place.NOWHERE:
+                # It may have ended between the two questions.
+                entry = parse_history(await self._pages.history(prompt_id), prompt_id)
+                if entry is None and not watch.deleted:
+                    raise PromptLost(prompt_id=prompt_id)
+                return entry
+        except ServiceUnreachable:
+            if watch.away_for() > self._option("unreachable_after", _UNREACHABLE_AFTER):
+                raise
+            return None
+        watch.found(running=place is Place.RUNNING)
+        self._judge(watch)
+        return None
+
+    def _judge(self, watch: Watch) -> None:
+        limit = self._option("hung_after", _HUNG_AFTER)
+        # Without its events nothing can be said about a run: only its deadline counts then.
+        if limit and watch.attached and watch.silent_for() >= limit:
+            run = watch.tracked
+            raise ServiceHung(prompt_id=run.prompt_id, seconds=watch.silent_for(), at=run.node)
+
+    def _option(self, name: str, default: float) -> float:
+        return float(self._options.get(name, default))
