@@ -62,8 +62,9 @@ class ControlServer:
             listener.bind(str(self._path))
             self._path.chmod(0o600)  # before anybody can connect: nothing listens yet
             self._server = await asyncio.start_unix_server(
-                self._accept, sock=listener, limit=MAX_LINE
+                self._accept, sock=listener, limit=MAX_LINE, start_serving=False
             )
+            await self._server.start_serving()
         except BaseException:
             listener.close()
             raise
@@ -84,6 +85,14 @@ class ControlServer:
         server, self._server = self._server, None
         if server is None:
             return
+        loop = asyncio.get_running_loop()
+        for listener in server.sockets:
+            loop.remove_reader(listener.fileno())
+        # A connection that asyncio is still accepting when its server closes is never closed
+        # (CPython: Server._attach asserts), nor can a conversation hang up that has not begun.
+        # Both are past these turns of the loop.
+        for _ in range(3):
+            await asyncio.sleep(0)
         server.close()
         for task in self._tasks:
             task.cancel()
@@ -91,11 +100,16 @@ class ControlServer:
         await server.wait_closed()
         self._path.unlink(missing_ok=True)
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        if task is not None:
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._server is None:  # it was accepted while we closed
+            writer.transport.abort()
+            return
+        task = asyncio.ensure_future(self._hold(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _hold(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection, from its first line to its end."""
         try:
             if _is_allowed(writer.get_extra_info("socket")):
                 await self._converse(reader, writer)
