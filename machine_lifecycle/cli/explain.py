@@ -25,11 +25,13 @@ ERROR_MODULES = (
     "machine_lifecycle.errors",
     "machine_lifecycle.fleet.errors",
     "machine_lifecycle.health.errors",
+    "machine_lifecycle.installers.errors",
     "machine_lifecycle.jobs.errors",
     "machine_lifecycle.plan.errors",
     "machine_lifecycle.services.errors",
     "machine_lifecycle.states.errors",
     "machine_lifecycle.supervisor.errors",
+    "machine_lifecycle.system.errors",
     "machine_lifecycle.system.redis_errors",
 )
 """Every module that has error classes; a test walks the package for others."""
@@ -138,18 +140,22 @@ def _sample(kind: type[LifecycleError]) -> LifecycleError | None:
 
     ``None`` where facts can't be made up, so that an odd class still has its words explained.
     """
-    hints = get_type_hints(kind)
-    given = {
-        field.name: _fact(field.name, hints.get(field.name, str))
-        for field in attrs.fields(kind)
-        if field.default is attrs.NOTHING
-    }
     try:
-        sample = kind(**given)
+        sample = kind(**_facts(kind))
         _ = (sample.summary, sample.remedies)
     except (TypeError, ValueError, KeyError, AttributeError, IndexError):
         return None
     return sample
+
+
+def _facts(kind: type[attrs.AttrsInstance]) -> dict[str, Any]:
+    """A value for each field that needs one."""
+    hints = get_type_hints(kind)
+    return {
+        field.name: _fact(field.name, hints.get(field.name, str))
+        for field in attrs.fields(kind)
+        if field.default is attrs.NOTHING
+    }
 
 
 _NAMED: dict[str, Any] = {
@@ -172,8 +178,8 @@ def _fact(name: str, hint: Any) -> Any:  # noqa: PLR0911 - one line per kind of 
     named = _NAMED.get(name)
     if isinstance(named, origin) and origin is not object:
         return named
-    if issubclass(origin, LifecycleError):
-        return LifecycleError()
+    if attrs.has(origin):
+        return origin(**_facts(origin))
     if issubclass(origin, tuple | list | Sequence) and origin is not str:
         return (_fact(name.removesuffix("s"), inner[0] if inner else str),)
     if issubclass(origin, Mapping):

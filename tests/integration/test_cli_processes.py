@@ -1,0 +1,157 @@
+"""Commands to a running machine, as child processes before a real control socket."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from machine_lifecycle.control.links import Links
+from machine_lifecycle.control.server import ControlServer
+from machine_lifecycle.model.figures import Figures
+from machine_lifecycle.model.processes import ProcessState, ProcessStatus, Role
+from machine_lifecycle.model.settings import Settings
+from machine_lifecycle.model.status import StateTiming, StatusReport
+from machine_lifecycle.system.places import find_paths
+
+
+class _Machine:
+    def __init__(self) -> None:
+        self.state = "ready"
+        self.done: list[str] = []
+        self.down = asyncio.Event()
+
+    def report(self) -> StatusReport:
+        process = ProcessStatus(
+            name="comfyui-gpu0",
+            role=Role.SERVICE,
+            state=ProcessState.RUNNING,
+            pid=42,
+            port=8188,
+            since=1.0,
+            waiting_for="[GET /x]",
+        )
+        return StatusReport(
+            machine_id="box",
+            version="9",
+            state=self.state,
+            phase="ready",
+            since=1.0,
+            uptime=2.0,
+            attempt=1,
+            pid=7,
+            processes=(process,),
+            timings=(StateTiming(state="starting", attempt=1, started=1.0, seconds=1.5),),
+            failure={"code": "c", "summary": "no disk", "remedies": [{"text": "buy one"}]}
+            if self.state == "failed"
+            else None,
+        )
+
+    def figures(self) -> Mapping[int, Figures]:
+        return {42: Figures(cpu_percent=1.0, memory_bytes=2048)}
+
+    async def logs(
+        self, names: Sequence[str], lines: int, *, follow: bool
+    ) -> AsyncIterator[tuple[str, str]]:
+        assert not follow
+        for name in names:
+            for number in range(lines):
+                yield name, f"line {number}"
+
+    async def events(self) -> AsyncIterator[Mapping[str, Any]]:
+        await self.down.wait()
+        yield {"kind": "changed", "source": "stopping", "target": "stopped"}
+
+    async def restart_process(self, name: str) -> None:
+        self.done.append(f"restart {name}")
+
+    async def stop_process(self, name: str) -> None:
+        self.done.append(f"stop {name}")
+
+    async def start_process(self, name: str) -> None:
+        self.done.append(f"start {name}")
+
+    def shutdown(self) -> None:
+        self.done.append("shutdown")
+        self.down.set()
+
+    async def drain(self) -> None:
+        self.done.append("drain")
+
+    async def undrain(self) -> None:
+        self.done.append("undrain")
+
+
+@pytest.fixture
+def env() -> Iterator[dict[str, str]]:
+    folder = tempfile.mkdtemp(prefix="ml-", dir="/tmp")
+    inherited = dict(os.environ)  # noqa: TID251 - a child needs PATH and HOME
+    yield {**inherited, "MACHINE_RUNTIME_DIR": folder, "WORKSPACE_PATH": f"{folder}/w"}
+    shutil.rmtree(folder)
+
+
+async def _run(env: dict[str, str], *args: str) -> tuple[int | None, str]:
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "machine_lifecycle", *args),
+        env=env,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    output, _ = await child.communicate()
+    return child.returncode, output.decode()
+
+
+async def test_commands(env: dict[str, str]) -> None:
+    runtime, workspace = Path(env["MACHINE_RUNTIME_DIR"]), Path(env["WORKSPACE_PATH"])
+    settings = Settings(runtime_dir=runtime, workspace=workspace)
+    machine = _Machine()
+    server = ControlServer(find_paths(settings, env).control_socket, machine, Links())
+    await server.start()
+    try:
+        code, text = await _run(env, "ps")
+        assert code == 0
+        for word in ("comfyui-gpu0", "running", "8188", "2.0 KiB", "[GET /x]"):
+            assert word in text
+        code, text = await _run(env, "ps", "--json")
+        assert json.loads(text)[0]["figures"]["memory_bytes"] == 2048
+        code, text = await _run(env, "logs", "-n", "2")
+        assert text == "comfyui-gpu0 | line 0\ncomfyui-gpu0 | line 1\n"
+        code, text = await _run(env, "logs", "-n", "1", "comfyui-gpu0")
+        assert text == "line 0\n"
+        code, text = await _run(env, "restart", "no")
+        assert code == 3
+        assert "process-unknown" in text
+        assert "comfyui-gpu0" in text
+        for args in (("restart", "comfyui-gpu0"), ("stop", "comfyui-gpu0"), ("drain",)):
+            assert (await _run(env, *args))[0] == 0
+        code, text = await _run(env, "status")
+        assert code == 0
+        assert "ready" in text
+        assert "1.5 s" in text
+        machine.state = "failed"
+        code, text = await _run(env, "status")
+        assert code == 3
+        assert "no disk" in text
+        assert "buy one" in text
+        code, text = await _run(env, "stop")
+        assert code == 0
+        assert "stopped in" in text
+        done = ["restart comfyui-gpu0", "stop comfyui-gpu0", "drain", "shutdown"]
+        assert machine.done == done
+    finally:
+        await server.close()
+
+
+async def test_without_a_machine_there_is_a_remedy(env: dict[str, str]) -> None:
+    code, text = await _run(env, "ps")
+    assert code == 3
+    assert "machine-not-running" in text
+    assert "machine-lifecycle boot" in text
