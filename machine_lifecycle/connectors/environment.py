@@ -43,7 +43,9 @@ def endpoint_from(
     if hung_after:
         options["hung_after"] = _number(hung_variable, hung_after, "300")
     port_variable, port = read("PORT")
-    port = port or environ.get("COMFYUI_BASE_PORT", "") or str(_COMFYUI_PORT)
+    if not port and "COMFYUI" in prefixes:
+        port_variable, port = "COMFYUI_BASE_PORT", environ.get("COMFYUI_BASE_PORT", "")
+    port = port or str(_COMFYUI_PORT)
     return Endpoint(
         host=host,
         port=_port(port_variable, port),

@@ -46,7 +46,7 @@ class ServiceUnreachable(LifecycleError):
     def remedies(self) -> tuple[Remedy, ...]:
         """Look whether it runs, and ask it by hand."""
         return (
-            Remedy(text="See whether the service runs", command="machine-lifecycle processes"),
+            Remedy(text="See whether the service runs", command="machine-lifecycle ps"),
             Remedy(text="Ask it by hand", command=f"curl -sS {self.url}/system_stats"),
         )
 
@@ -291,9 +291,7 @@ class PromptLost(LifecycleError):
     @property
     def remedies(self) -> tuple[Remedy, ...]:
         """See whether it restarted."""
-        return (
-            Remedy(text="See whether the service restarted", command="machine-lifecycle processes"),
-        )
+        return (Remedy(text="See whether the service restarted", command="machine-lifecycle ps"),)
 
 
 @attrs.define(kw_only=True, slots=False, eq=False)
@@ -325,8 +323,9 @@ class ServiceHung(LifecycleError):
         """Restart it."""
         return (
             Remedy(
-                text="Restart the service; a node has ended its working thread",
-                command="machine-lifecycle restart",
+                text="Restart the service's process, whose name this shows: a node has ended its "
+                "working thread",
+                command="machine-lifecycle ps",
             ),
         )
 
