@@ -1,6 +1,6 @@
 "use strict";
 const STATES = __STATES__, EDGES = __EDGES__;
-const SVG = "http://www.w3.org/2000/svg", W = 118, H = 44, ROWS = [34, 172];
+const SVG = "http://www.w3.org/2000/svg", W = 122, H = 44, ROWS = [34, 172];
 // Column and row of each state; the way up to Ready reads from left to right.
 const PLACES = {
   starting: [0, 0], installing: [1, 0], custom_nodes: [2, 0], pm_generation: [3, 0], launching: [4, 0],
