@@ -85,7 +85,7 @@ class LazyGroup(click.Group):
 @click.version_option(package_name="machine-lifecycle", prog_name="machine-lifecycle")
 @click.pass_context
 def cli(ctx: click.Context, env_file: str | None, as_init: bool) -> None:  # noqa: FBT001 - click
-    r"""Turn this machine into one that takes jobs.
+    """Turn this machine into one that takes jobs.
 
     Without a command: boot what the environment says and run until told to stop. The default is a
     simulated GPU service, so it works on a laptop:
@@ -94,7 +94,7 @@ def cli(ctx: click.Context, env_file: str | None, as_init: bool) -> None:  # noq
       machine-lifecycle demo                      see it work
       WORKERS=comfyui:1 machine-lifecycle plan    see what would run
       machine-lifecycle                           boot, and stay
-    """
+    """  # noqa: D301 - click reads the escape
     ctx.obj = {"env_file": env_file}
     if ctx.invoked_subcommand is not None:
         return

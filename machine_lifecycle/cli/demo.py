@@ -9,13 +9,18 @@ import sys
 import tempfile
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from machine_lifecycle.cli.environment import environment
 from machine_lifecycle.errors import LifecycleError
 from machine_lifecycle.model.settings import GpuMode, RedisMode, Settings
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from machine_lifecycle.model.paths import Paths
 
 __all__ = ["demo"]
 
@@ -72,6 +77,8 @@ async def _demo(out: Path, prompt: str, seed: int, *, keep: bool) -> int:
                 await machine.boot()
                 screen.print(f"[green]Ready.[/] Its pages: {machine.status().health_url}")
                 saved = await _one_job(machine.paths, _graph(prompt, seed), out, screen)
+                if not saved:
+                    return 1
                 if keep:
                     screen.print("Running until Ctrl+C.")
                     await machine.wait()
@@ -80,6 +87,25 @@ async def _demo(out: Path, prompt: str, seed: int, *, keep: bool) -> int:
             return error.exit_code
     screen.print(f"[green]Done.[/] The machine has stopped; the picture is [bold]{saved}[/]")
     return 0
+
+
+async def _one_job(paths: Paths, graph: dict[str, Any], out: Path, screen: Console) -> str:
+    """Put the job into the queue, show it, save what it made; its path, empty if it failed."""
+    from machine_lifecycle.cli.jobs import follow, save_outputs  # noqa: PLC0415 - see cli
+    from machine_lifecycle.jobs.client import QueueClient  # noqa: PLC0415
+    from machine_lifecycle.system.redis import connect  # noqa: PLC0415
+    from machine_lifecycle.system.valkey import read_discovery  # noqa: PLC0415
+
+    async with connect(read_discovery(paths).url) as redis:
+        client = QueueClient(redis)
+        job_id = await client.submit(graph, service_required="simulation")
+        screen.print(f"Job {job_id} is in the queue.")
+        (record,) = await follow(client, [job_id], quiet=False)
+        if record.status != "completed":
+            screen.print(f"[red]The job {record.status}:[/] {record.error}")
+            return ""
+        (saved,) = await save_outputs(client, record, out)
+    return saved
 
 
 def _graph(prompt: str, seed: int) -> dict[str, Any]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from machine_lifecycle.jobs.client import QueueClient
     from machine_lifecycle.jobs.records import JobRecord
 
-__all__ = ["jobs", "submit"]
+__all__ = ["follow", "jobs", "save_outputs", "submit"]
 
 _FAILED = 1
 
@@ -42,7 +42,7 @@ def submit(  # noqa: PLR0917 - click passes options by name
     timeout_minutes: float | None,
     as_json: bool,  # noqa: FBT001 - click
 ) -> None:
-    r"""Put FILE into the queue: a graph in ComfyUI's API form, or a whole payload.
+    """Put FILE into the queue: a graph in ComfyUI's API form, or a whole payload.
 
     With --watch its progress is shown and what it makes is saved to ./outputs; nothing is
     overwritten. Ends with status 1 if a watched job failed.
@@ -50,11 +50,11 @@ def submit(  # noqa: PLR0917 - click passes options by name
     \b
       machine-lifecycle submit workflow.json --watch
       machine-lifecycle submit workflow.json --service comfyui --count 10
-    """
+    """  # noqa: D301 - click reads the escape
     from machine_lifecycle.jobs.files import read_payload  # noqa: PLC0415 - only when it runs
 
     payload = read_payload(file)
-    follow = watch or (watch is None and out is not None)
+    watched = watch or (watch is None and out is not None)
 
     async def work() -> list[dict[str, Any]]:
         async with open_queue(ctx) as client:
@@ -67,11 +67,12 @@ def submit(  # noqa: PLR0917 - click passes options by name
                 )
                 for _ in range(count)
             ]
-            if not follow:
+            if not watched:
                 return [{"id": job_id, "status": "pending"} for job_id in ids]
-            records = await _follow(client, ids, quiet=as_json)
+            records = await follow(client, ids, quiet=as_json)
             return [
-                record_json(record) | {"saved": await _save(client, record, out or Path("outputs"))}
+                record_json(record)
+                | {"saved": await save_outputs(client, record, out or Path("outputs"))}
                 for record in records
             ]
 
@@ -97,7 +98,7 @@ def _tell(result: dict[str, Any]) -> None:
         click.echo(path)
 
 
-async def _follow(client: QueueClient, ids: list[str], *, quiet: bool) -> list[JobRecord]:
+async def follow(client: QueueClient, ids: list[str], *, quiet: bool) -> list[JobRecord]:
     """Show progress until all have ended; their records, in order."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415 - only when a job is watched
 
@@ -128,7 +129,7 @@ async def _follow(client: QueueClient, ids: list[str], *, quiet: bool) -> list[J
         return list(await asyncio.gather(*(one(job_id) for job_id in ids)))
 
 
-async def _save(client: QueueClient, record: JobRecord, folder: Path) -> list[str]:
+async def save_outputs(client: QueueClient, record: JobRecord, folder: Path) -> list[str]:
     """Save a completed job's files; their paths, and references of those too large for Redis."""
     from machine_lifecycle.jobs.files import save  # noqa: PLC0415 - only when a job is watched
 
