@@ -164,6 +164,8 @@ def _write_config(paths: Paths) -> str:
         "save": '""',
         "maxmemory-policy": "noeviction",
         "daemonize": "no",
+        # Its title would overwrite the environment by which a supervisor knows it again.
+        "set-proc-title": "no",
         "databases": "1",
     }
     text = "".join(f"{name} {value}\n" for name, value in lines.items())

@@ -1,0 +1,130 @@
+"""Told to stop in every state, killed in every state: nothing is left, nothing is there twice."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+import pytest_asyncio
+from redis.asyncio import Redis
+
+from machine_lifecycle.jobs.client import QueueClient
+from machine_lifecycle.system.redis import connect
+from tests.support.outside import Outside
+from tests.support.redis_server import ValkeyServer
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the harness is a subreaper")
+
+STATES = [
+    "starting",
+    "installing",
+    "custom_nodes",
+    "pm_generation",
+    "launching",
+    "services_starting",
+    "workers_starting",
+    "health_check",
+    "ready",
+]
+FULL_HOUSE = ["orchestrator", "service", "worker"]
+
+
+@pytest_asyncio.fixture
+async def redis(hub: ValkeyServer) -> AsyncIterator[Redis]:
+    client = connect(hub.url)
+    await client.flushall()
+    yield client
+    await client.aclose()
+
+
+async def traces(redis: Redis) -> list[str]:
+    """Keys of machines and workers."""
+    found = [
+        key
+        for pattern in ("machine:*", "worker:*", "workers:*")
+        async for key in redis.scan_iter(match=pattern)
+    ]
+    return sorted(key for key in found if not key.startswith("worker:completion"))
+
+
+@pytest.mark.parametrize("state", STATES)
+async def test_a_stop_in_any_state_leaves_nothing(
+    state: str, outside: Callable[..., Outside], hub: ValkeyServer, redis: Redis
+) -> None:
+    """A process, a port or a key that outlives the machine would be found here."""
+    client = QueueClient(redis)
+    waiting = await client.submit({"x": 1}, service_required="somebody-elses")
+    machine = outside(HUB_REDIS_URL=hub.url).start()
+    machine.until_in(state)
+    machine.signal(signal.SIGTERM)
+    assert machine.wait() == 0, machine.said()
+    machine.reap()
+    assert machine.running() == []
+    assert machine.port_is_free()
+    assert await traces(redis) == []
+    assert (await client.get(waiting)).status == "pending"
+    assert machine.events[-1]["kind"] == "machine_stopped"
+
+
+@pytest.mark.parametrize("state", STATES)
+async def test_killed_in_any_state_the_next_start_finds_a_clean_or_living_house(
+    state: str, outside: Callable[..., Outside], hub: ValkeyServer, redis: Redis
+) -> None:
+    """After SIGKILL: what is in Redis expires, and no process is there twice afterwards."""
+    machine = outside(HUB_REDIS_URL=hub.url).start()
+    machine.until_in(state)
+    machine.signal(signal.SIGKILL)
+    assert machine.wait() == -signal.SIGKILL
+    for key in await traces(redis):
+        if key != "workers:active":
+            assert await redis.ttl(key) > 0, f"{key} would stay for ever"
+    before = {process.pid for process in machine.running()}
+    machine.start()
+    machine.until("machine_ready")
+    assert machine.roles() == FULL_HOUSE
+    if state == "ready":
+        assert before <= {process.pid for process in machine.running()}, "living ones are adopted"
+    machine.signal(signal.SIGTERM)
+    assert machine.wait() == 0, machine.said()
+    machine.reap()
+    assert machine.running() == []
+    assert await traces(redis) == []
+
+
+async def test_a_killed_machine_with_its_own_queue_keeps_it(
+    outside: Callable[..., Outside],
+) -> None:
+    """The embedded queue outlives its orchestrator, and the next one finds it with its jobs."""
+    machine = outside().start()
+    machine.until("machine_ready")
+    first = {process.pid for process in machine.running()}
+    machine.signal(signal.SIGKILL)
+    machine.wait()
+    assert machine.roles() == ["service", "valkey", "worker"]
+    machine.start()
+    machine.until("machine_ready")
+    assert len(first & {process.pid for process in machine.running()}) == 3
+    machine.signal(signal.SIGTERM)
+    assert machine.wait() == 0, machine.said()
+    machine.reap()
+    assert machine.running() == []
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+async def test_a_second_signal_forces(
+    number: signal.Signals, code: int, outside: Callable[..., Outside]
+) -> None:
+    """Somebody who presses Ctrl+C twice is not kept waiting."""
+    machine = outside(MACHINE_STOP_TIMEOUT="30").start()
+    machine.until("machine_ready")
+    # A stopped (frozen) worker can't end by itself, so that the stop is still under way.
+    worker = next(p for p in machine.running() if "redis-worker" in " ".join(p.cmdline()))
+    worker.suspend()
+    machine.signal(number)
+    machine.until_in("stopping")
+    machine.signal(number)
+    assert machine.wait() == code
+    machine.reap()
+    assert machine.running() == []

@@ -1,0 +1,218 @@
+"""A machine as seen from outside: a child process, its events, and everything it started.
+
+The harness is the subreaper of whatever the machine starts, so that nothing can hide: a process
+that loses its parent becomes a child of the test.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import queue
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+__all__ = ["Outside", "subreaper"]
+
+_SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER, linux/prctl.h
+PATIENCE = 30.0
+
+
+@contextlib.contextmanager
+def subreaper() -> Iterator[None]:
+    """Be the parent of orphans (Linux)."""
+    prctl = ctypes.CDLL(None).prctl
+    prctl(_SUBREAPER, 1, 0, 0, 0)
+    try:
+        yield
+    finally:
+        prctl(_SUBREAPER, 0, 0, 0, 0)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Outside:
+    """One machine's folders and settings; it can be started again and again in them."""
+
+    def __init__(self, **settings: str) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="ml-", dir="/tmp"))
+        self.mark = uuid.uuid4().hex
+        inherited = {
+            name: value
+            for name, value in os.environ.items()  # noqa: TID251 - children need PATH and HOME
+            if name in ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV")
+        }
+        self.env = {
+            **inherited,
+            "MACHINE_TEST_MARK": self.mark,
+            "WORKSPACE_PATH": str(self.folder / "w"),
+            "MACHINE_RUNTIME_DIR": str(self.folder / "r"),
+            "MACHINE_ID": f"m{self.mark[:8]}",
+            "MACHINE_HEALTH_PORT": "0",
+            "SIMULATION_BASE_PORT": str(free_port()),
+            "MACHINE_BOOT_ATTEMPTS": "1",
+            "WORKERS": "simulation:1",
+            **settings,
+        }
+        self.child: subprocess.Popen[str] | None = None
+        self.events: list[dict[str, Any]] = []
+        self._news: queue.Queue[dict[str, Any] | None] = queue.Queue()
+        self._reader: threading.Thread | None = None
+
+    @property
+    def id(self) -> str:
+        return self.env["MACHINE_ID"]
+
+    # Life
+
+    def start(self, *args: str, **settings: str) -> Outside:
+        """Start the machine as a container would; its events are read as they come."""
+        self.events = []
+        self._news = queue.Queue()
+        with (self.folder / "stderr").open("ab") as errors:
+            self.child = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-m",
+                    "machine_lifecycle",
+                    *(args or ("boot", "--events", "jsonl")),
+                ],
+                env={**self.env, **settings},
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                cwd=self.folder,
+            )
+        self._reader = threading.Thread(target=self._read, args=(self.child, self._news))
+        self._reader.start()
+        return self
+
+    @staticmethod
+    def _read(child: subprocess.Popen[str], news: queue.Queue[dict[str, Any] | None]) -> None:
+        if child.stdout is not None:
+            for line in child.stdout:
+                if line.startswith("{"):
+                    news.put(json.loads(line))
+        news.put(None)
+
+    def until(self, kind: str, **fields: Any) -> dict[str, Any]:
+        """Wait for an event of this kind with these fields."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            event = self._news.get(timeout=max(0.01, deadline - time.monotonic()))
+            if event is None:
+                raise AssertionError(f"ended without {kind} {fields}: {self.said()}")
+            self.events.append(event)
+            if event["kind"] == kind and all(event[name] == v for name, v in fields.items()):
+                return event
+
+    def until_in(self, state: str) -> None:
+        """Wait until the machine is in a state. Every machine begins in ``starting``."""
+        if state == "starting":
+            self.until("step_progressed", state="starting")
+        else:
+            self.until("changed", target=state)
+
+    def signal(self, number: signal.Signals) -> None:
+        assert self.child is not None
+        self.child.send_signal(number)
+
+    def wait(self) -> int:
+        """The exit status, once it has ended; what it said until then is read."""
+        assert self.child is not None
+        assert self._reader is not None
+        code = self.child.wait(PATIENCE)
+        self._reader.join(PATIENCE)
+        while (event := self._news.get()) is not None:
+            self.events.append(event)
+        if self.child.stdout is not None:
+            self.child.stdout.close()
+        return code
+
+    def said(self) -> str:
+        """What it wrote to stderr."""
+        return (self.folder / "stderr").read_text(encoding="utf-8", errors="replace")[-4000:]
+
+    # The world around it
+
+    def running(self) -> list[psutil.Process]:
+        """Every living process that carries our mark in its environment."""
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if process.status() == psutil.STATUS_ZOMBIE:
+                    continue
+                if process.environ().get("MACHINE_TEST_MARK") == self.mark:
+                    found.append(process)
+        return found
+
+    def roles(self) -> list[str]:
+        """What the running processes are, in order: service, worker, valkey, orchestrator."""
+        return sorted(role_of(process.cmdline()) for process in self.running())
+
+    def port_is_free(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", int(self.env["SIMULATION_BASE_PORT"]))) != 0
+
+    def reap(self) -> None:
+        """Bury orphans that were handed to us."""
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                continue
+
+    def close(self) -> None:
+        """End whatever is left, by pid, and remove the folders."""
+        if self.child is not None and self.child.poll() is None:
+            self.child.kill()
+        if self.child is not None and self._reader is not None and self._reader.is_alive():
+            self.wait()
+        for process in self.running():
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+                process.wait(10)
+        self.reap()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def call(self, *args: str, **settings: str) -> subprocess.CompletedProcess[str]:
+        """Run a command of the command line against this machine."""
+        return subprocess.run(
+            [sys.executable, "-m", "machine_lifecycle", *args],
+            env={**self.env, **settings},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            cwd=self.folder,
+        )
+
+
+def role_of(argv: list[str]) -> str:
+    """What a command line is to the machine."""
+    text = " ".join(argv)
+    for word, role in (
+        ("machine_lifecycle.simulation", "service"),
+        ("redis-worker", "worker"),
+        ("valkey", "valkey"),
+        ("machine_lifecycle", "orchestrator"),
+    ):
+        if word in text:
+            return role
+    return text
