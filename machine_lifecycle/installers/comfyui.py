@@ -1,0 +1,319 @@
+"""ComfyUI: the steps that bring it, its environment and its node packs to disk."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import attrs
+
+from machine_lifecycle.config.nodes import NodeEntry, parse_nodes
+from machine_lifecycle.installers.base import fingerprint, write_atomically
+from machine_lifecycle.installers.errors import CommandFailed, InstallerBroken, VerificationFailed
+from machine_lifecycle.installers.git import bring
+from machine_lifecycle.installers.packages import Environment, torch_backend
+from machine_lifecycle.installers.repository import Repository, check_repository, git_environment
+from machine_lifecycle.model.installing import InstallContext, Step, StepContext
+from machine_lifecycle.model.paths import Paths
+from machine_lifecycle.model.settings import Settings
+
+__all__ = ["MODEL_FOLDERS", "ComfyUIInstaller", "comfyui_python"]
+
+MODEL_FOLDERS = (
+    *("animatediff_models", "checkpoints", "clip", "clip_vision", "configs", "controlnet"),
+    *("diffusers", "diffusion_models", "embeddings", "gligen", "hypernetworks", "ipadapter"),
+    *("loras", "photomaker", "sams", "style_models", "text_encoders", "ultralytics", "unet"),
+    *("upscale_models", "vae", "vae_approx"),
+)
+"""Folders below ``models``: those that ComfyUI and common node packs look into."""
+
+_ALSO = ("pip", "requests")
+"""pip for scripts that call it; requests since ComfyUI 0.3 imports it and does not list it."""
+
+_PACKAGES = "packages"
+"""Installations into one environment go one at a time: pip takes no lock on it."""
+
+
+def comfyui_python(settings: Settings, paths: Paths, service: str = "comfyui") -> Path:
+    """The Python that runs ComfyUI: the one that was named, else that of its own environment."""
+    if settings.comfyui_python:
+        return Path(settings.comfyui_python)
+    return paths.service(service) / ".venv" / "bin" / "python"
+
+
+class ComfyUIInstaller:
+    """Plans ComfyUI's installation. Node packs come from ``CONFIG_NODES_PATH``."""
+
+    def plan(self, context: InstallContext) -> tuple[Step, ...]:
+        """The base steps, then those of each node pack.
+
+        Raises:
+            Problems: The list of node packs can't be used.
+            InstallerBroken: It can't be read.
+        """
+        base = _Base(context)
+        steps = base.steps()
+        names = context.options.get("custom_nodes_enabled", "true").strip().lower()
+        if names in {"false", "0", "no", "off"}:
+            return steps
+        for node in _nodes(context):
+            steps += _Pack(context, base.environment, node).steps()
+        return steps
+
+
+def _nodes(context: InstallContext) -> tuple[NodeEntry, ...]:
+    path = context.settings.comfyui_nodes
+    if path is None:
+        return ()
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InstallerBroken(installer=context.service, problem=f"{path}: {error}") from error
+    return parse_nodes(text, context.environ, str(path))
+
+
+def _environment(context: InstallContext) -> Environment:
+    settings = context.settings
+    return Environment(
+        python=comfyui_python(settings, context.paths, context.service),
+        ours=not settings.comfyui_python,
+        constraints=context.home / ".machine-lifecycle" / "torch-constraints.txt",
+        environ=context.environ,
+        backend=torch_backend(settings, context.hardware),
+    )
+
+
+def _git_step(context: InstallContext, repository: Repository, target: Path, step: Step) -> Step:
+    """*step*, with what it takes to bring *repository* to *target*."""
+    env = git_environment(
+        context.environ, repository, global_config=context.settings.git_global_config
+    )
+
+    async def run(ctx: StepContext) -> None:
+        head = await bring(ctx, repository, target, env)
+        ctx.report(f"{target.name} is at {head[:12]}")
+
+    def present() -> bool:
+        return (target / ".git").exists()
+
+    digest = fingerprint(
+        repository.plain_url, repository.branch, repository.commit, repository.recursive
+    )
+    return attrs.evolve(step, fingerprint=digest, run=run, present=present)
+
+
+async def _nothing(_: StepContext) -> None:
+    """Stands where a step's ``run`` is filled in later."""
+
+
+def _require(
+    environment: Environment, file: Path, also: tuple[str, ...] = (), by: str = ""
+) -> Callable[[StepContext], Awaitable[None]]:
+    """What installs the requirements in *file*, if it is there, and leaves torch alone."""
+
+    async def run(ctx: StepContext) -> None:
+        listed = file.exists()  # noqa: ASYNC240 - one look at a local file
+        what = [*(("-r", str(file)) if listed else ()), *also]
+        if not what:
+            ctx.report(f"there is no {file.name}")
+            return
+        await environment.install(ctx, what, shown=str(file))
+        await environment.check_torch(ctx, by or file.parent.name)
+
+    return run
+
+
+class _Base:
+    """The steps of ComfyUI itself."""
+
+    def __init__(self, context: InstallContext) -> None:
+        self._context = context
+        self._home = context.home
+        self.environment = _environment(context)
+        seconds = context.options.get("install_timeout", "")
+        # The mapping's figure (300) is too small for torch; it can only make the limit longer.
+        self._limit = max(1800.0, float(seconds) if seconds.isdigit() else 0.0)
+
+    def _repository(self) -> Repository:
+        settings, options = self._context.settings, self._context.options
+        url = settings.comfyui_repo_url
+        if url == Settings().comfyui_repo_url:
+            url = options.get("repo_url") or url
+        return Repository(
+            url=url.removeprefix("git clone ").strip(),
+            branch=settings.comfyui_branch or options.get("branch", ""),
+            commit=settings.comfyui_commit,
+        )
+
+    def steps(self) -> tuple[Step, ...]:
+        """Clone, environment, torch, requirements, folders, verification."""
+        repository = self._repository()
+        check_repository(repository)
+        environment, home = self.environment, self._home
+        clone = _git_step(
+            self._context,
+            repository,
+            home,
+            Step(
+                id="clone",
+                summary=f"clone {repository.plain_url}",
+                fingerprint="",
+                timeout=900,
+                retries=2,
+                run=_nothing,
+            ),
+        )
+        venv = Step(
+            id="environment",
+            summary="make the Python environment" if environment.ours else "look at the Python",
+            fingerprint=fingerprint(environment.python, environment.ours),
+            needs=("clone",),
+            timeout=300,
+            run=environment.make,
+            present=environment.python.exists,
+        )
+        torch = Step(
+            id="torch",
+            summary="install torch" if environment.ours else "pin torch",
+            fingerprint=fingerprint(environment.backend),
+            needs=("environment",),
+            timeout=self._limit,
+            retries=1,
+            exclusive=_PACKAGES,
+            run=environment.install_torch,
+            present=environment.constraints.exists,
+        )
+        requirements = Step(
+            id="requirements",
+            summary="install ComfyUI's requirements",
+            fingerprint=fingerprint(*_ALSO),
+            needs=("torch", "clone"),
+            timeout=self._limit,
+            retries=1,
+            exclusive=_PACKAGES,
+            run=_require(environment, home / "requirements.txt", _ALSO),
+        )
+        folders = Step(
+            id="folders",
+            summary="make the model folders",
+            fingerprint=fingerprint(*MODEL_FOLDERS),
+            needs=("clone",),
+            timeout=60,
+            run=self._make_folders,
+            present=lambda: all(folder.is_dir() for folder in self._folders()),
+        )
+        verify = Step(
+            id="verify",
+            summary="try python main.py --help",
+            fingerprint=fingerprint("main.py --help"),
+            needs=("requirements", "folders"),
+            timeout=180,
+            run=self._verify,
+            present=(home / "main.py").exists,
+        )
+        return (clone, venv, torch, requirements, folders, verify)
+
+    def _folders(self) -> tuple[Path, ...]:
+        more = ("custom_nodes", "input", "output", "user")
+        return (
+            *(self._home / "models" / name for name in MODEL_FOLDERS),
+            *(self._home / name for name in more),
+        )
+
+    async def _make_folders(self, _: StepContext) -> None:
+        for folder in self._folders():
+            folder.mkdir(parents=True, exist_ok=True)
+
+    async def _verify(self, ctx: StepContext) -> None:
+        python = str(self.environment.python)
+        for words in (
+            ("-c", "import torch; print('torch', torch.__version__)"),
+            ("main.py", "--help"),
+        ):
+            try:
+                await ctx.run_command([python, *words], env=self.environment.env, cwd=self._home)
+            except CommandFailed as error:
+                line = f"cd {shlex.quote(str(self._home))} && {shlex.join([python, *words])}"
+                raise VerificationFailed(
+                    service=self._context.service, command=line, context=error.context[-12:]
+                ) from error
+
+
+class _Pack:
+    """The steps of one node pack."""
+
+    def __init__(self, context: InstallContext, environment: Environment, node: NodeEntry) -> None:
+        self._context = context
+        self._environment = environment
+        self._node = node
+        self._folder = context.home / "custom_nodes" / node.name
+
+    def steps(self) -> tuple[Step, ...]:
+        """Clone, ``.env``, requirements, script: those that the list asks for."""
+        node = self._node
+        repository = Repository(
+            url=node.url, branch=node.branch, commit=node.commit, recursive=node.recursive
+        )
+        check_repository(repository)
+        clone = self._step("clone", f"clone {repository.plain_url}", ("clone",))
+        steps = [
+            _git_step(
+                self._context,
+                repository,
+                self._folder,
+                attrs.evolve(clone, timeout=300, retries=2),
+            )
+        ]
+        if node.env:
+            env = self._step("env", "write .env", (steps[-1].id,))
+            # Values stay out of the fingerprint: the file itself is compared.
+            digest = fingerprint(*node.env)
+            steps.append(
+                attrs.evolve(
+                    env, run=self._write_env, present=self._env_current, fingerprint=digest
+                )
+            )
+        if node.requirements:
+            packages = self._step(
+                "packages", "install requirements", (steps[-1].id, "requirements")
+            )
+            run = _require(self._environment, self._folder / "requirements.txt", by=node.name)
+            steps.append(
+                attrs.evolve(packages, run=run, timeout=1800, retries=1, exclusive=_PACKAGES)
+            )
+        if node.custom_script:
+            script = self._step("script", "run its script", (steps[-1].id, "requirements"))
+            digest = fingerprint(node.custom_script)
+            steps.append(
+                attrs.evolve(script, run=self._script, exclusive=_PACKAGES, fingerprint=digest)
+            )
+        return tuple(steps)
+
+    def _step(self, part: str, summary: str, needs: tuple[str, ...]) -> Step:
+        node = self._node
+        return Step(
+            id=f"node {node.name} {part}",
+            summary=f"node pack {node.name}: {summary}",
+            fingerprint=fingerprint(node.name, part),
+            needs=needs,
+            required=node.required,
+            stage="nodes",
+            subject=node.name,
+            run=_nothing,
+        )
+
+    def _env_text(self) -> str:
+        return "".join(f"{name}={value}\n" for name, value in self._node.env.items())
+
+    def _env_current(self) -> bool:
+        path = self._folder / ".env"
+        return path.is_file() and path.read_text("utf-8", "replace") == self._env_text()
+
+    async def _write_env(self, _: StepContext) -> None:
+        write_atomically(self._folder / ".env", self._env_text(), mode=0o600)
+
+    async def _script(self, ctx: StepContext) -> None:
+        argv = ["bash", "-c", self._node.custom_script]
+        await ctx.run_command(argv, env=self._environment.env, cwd=self._folder)
+        await self._environment.check_torch(ctx, self._node.name)

@@ -1,0 +1,231 @@
+"""Running a program as part of an installation, and ending what an earlier run left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import signal
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+import psutil
+
+from machine_lifecycle.installers.errors import (
+    CommandFailed,
+    CommandTimeout,
+    DiskFull,
+    ProgramMissing,
+)
+from machine_lifecycle.model.installing import CommandResult
+
+__all__ = ["CommandRunner", "Journal", "Redactor"]
+
+_TAIL = 40
+_OUTPUT = 1 << 20
+_GRACE = 3.0
+"""Seconds between asking a program to end and killing it."""
+
+
+class Redactor:
+    """Masks secrets in text: given values, and passwords in URLs."""
+
+    _in_url = re.compile(r"(?<=://)[^/\s@]+@")
+
+    def __init__(self, values: Collection[str] = ()) -> None:
+        # Values below four letters would mask half of every log and are no secrets.
+        self._values = sorted((value for value in values if len(value) > 3), key=len, reverse=True)  # noqa: PLR2004
+
+    def __call__(self, text: str) -> str:
+        """The text without secrets."""
+        for value in self._values:
+            text = text.replace(value, "***")
+        return self._in_url.sub("***@", text)
+
+
+class Journal:
+    """What is going on in an installation, line by line, so that a kill leaves a trace.
+
+    It lives in the runtime folder: process ids mean nothing on another machine.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def write(self, event: str, **facts: object) -> None:
+        """Add a line; it is on disk when this returns."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        line = json.dumps({"event": event, "at": time.time(), **facts}) + "\n"
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(line)
+            file.flush()
+
+    def _entries(self) -> list[dict[str, object]]:
+        if not self._path.exists():
+            return []
+        found = []
+        for line in self._path.read_text("utf-8").splitlines():
+            # The last line may be cut short by a kill; what it would have said is not known.
+            with contextlib.suppress(ValueError):
+                found.append(json.loads(line))
+        return found
+
+    def unfinished(self) -> tuple[str, ...]:
+        """Ids of steps that began and did not end, in order."""
+        began: dict[str, None] = {}
+        for entry in self._entries():
+            step = str(entry.get("step", ""))
+            if entry["event"] == "begin":
+                began[step] = None
+            elif entry["event"] == "end":
+                began.pop(step, None)
+        return tuple(began)
+
+    def end_leftovers(self) -> tuple[int, ...]:
+        """Kill programs that a killed run left running; then begin the journal anew."""
+        ended = []
+        for entry in self._entries():
+            pid, created = entry.get("pid"), entry.get("created")
+            if entry["event"] != "spawn" or not isinstance(pid, int):
+                continue
+            if isinstance(created, float) and _is_same(pid, created):
+                _signal_group(pid, signal.SIGKILL)
+                ended.append(pid)
+        self._path.unlink(missing_ok=True)
+        return tuple(ended)
+
+
+def _is_same(pid: int, created: float) -> bool:
+    """Whether *pid* is still the process that was started at *created*, and leads its session."""
+    try:
+        same = abs(psutil.Process(pid).create_time() - created) < 0.02  # noqa: PLR2004 - clock ticks
+        return same and os.getsid(pid) == pid
+    except (psutil.Error, ProcessLookupError):
+        return False
+
+
+def _signal_group(pid: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, number)
+
+
+class CommandRunner:
+    """Runs programs of one step: a ``RunCommand`` whose output goes to the step's log."""
+
+    def __init__(
+        self, *, log: Path, journal: Journal, redact: Redactor, report: Callable[[str], None]
+    ) -> None:
+        self._log = log
+        self._journal = journal
+        self._redact = redact
+        self._report = report
+
+    async def __call__(
+        self,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        cwd: Path | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - the child's tree is ended at the limit
+        check: bool = True,
+    ) -> CommandResult:
+        """Run a program to its end, in a session of its own, without a terminal or a shell."""
+        began = time.monotonic()
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        words = tuple(self._redact(word) for word in argv)
+        tail: deque[str] = deque(maxlen=_TAIL)
+        with self._log.open("a", encoding="utf-8") as log:
+            log.write(f"$ {' '.join(words)}\n")
+            log.flush()
+            process = await self._spawn(argv, env, cwd)
+            try:
+                async with asyncio.timeout(timeout):
+                    output = await self._follow(process, log, tail)
+            except TimeoutError as error:
+                raise CommandTimeout(
+                    argv=words,
+                    status=-signal.SIGTERM,
+                    log=self._log,
+                    limit=timeout or 0.0,
+                    context=tuple(tail),
+                ) from error
+            finally:
+                await asyncio.shield(_end(process))
+        status = process.returncode or 0
+        if status and any("No space left on device" in line for line in tail):
+            raise DiskFull(folder=cwd or self._log.parent, context=tuple(tail))
+        if check and status:
+            raise CommandFailed(argv=words, status=status, log=self._log, context=tuple(tail))
+        seconds = time.monotonic() - began
+        return CommandResult(status=status, output=output, tail=tuple(tail), seconds=seconds)
+
+    async def _spawn(
+        self, argv: Sequence[str], env: Mapping[str, str], cwd: Path | None
+    ) -> asyncio.subprocess.Process:
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *argv,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                env=dict(env),
+                cwd=cwd,
+                start_new_session=True,
+                limit=_OUTPUT,
+            )
+        except (FileNotFoundError, PermissionError) as error:
+            raise ProgramMissing(program=str(argv[0])) from error
+        # A program that is gone already needs no trace.
+        with contextlib.suppress(psutil.NoSuchProcess):
+            created = psutil.Process(process.pid).create_time()
+            self._journal.write("spawn", pid=process.pid, created=created)
+        return process
+
+    async def _follow(
+        self, process: asyncio.subprocess.Process, log: IO[str], tail: deque[str]
+    ) -> str:
+        output: list[str] = []
+
+        async def read(stream: asyncio.StreamReader, *, keep: bool) -> None:
+            rest = ""
+            while data := await stream.read(1 << 16):
+                *lines, rest = re.split(r"[\r\n]+", rest + data.decode("utf-8", "replace"))
+                for line in lines:
+                    take(line, keep=keep)
+            take(rest, keep=keep)
+
+        def take(line: str, *, keep: bool) -> None:
+            if keep:
+                output.append(line)
+            if line.strip():
+                shown = self._redact(line)
+                tail.append(shown)
+                log.write(shown + "\n")
+                log.flush()
+                self._report(shown)
+
+        if process.stdout is None or process.stderr is None:  # both were asked for
+            raise AssertionError
+        async with asyncio.TaskGroup() as group:
+            group.create_task(read(process.stdout, keep=True))
+            group.create_task(read(process.stderr, keep=False))
+            await process.wait()
+            # A background process that it left would hold the pipes open.
+            _signal_group(process.pid, signal.SIGKILL)
+        return "\n".join(output)[-_OUTPUT:]
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """End the program and all that it started in its session."""
+    if process.returncode is None:
+        _signal_group(process.pid, signal.SIGTERM)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(process.wait(), _GRACE)
+    # The leader is gone; what it left in its group would hold files and pipes open.
+    _signal_group(process.pid, signal.SIGKILL)
+    await process.wait()

@@ -1,0 +1,278 @@
+"""Runs the steps that installers plan: in order, some at once, each only if it is not done yet."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import random
+import time
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping, Sequence
+from urllib.parse import quote
+
+from machine_lifecycle.errors import LifecycleError, Problems
+from machine_lifecycle.installers.base import (
+    Stamps,
+    StepOutcome,
+    StepStatus,
+    check_steps,
+    load_installer,
+)
+from machine_lifecycle.installers.command import CommandRunner, Journal, Redactor
+from machine_lifecycle.installers.errors import DiskFull, StepCrashed, StepTimeout
+from machine_lifecycle.model.hardware import Hardware
+from machine_lifecycle.model.installing import InstallContext, Installer, Step, StepContext
+from machine_lifecycle.model.paths import Paths
+from machine_lifecycle.model.plan import InstallPlan
+from machine_lifecycle.model.ports import ProgressSink
+from machine_lifecycle.model.settings import Settings
+
+__all__ = ["Executor"]
+
+_WAIT_MAX = 8.0
+"""Longest wait between two tries, in seconds."""
+
+
+class Executor:
+    """The ``InstallerRunner``: plans the steps of a service and does those that are not done.
+
+    Safe to run again after any end, kill -9 included: a step is stamped only after its success,
+    and programs that a killed run left running are ended first. One at a time per workspace.
+
+    Args:
+        paths: The machine's folders.
+        settings: Handed to the installers.
+        environ: Handed to the installers.
+        hardware: Asked when steps are planned.
+        concurrency: Steps that run at once.
+        resolve: Gives the installer of a plan's ``installer`` text.
+        secrets: Values that are masked in logs and reports.
+        retry_wait: Seconds before the second try of a step, at most; doubles each time.
+    """
+
+    def __init__(
+        self,
+        paths: Paths,
+        *,
+        settings: Settings | None = None,
+        environ: Mapping[str, str] | None = None,
+        hardware: Callable[[], Hardware] = Hardware,
+        concurrency: int = 5,
+        resolve: Callable[[str], Installer] = load_installer,
+        secrets: Collection[str] = (),
+        retry_wait: float = 0.5,
+    ) -> None:
+        self._paths = paths
+        self._settings = settings or Settings()
+        self._environ = dict(environ or {})
+        self._hardware = hardware
+        self._concurrency = concurrency
+        self._resolve = resolve
+        self._redact = Redactor(secrets)
+        self._retry_wait = retry_wait
+        self._outcomes: dict[tuple[str, str], StepOutcome] = {}
+
+    @property
+    def outcomes(self) -> tuple[StepOutcome, ...]:
+        """How every step ended that was looked at, newest run only, in order of their ends."""
+        return tuple(self._outcomes.values())
+
+    @property
+    def failures(self) -> tuple[StepOutcome, ...]:
+        """Optional steps that failed: what makes the machine degraded."""
+        return tuple(
+            outcome
+            for outcome in self.outcomes
+            if outcome.status is StepStatus.FAILED and not outcome.required
+        )
+
+    def steps(self, plan: InstallPlan) -> tuple[tuple[Step, bool], ...]:
+        """Every step of a service, and whether it is done. Runs nothing."""
+        stamps = Stamps(self._paths.service(plan.service))
+        return tuple((step, stamps.done(step)) for step in self._plan(plan))
+
+    def _plan(self, plan: InstallPlan) -> tuple[Step, ...]:
+        if not plan.installer:
+            return ()
+        context = InstallContext(
+            service=plan.service,
+            options=plan.options,
+            settings=self._settings,
+            environ=self._environ,
+            hardware=self._hardware(),
+            paths=self._paths,
+        )
+        steps = self._resolve(plan.installer).plan(context)
+        check_steps(plan.installer, steps)
+        return steps
+
+    async def install(self, plan: InstallPlan, stage: str, progress: ProgressSink) -> int:
+        """Do the steps of one stage that are not done yet; the number done.
+
+        Failures of optional steps are kept in ``failures``.
+
+        Raises:
+            Problems: Every required step that failed.
+            InstallerBroken: The installer can't be loaded, or its steps make no sense.
+        """
+        steps = [step for step in self._plan(plan) if step.stage == stage]
+        if not steps:
+            return 0
+        journal = Journal(self._paths.runtime / f"install-{quote(plan.service, safe='')}.jsonl")
+        for step_id in journal.unfinished():
+            progress.step(step_id, "was cut short by an earlier end; done again")
+        journal.end_leftovers()
+        run = _StageRun(
+            service=plan.service,
+            paths=self._paths,
+            journal=journal,
+            progress=progress,
+            redact=self._redact,
+            concurrency=self._concurrency,
+            retry_wait=self._retry_wait,
+        )
+        outcomes = await run.all(steps)
+        for outcome in outcomes:
+            self._outcomes.pop((plan.service, outcome.step), None)
+            self._outcomes[plan.service, outcome.step] = outcome
+        errors = tuple(one.error for one in outcomes if one.error is not None and one.required)
+        if errors:
+            raise Problems(subject=f"installation of {plan.service} ({stage})", errors=errors)
+        return sum(outcome.status is StepStatus.DONE for outcome in outcomes)
+
+
+class _StageRun:
+    """One run over the steps of one stage."""
+
+    def __init__(
+        self,
+        *,
+        service: str,
+        paths: Paths,
+        journal: Journal,
+        progress: ProgressSink,
+        redact: Redactor,
+        concurrency: int,
+        retry_wait: float,
+    ) -> None:
+        self._service = service
+        self._stamps = Stamps(paths.service(service))
+        self._logs = paths.logs / "install"
+        self._journal = journal
+        self._progress = progress
+        self._redact = redact
+        self._slots = asyncio.Semaphore(concurrency)
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._retry_wait = retry_wait
+        self._ended = 0
+        self._total = 0
+        self._outcomes: list[StepOutcome] = []
+
+    async def all(self, steps: Sequence[Step]) -> tuple[StepOutcome, ...]:
+        """Do the steps, each when those it needs are done."""
+        self._total = len(steps)
+        ended = {step.id: asyncio.Event() for step in steps}
+        status: dict[str, StepStatus] = {}
+
+        async def one(step: Step) -> None:
+            here = [need for need in step.needs if need in ended]
+            for need in here:
+                await ended[need].wait()
+            good = (StepStatus.DONE, StepStatus.SKIPPED)
+            blocked = any(status[need] not in good for need in here)
+            outcome = await self._one(step, blocked=blocked)
+            self._outcomes.append(outcome)
+            status[step.id] = outcome.status
+            self._ended += 1
+            ended[step.id].set()
+
+        async with asyncio.TaskGroup() as group:
+            for step in steps:
+                group.create_task(one(step), name=f"install {self._service} {step.id}")
+        return tuple(self._outcomes)
+
+    def _outcome(
+        self,
+        step: Step,
+        status: StepStatus,
+        seconds: float = 0.0,
+        error: LifecycleError | None = None,
+    ) -> StepOutcome:
+        return StepOutcome(
+            service=self._service,
+            step=step.id,
+            subject=step.subject,
+            status=status,
+            required=step.required,
+            seconds=seconds,
+            error=error,
+        )
+
+    def _say(self, step: Step, detail: str) -> None:
+        self._progress.step(step.id, detail, done=self._ended, total=self._total)
+
+    async def _one(self, step: Step, *, blocked: bool) -> StepOutcome:
+        if blocked:
+            self._say(step, "left out: a step that it needs failed")
+            return self._outcome(step, StepStatus.BLOCKED)
+        if self._stamps.done(step):
+            self._progress.finished(step.id, seconds=0.0, skipped=True)
+            return self._outcome(step, StepStatus.SKIPPED)
+        if not step.exclusive:
+            return await self._timed(step)
+        async with self._locks[step.exclusive]:
+            return await self._timed(step)
+
+    async def _timed(self, step: Step) -> StepOutcome:
+        async with self._slots:
+            began = time.monotonic()
+            self._journal.write("begin", step=step.id)
+            self._stamps.remove(step.id)
+            error = await self._tries(step)
+            if error is None:
+                self._stamps.write(step)
+            self._journal.write("end", step=step.id, ok=error is None)
+            seconds = time.monotonic() - began
+        if error is None:
+            self._progress.finished(step.id, seconds=seconds)
+            return self._outcome(step, StepStatus.DONE, seconds)
+        error.where = error.where or f"{self._service}: {step.summary}"
+        self._say(step, f"failed: {error.summary}")
+        return self._outcome(step, StepStatus.FAILED, seconds, error)
+
+    async def _tries(self, step: Step) -> LifecycleError | None:
+        """Run the step until it is done, or the last try failed; the error of that."""
+        for left in range(step.retries, -1, -1):
+            error = await self._try(step)
+            if error is None or not error.recoverable or not left:
+                return error
+            ceiling = min(_WAIT_MAX, self._retry_wait * 2.0 ** (step.retries - left))
+            self._say(step, f"tried again within {ceiling:g} s after: {error.summary}")
+            # Full jitter, so that many machines that lost one host do not come back as one.
+            await asyncio.sleep(random.uniform(0, ceiling))  # noqa: S311 - no secret is drawn
+        return None
+
+    async def _try(self, step: Step) -> LifecycleError | None:
+        def report(line: str) -> None:
+            self._say(step, line)
+
+        run_command = CommandRunner(
+            log=self._logs / self._service / f"{quote(step.id, safe='')}.log",
+            journal=self._journal,
+            redact=self._redact,
+            report=report,
+        )
+        self._say(step, step.summary)
+        try:
+            async with asyncio.timeout(step.timeout) as limit:
+                await step.run(StepContext(report=report, run_command=run_command))
+        except LifecycleError as error:
+            return error
+        except Exception as error:  # noqa: BLE001 - a stranger's installer; kept as an outcome
+            if isinstance(error, TimeoutError) and limit.expired():
+                return StepTimeout(step=step.id, limit=step.timeout)
+            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+                return DiskFull(folder=self._stamps.folder)
+            problem = self._redact(f"{type(error).__name__}: {error}")
+            return StepCrashed(step=step.id, problem=problem)
+        return None

@@ -1,0 +1,105 @@
+"""What a git repository is to us: where it is, which commit, and how git is spoken to."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+import attrs
+
+from machine_lifecycle.installers.errors import GitUrlRefused
+
+__all__ = ["Repository", "check_repository", "git_environment"]
+
+_PASSED = (
+    *("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TMPDIR", "SSH_AUTH_SOCK", "GIT_SSH"),
+    *("GIT_SSL_CAINFO", "GIT_SSL_CAPATH", "GIT_SSL_NO_VERIFY", "SSL_CERT_FILE", "SSL_CERT_DIR"),
+    *("GIT_ALLOW_PROTOCOL", "GIT_TEMPLATE_DIR", "http_proxy", "https_proxy", "all_proxy"),
+    *("no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"),
+)
+
+
+@attrs.frozen(kw_only=True)
+class Repository:
+    """What to bring.
+
+    Attributes:
+        url: ``https``, ``ssh``, ``file`` or a plain path; may hold credentials, so never shown.
+        branch: Branch or tag; empty for the remote's default.
+        commit: Full or abbreviated hash; empty for the branch's newest.
+        recursive: Whether submodules are brought too.
+    """
+
+    url: str = attrs.field(repr=False)
+    branch: str = ""
+    commit: str = ""
+    recursive: bool = False
+
+    @property
+    def plain_url(self) -> str:
+        """The address without a password: shown, and kept as the clone's origin."""
+        parts = urlsplit(self.url)
+        if parts.scheme not in {"http", "https"} or "@" not in parts.netloc:
+            return self.url
+        return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def check_repository(repository: Repository) -> None:
+    """Check what git would take for an option, or for a program to run.
+
+    Raises:
+        GitUrlRefused: The address, branch or commit is refused.
+    """
+    if "::" in repository.url.split("/", 1)[0]:
+        raise GitUrlRefused(text=repository.plain_url, problem="it names a helper program")
+    for text in (repository.plain_url, repository.branch, repository.commit):
+        if text.startswith("-"):
+            raise GitUrlRefused(text=text, problem="it begins with a dash")
+    if not repository.url.strip():
+        raise GitUrlRefused(text=repository.url, problem="it is empty")
+
+
+def git_environment(
+    environ: Mapping[str, str], repository: Repository, *, global_config: bool = False
+) -> dict[str, str]:
+    """The environment git gets: no prompt, no configuration files, ours added by variables.
+
+    Variables ``GIT_CONFIG_COUNT``, ``_KEY_n`` and ``_VALUE_n`` are passed on. A password in the
+    address becomes a header that is given by variables, so that no process list shows it.
+    """
+    env = {name: environ[name] for name in _PASSED if name in environ}
+    given = int(environ.get("GIT_CONFIG_COUNT") or 0)
+    for number in range(given):
+        for part in ("KEY", "VALUE"):
+            name = f"GIT_CONFIG_{part}_{number}"
+            env[name] = environ.get(name, "")
+    ours = {
+        "core.hooksPath": "/dev/null",
+        "http.lowSpeedLimit": "1000",  # bytes per second, and
+        "http.lowSpeedTime": "30",  # for how many seconds, until git gives up
+        "advice.detachedHead": "false",
+        "safe.directory": "*",  # the workspace may belong to another user of the container
+    }
+    parts = urlsplit(repository.url)
+    if repository.plain_url != repository.url:
+        login = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
+        header = "Authorization: Basic " + base64.b64encode(login.encode()).decode()
+        host = parts.netloc.rpartition("@")[2]
+        ours[f"http.{parts.scheme}://{host}/.extraHeader"] = header
+    for number, (key, value) in enumerate(ours.items(), given):
+        env[f"GIT_CONFIG_KEY_{number}"] = key
+        env[f"GIT_CONFIG_VALUE_{number}"] = value
+    env["GIT_CONFIG_COUNT"] = str(given + len(ours))
+    env["GIT_TERMINAL_PROMPT"] = "0"
+    env["GIT_ASKPASS"] = ""
+    env["SSH_ASKPASS"] = ""
+    env["GIT_SSH_COMMAND"] = environ.get(
+        "GIT_SSH_COMMAND", "ssh -o BatchMode=yes -o ConnectTimeout=20"
+    )
+    if global_config:
+        env |= {name: environ[name] for name in ("GIT_CONFIG_GLOBAL",) if name in environ}
+    else:
+        env["GIT_CONFIG_GLOBAL"] = "/dev/null"
+        env["GIT_CONFIG_NOSYSTEM"] = "1"
+    return env
