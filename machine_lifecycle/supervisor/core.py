@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import graphlib
-import signal
-import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -14,15 +12,16 @@ from machine_lifecycle.model.paths import Paths
 from machine_lifecycle.model.ports import ProgressSink
 from machine_lifecycle.model.processes import ProcessSpec, ProcessStatus
 from machine_lifecycle.supervisor import spawn
-from machine_lifecycle.supervisor.errors import NeedsUnmet, ProcessesLeft, UnknownProcess
-from machine_lifecycle.supervisor.household import Household, new_token
+from machine_lifecycle.supervisor.errors import NeedsUnmet, ProcessesLeft
+from machine_lifecycle.supervisor.household import Household
 from machine_lifecycle.supervisor.journal import Entry, Journal
-from machine_lifecycle.supervisor.logs import Follower, size
-from machine_lifecycle.supervisor.recovery import end_recorded, living
+from machine_lifecycle.supervisor.orphans import OrphanWatch
+from machine_lifecycle.supervisor.recovery import Inheritance, end_recorded
+from machine_lifecycle.supervisor.roster import Roster
 from machine_lifecycle.supervisor.tee import Tee
 from machine_lifecycle.supervisor.tree import become_subreaper, reap_orphans
 from machine_lifecycle.supervisor.unit import Unit
-from machine_lifecycle.supervisor.waiting import Pulse, wait_ready
+from machine_lifecycle.supervisor.waiting import wait_ready
 from machine_lifecycle.supervisor.wave import stop_wave
 
 __all__ = ["Supervisor"]
@@ -78,7 +77,6 @@ class Supervisor:
             tee: Takes every complete line of output, with the process's name.
             guest: Leave what belongs to the whole program alone: no subreaper, no SIGCHLD.
         """
-        self._on_change, self._on_fatal, self._on_needs = on_change, on_fatal, on_needs
         self._reaps = not guest and become_subreaper()
         self._home = Household(
             paths=paths,
@@ -87,11 +85,12 @@ class Supervisor:
             subreaper=self._reaps,
             journal=Journal(paths.journal),
         )
-        self._units: dict[str, Unit] = {}
-        self._inherited: dict[str, Entry] | None = None
-        self._fulfilled: dict[str, bool] = {}
-        self._pulse = Pulse()
         self._tee = Tee(tee) if tee else None
+        self._roster = Roster(
+            self._home, on_change=on_change, on_fatal=on_fatal, on_needs=on_needs, tee=self._tee
+        )
+        self._inheritance = Inheritance(self._home, self._roster)
+        self._orphans = OrphanWatch(self._home.known) if self._reaps else None
         self._waves = 0
         self._listens = False
 
@@ -105,13 +104,13 @@ class Supervisor:
         Raises:
             LifecycleError: Programs can't be started, with all that were found.
         """
-        _check_needs(specs, self._units)
-        self._listen_for_orphans()
+        _check_needs(specs, self._roster.units)
+        self._open()
         wave = self._waves
-        await self._adopt(specs, {spec.name for spec in specs})
+        await self._inheritance.settle(specs, {spec.name for spec in specs})
         if wave != self._waves:
             return  # everything was stopped meanwhile
-        fresh = [spec for spec in specs if not self._runs(spec.name)]
+        fresh = [spec for spec in specs if not self._roster.runs(spec.name)]
         errors: list[LifecycleError] = []
         for spec in fresh:
             try:
@@ -119,7 +118,9 @@ class Supervisor:
             except LifecycleError as error:
                 errors.append(error)
         _raise_all(errors, "ports")
-        units = [self._new_unit(spec) for spec in fresh]
+        units = [self._roster.enlist(spec) for spec in fresh]
+        for unit in units:
+            self._roster.tell_needs(unit)
         self._home.entries |= {u.spec.name: Entry(name=u.spec.name, token=u.token) for u in units}
         self._home.save()
         for unit in units:
@@ -142,8 +143,8 @@ class Supervisor:
             UnknownProcess: There is none of that name.
         """
         for name in names:
-            self._unit(name)
-        await wait_ready(self._units, names, progress, self._pulse)
+            self._roster.unit(name)
+        await wait_ready(self._roster.units, names, progress, self._roster.pulse)
 
     async def stop_all(self, budget: float, *, support: bool = False) -> None:
         """End everything in one wave within *budget* seconds. See the protocol.
@@ -152,28 +153,28 @@ class Supervisor:
             ProcessesLeft: The kernel did not end a killed process.
         """
         self._waves += 1
-        inherited, self._inherited = self._read_inherited(), {}
-        for name in inherited:
-            self._home.forget(name)
-        units = [u for u in self._units.values() if support or u.spec.role.value != "support"]
-        waves = (stop_wave(units, budget), end_recorded(inherited.values(), self._home))
+        inherited = self._inheritance.take()
+        units = [
+            u for u in self._roster.units.values() if support or u.spec.role.value != "support"
+        ]
+        waves = (stop_wave(units, budget), end_recorded(inherited, self._home))
         left = [pid for pids in await asyncio.gather(*waves) for pid in pids]
         if self._reaps:
             reap_orphans(self._home.known)
-        if not any(unit.wanted or unit.child for unit in self._units.values()):
-            self._hush()
+        if not any(unit.wanted or unit.child for unit in self._roster.units.values()):
+            self._close()
         if left:
             raise ProcessesLeft(pids=tuple(left))
 
     def kill_all(self) -> None:
         """End every process tree at once, without asking."""
         self._waves += 1
-        for unit in self._units.values():
+        for unit in self._roster.units.values():
             unit.kill()
 
     def statuses(self) -> tuple[ProcessStatus, ...]:
         """Every process, in the order of the plan."""
-        return tuple(unit.status() for unit in self._units.values())
+        return tuple(unit.status() for unit in self._roster.units.values())
 
     # Single processes
 
@@ -186,23 +187,23 @@ class Supervisor:
 
     async def stop(self, name: str) -> None:
         """Stop a process; it stays stopped until it is started or launched again."""
-        unit = self._unit(name)
+        unit = self._roster.unit(name)
         left = await unit.stop(unit.spec.stop.grace)
         if left:
             raise ProcessesLeft(pids=left)
 
     async def start(self, name: str) -> None:
         """Start a process that is stopped, has ended, or was given up; its count starts anew."""
-        spec = self._unit(name).spec
+        spec = self._roster.unit(name).spec
         await self.launch([spec])
 
     def link_ready(self, process_name: str, ready: bool) -> None:  # noqa: FBT001 - one fact
         """A worker says over its link that it is connected, or no longer is."""
-        self._unit(process_name).link(ready=ready)
+        self._roster.unit(process_name).link(ready=ready)
 
     def may_go(self, process_name: str) -> bool:
         """Whether everything that a process needs is ready."""
-        return self._needs_ready(self._unit(process_name))
+        return self._roster.needs_ready(self._roster.unit(process_name))
 
     async def recover(self, specs: Sequence[ProcessSpec]) -> tuple[str, ...]:
         """Adopt what an earlier orchestrator left running and is wanted as it is; end the rest.
@@ -210,106 +211,21 @@ class Supervisor:
         Returns:
             Names of the adopted processes.
         """
-        self._listen_for_orphans()
-        names = {spec.name for spec in specs} | set(self._read_inherited())
-        return await self._adopt(specs, names)
+        self._open()
+        return await self._inheritance.settle(specs)
 
     def log_paths(self) -> dict[str, Path]:
         """The log file of every process, by name."""
-        return {name: unit.log for name, unit in self._units.items()}
-
-    # What units tell
-
-    def changed(self, unit: Unit) -> None:
-        """A unit's state or readiness is another: tell its dependants and whoever listens."""
-        self._on_change(unit.status())
-        for other in self._units.values():
-            if unit.spec.name in other.spec.needs:
-                self._tell_needs(other)
-        self._pulse.beat()
-
-    def given_up(self, unit: Unit, error: LifecycleError) -> None:
-        """A unit won't be started again."""
-        self._pulse.beat()
-        self._on_fatal(unit.spec, error)
+        return {name: unit.log for name, unit in self._roster.units.items()}
 
     # Inside
 
-    def _unit(self, name: str) -> Unit:
-        try:
-            return self._units[name]
-        except KeyError:
-            raise UnknownProcess(process=name, known=tuple(self._units)) from None
+    def _open(self) -> None:
+        if self._orphans:
+            self._orphans.open()
 
-    def _runs(self, name: str) -> bool:
-        unit = self._units.get(name)
-        return unit is not None and (unit.wanted or unit.child is not None)
-
-    def _needs_ready(self, unit: Unit) -> bool:
-        return all((need := self._units.get(name)) and need.ready for name in unit.spec.needs)
-
-    def _tell_needs(self, unit: Unit) -> None:
-        ready = self._needs_ready(unit)
-        if self._fulfilled.get(unit.spec.name, False) != ready:
-            self._fulfilled[unit.spec.name] = ready
-            unit.needs_changed(ready=ready)
-            self._on_needs(unit.spec.name, ready)
-
-    def _new_unit(self, spec: ProcessSpec) -> Unit:
-        unit = Unit(spec, new_token(), self._home, self)
-        self._units[spec.name] = unit
-        if self._fulfilled.get(spec.name):
-            unit.needs_changed(ready=True)
-        elif spec.needs:
-            self._tell_needs(unit)
-        if self._tee:
-            self._tee.add(spec.name, Follower(unit.log, size(unit.log)))
-        return unit
-
-    def _read_inherited(self) -> dict[str, Entry]:
-        if self._inherited is None:
-            self._inherited = self._home.journal.read()
-            self._home.entries = {**self._inherited, **self._home.entries}
-        return self._inherited
-
-    async def _adopt(self, specs: Sequence[ProcessSpec], names: set[str]) -> tuple[str, ...]:
-        inherited = self._read_inherited()
-        entries = [inherited.pop(name) for name in names if name in inherited]
-        wanted = {spec.name: spec for spec in specs if not self._runs(spec.name)}
-        adopted, others = [], []
-        for entry in entries:
-            spec = wanted.get(entry.name)
-            same = spec is not None and entry.digest == spawn.digest(spec, self._home.secrets)
-            if spec is not None and same and living(entry):
-                adopted.append((self._new_unit(spec), entry))
-            else:
-                others.append(entry)
-        for entry in others:
-            self._home.forget(entry.name)
-        for unit, entry in tuple(adopted):
-            try:
-                unit.adopt(entry)
-            except ProcessLookupError:
-                adopted.remove((unit, entry))
-                others.append(entry)
-                del self._units[entry.name]
-            else:
-                unit.begin()
-        left = await end_recorded(others, self._home)
-        if left:
-            raise ProcessesLeft(pids=left)
-        return tuple(unit.spec.name for unit, _ in adopted)
-
-    def _listen_for_orphans(self) -> None:
-        """Reap what the kernel hands to us when it ends, without waiting for another death."""
-        if self._reaps and threading.current_thread() is threading.main_thread():
-            loop = asyncio.get_running_loop()
-            loop.add_signal_handler(signal.SIGCHLD, lambda: reap_orphans(self._home.known))
-            self._listens = True
-
-    def _hush(self) -> None:
-        if self._listens:
-            asyncio.get_running_loop().remove_signal_handler(signal.SIGCHLD)
-            self._listens = False
+    def _close(self) -> None:
+        if self._orphans:
+            self._orphans.close()
         if self._tee:
             self._tee.close()

@@ -13,7 +13,7 @@ from machine_lifecycle.model.paths import Paths
 from machine_lifecycle.model.processes import Command
 from machine_lifecycle.supervisor import spawn
 from machine_lifecycle.supervisor.child import Child
-from machine_lifecycle.supervisor.identity import identify
+from machine_lifecycle.supervisor.identity import Identity, identify
 from machine_lifecycle.supervisor.journal import Entry, Journal
 
 __all__ = ["Household", "new_token"]
@@ -64,6 +64,13 @@ class Household:
     def _save_if_due(self) -> None:
         if self._saving:
             self.save()
+
+    def enter(self, entry: Entry, identity: Identity) -> None:
+        """Record a process that was spawned or adopted."""
+        self.entries[entry.name] = attrs.evolve(
+            entry, pid=identity.pid, created=identity.created, boot=identity.boot
+        )
+        self.save_soon()
 
     def forget(self, name: str) -> None:
         """Remove a process from the journal."""

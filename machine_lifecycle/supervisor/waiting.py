@@ -9,9 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from machine_lifecycle.errors import LifecycleError
 from machine_lifecycle.model.ports import ProgressSink
 from machine_lifecycle.model.processes import ProcessState
-from machine_lifecycle.supervisor.errors import ProcessFailed
 from machine_lifecycle.supervisor.logs import size
-from machine_lifecycle.supervisor.unit import Unit
+from machine_lifecycle.supervisor.unit import Unit, failure
 
 __all__ = ["Pulse", "wait_ready"]
 
@@ -48,14 +47,7 @@ def _obstacle(unit: Unit) -> LifecycleError | None:
         return unit.error
     if unit.state in (ProcessState.EXITED, ProcessState.STOPPED):
         last = unit.last_exit
-        return ProcessFailed(
-            process=unit.spec.name,
-            reason=last.reason if last else unit.state.value,
-            restarts=unit.restarts,
-            log=str(unit.log),
-            where=unit.spec.name,
-            context=last.tail if last else (),
-        )
+        return failure(unit, last.reason if last else unit.state.value)
     return None
 
 

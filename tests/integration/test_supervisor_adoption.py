@@ -26,6 +26,7 @@ from machine_lifecycle.supervisor.journal import Entry, Journal
 from machine_lifecycle.supervisor.tree import TOKEN_VARIABLE, bearers
 
 PROGRAM = Path(__file__).parents[1] / "data" / "programs" / "orchestrator.py"
+SLEEP = shutil.which("sleep") or "/bin/sleep"
 ENV = {"PATH": os.environ["PATH"]}  # noqa: TID251 - children must find their programs
 
 
@@ -145,7 +146,9 @@ async def test_a_process_whose_number_was_not_recorded_is_found(
     paths: Paths, changes_and_supervisor: Changes
 ) -> None:
     supervisor, _ = changes_and_supervisor
-    with subprocess.Popen(["sleep", "100"], env={**ENV, TOKEN_VARIABLE: "t1"}) as sleeper:
+    with subprocess.Popen(  # noqa: ASYNC220 - a ms
+        [SLEEP, "100"], env={**ENV, TOKEN_VARIABLE: "t1"}
+    ) as sleeper:
         Journal(paths.journal).write({"quiet": Entry(name="quiet", token="t1")})
         assert await supervisor.recover(wanted(paths)) == ()
         assert sleeper.wait(5) == -signal.SIGKILL
@@ -156,7 +159,9 @@ async def test_a_number_that_was_reused_is_never_signalled(
     paths: Paths, changes_and_supervisor: Changes, wrong: str
 ) -> None:
     supervisor, _ = changes_and_supervisor
-    with subprocess.Popen(["sleep", "100"], env=ENV, start_new_session=True) as stranger:
+    with subprocess.Popen(  # noqa: ASYNC220 - a ms
+        [SLEEP, "100"], env=ENV, start_new_session=True
+    ) as stranger:
         who = identify(stranger.pid)
         assert who is not None
         entry = Entry(
@@ -174,7 +179,9 @@ async def test_a_number_that_was_reused_is_never_signalled(
         stranger.kill()
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"version": 9}', '{"version":1,"processes":[{}]}'])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"version": 9}', '{"version":1,"processes":[{}]}']
+)
 async def test_a_corrupt_journal_is_put_aside(
     paths: Paths,
     changes_and_supervisor: Changes,

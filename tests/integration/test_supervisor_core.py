@@ -105,7 +105,7 @@ class House:
 
 @pytest.fixture
 def paths(tmp_path: Path) -> Iterator[Paths]:
-    runtime = Path(tempfile.mkdtemp(prefix="ml-", dir="/tmp"))  # noqa: S108 - short for sockets
+    runtime = Path(tempfile.mkdtemp(prefix="ml-", dir="/tmp"))
     yield Paths(workspace=tmp_path, runtime=runtime)
     shutil.rmtree(runtime)
 
@@ -143,11 +143,16 @@ def is_alive(pid: int) -> bool:
     return stat is not None and not stat.dead
 
 
-async def number_in(path: Path) -> int:
+async def until(holds: Callable[[], object]) -> None:
+    """For facts that come without an event."""
     async with asyncio.timeout(10):
-        while not path.exists():
+        while not holds():  # noqa: ASYNC110 - as said
             await asyncio.sleep(0.005)
-    return int(path.read_text())
+
+
+async def number_in(path: Path) -> int:
+    await until(path.exists)
+    return int(path.read_text())  # noqa: ASYNC240 - a few bytes
 
 
 async def test_workers_start_when_their_service_is_ready(main_house: House) -> None:
@@ -165,13 +170,13 @@ async def test_workers_start_when_their_service_is_ready(main_house: House) -> N
     await main_house.ready("s")
     assert ("b", True) in main_house.needs
     assert supervisor.may_go("b")
-    supervisor.link_ready("b", True)
+    supervisor.link_ready("b", ready=True)
     await main_house.ready("s", "w", "b")
     began = {status.name: status.started for status in supervisor.statuses()}
     assert (began["w"] or 0) > (began["s"] or 0) + 0.3
     await supervisor.launch([waits, stands_by, service])
     assert {status.name: status.started for status in supervisor.statuses()} == began
-    supervisor.link_ready("b", False)
+    supervisor.link_ready("b", ready=False)
     assert not main_house.status("b").ready
 
 
@@ -197,9 +202,7 @@ async def test_each_kind_of_readiness(house: House, kind: str) -> None:
 async def test_what_is_waited_for_is_told(house: House) -> None:
     port = free_port()
     await house.supervisor.launch([spec("p", port=port, readiness=(HttpReady(path="/x"),))])
-    async with asyncio.timeout(10):
-        while "refused" not in house.status("p").waiting_for:
-            await asyncio.sleep(0.01)
+    await until(lambda: "refused" in house.status("p").waiting_for)
     assert (
         house.status("p").waiting_for == f"GET http://127.0.0.1:{port}/x: connection refused, 0 s"
     )
@@ -385,5 +388,6 @@ async def test_kill_all_leaves_nothing(house: House, tmp_path: Path) -> None:
     number = await number_in(file)
     await house.ready("p")
     house.supervisor.kill_all()
+    await house.until(lambda: house.status("p").state is ProcessState.STOPPED)
     await house.supervisor.stop_all(5)
     assert not is_alive(number)

@@ -6,15 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from machine_lifecycle.model.processes import RestartPolicy, RestartWhen
-from machine_lifecycle.supervisor.policy import (
-    GiveUp,
-    History,
-    Rest,
-    Wait,
-    decide,
-    record,
-    settled,
-)
+from machine_lifecycle.supervisor.policy import GiveUp, History, Rest, Wait, decide, record, settled
 
 fractions = st.floats(0, 1)
 seconds = st.floats(0, 1e6)
@@ -30,9 +22,9 @@ policies = st.builds(
 )
 
 
-@given(policies, st.integers(0, 10_000), fractions, st.booleans())
+@given(policy=policies, streak=st.integers(0, 10_000), fraction=fractions, failed=st.booleans())
 def test_waits_are_bounded(
-    policy: RestartPolicy, streak: int, fraction: float, failed: bool
+    *, policy: RestartPolicy, streak: int, fraction: float, failed: bool
 ) -> None:
     verdict = decide(policy, History((), streak), failed=failed, now=0, fraction=fraction)
     if policy.budget == 0:

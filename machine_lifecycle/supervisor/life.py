@@ -1,0 +1,119 @@
+"""The life of a supervised process: start, readiness, end, and what the policy makes of that."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+from typing import TYPE_CHECKING, Any
+
+from machine_lifecycle.errors import LifecycleError
+from machine_lifecycle.model.processes import ProcessState
+from machine_lifecycle.supervisor import policy
+from machine_lifecycle.supervisor.child import Child, Ended
+from machine_lifecycle.supervisor.errors import PortTaken
+
+if TYPE_CHECKING:
+    from machine_lifecycle.supervisor.unit import Unit
+
+__all__ = ["Life"]
+
+
+async def _first(*futures: asyncio.Future[Any]) -> None:
+    await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
+
+
+class Life:
+    """One life of a unit, from the time it is wanted until it isn't. Cancelling it leaves the
+    process as it is.
+    """
+
+    def __init__(self, unit: Unit) -> None:
+        self._unit = unit
+        self._history = policy.History()
+
+    async def run(self) -> None:
+        """Keep the process running until it rests, is given up, or this is cancelled."""
+        unit = self._unit
+        while True:
+            if unit.child is None and not await self._try_spawn():
+                return
+            if unit.child is not None:
+                ended, reason, ready_for = await self._run(unit.child)
+                await unit.child.sweep()
+                unit.note(ended, reason)
+                self._history = policy.settled(unit.spec.restart, self._history, ready_for)
+                failed = ended.failed or bool(reason)
+            else:
+                failed = True
+            if not await self._pause(failed=failed):
+                return
+
+    async def _try_spawn(self) -> bool:
+        unit = self._unit
+        if not unit.may_spawn():
+            unit.startup.expect(", ".join(unit.spec.needs))
+            unit.become(ProcessState.WAITING)
+            await unit.startup.needs.wait()
+        try:
+            unit.spawn()
+        except PortTaken as error:  # whoever has it may go: counts as one more failure
+            unit.error = error
+        except (LifecycleError, OSError) as error:
+            unit.give_up(str(error), error if isinstance(error, LifecycleError) else None)
+            return False
+        else:
+            unit.error = None
+        return True
+
+    async def _run(self, child: Child) -> tuple[Ended, str, float]:
+        """From spawn to end: how it ended, our own reason if we ended it, seconds in readiness."""
+        unit = self._unit
+        loop = asyncio.get_running_loop()
+        probing = loop.create_task(unit.startup.until_ready(), name=f"{unit.spec.name} readiness")
+        reason, ready_at = "", loop.time()
+        try:
+            await _first(probing, child.ended)
+            if not child.ended.done():
+                try:
+                    probing.result()
+                except TimeoutError:
+                    reason = f"start deadline ({unit.spec.start_deadline:g} s)"
+                    reason += f", waiting for {unit.startup.waiting()}"
+                    await child.end(signal.Signals[unit.spec.stop.signal], unit.spec.stop.grace)
+                else:
+                    ready_at = loop.time()
+                    unit.error = None
+                    unit.become(ProcessState.RUNNING, ready=True)
+            ended = await asyncio.shield(child.ended)
+        finally:
+            probing.cancel()
+            await asyncio.wait([probing])
+        was_ready = unit.state is ProcessState.RUNNING
+        return ended, reason, loop.time() - ready_at if was_ready else 0.0
+
+    async def _pause(self, *, failed: bool) -> bool:
+        """Wait before the next start; false if there is none."""
+        unit = self._unit
+        now = asyncio.get_running_loop().time()
+        rule = unit.spec.restart
+        verdict = policy.decide(
+            rule,
+            self._history,
+            failed=failed,
+            now=now,
+            fraction=random.random(),  # noqa: S311 - jitter
+        )
+        match verdict:
+            case policy.Wait(seconds=seconds):
+                self._history = policy.record(rule, self._history, now)
+                unit.become(ProcessState.BACKOFF)
+                await asyncio.sleep(seconds)
+                unit.restarts += 1
+                return True
+            case policy.GiveUp(reason=reason):
+                last = unit.last_exit.reason if unit.last_exit else "it could not be started"
+                unit.give_up(f"{last}; {reason}", unit.error)
+            case policy.Rest():
+                unit.rest()
+        return False

@@ -1,0 +1,93 @@
+"""All units by name, and what one unit's change means for the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from machine_lifecycle.errors import LifecycleError
+from machine_lifecycle.model.processes import ProcessSpec, ProcessStatus
+from machine_lifecycle.supervisor.errors import UnknownProcess
+from machine_lifecycle.supervisor.household import Household, new_token
+from machine_lifecycle.supervisor.logs import Follower, size
+from machine_lifecycle.supervisor.tee import Tee
+from machine_lifecycle.supervisor.unit import Unit
+from machine_lifecycle.supervisor.waiting import Pulse
+
+__all__ = ["Roster"]
+
+
+class Roster:
+    """The units of one supervisor. Hears of their changes and tells those whom they concern.
+
+    Attributes:
+        units: In the order of the plan.
+        pulse: Beats at every change.
+    """
+
+    def __init__(
+        self,
+        home: Household,
+        *,
+        on_change: Callable[[ProcessStatus], None],
+        on_fatal: Callable[[ProcessSpec, LifecycleError], None],
+        on_needs: Callable[[str, bool], None],
+        tee: Tee | None,
+    ) -> None:
+        self.units: dict[str, Unit] = {}
+        self.pulse = Pulse()
+        self._home = home
+        self._on_change, self._on_fatal, self._on_needs = on_change, on_fatal, on_needs
+        self._tee = tee
+        self._fulfilled: dict[str, bool] = {}
+
+    def unit(self, name: str) -> Unit:
+        """The unit of this name.
+
+        Raises:
+            UnknownProcess: There is none.
+        """
+        try:
+            return self.units[name]
+        except KeyError:
+            raise UnknownProcess(process=name, known=tuple(self.units)) from None
+
+    def runs(self, name: str) -> bool:
+        """Whether there is a unit of this name that runs, or will by itself."""
+        unit = self.units.get(name)
+        return unit is not None and (unit.wanted or unit.child is not None)
+
+    def enlist(self, spec: ProcessSpec) -> Unit:
+        """A new unit, in place of one that ended. It isn't started."""
+        unit = Unit(spec, new_token(), self._home, self)
+        self.units[spec.name] = unit
+        if self._fulfilled.get(spec.name):
+            unit.needs_changed(ready=True)
+        if self._tee:
+            self._tee.add(spec.name, Follower(unit.log, size(unit.log)))
+        return unit
+
+    def needs_ready(self, unit: Unit) -> bool:
+        """Whether everything that a unit needs is ready."""
+        needs = [self.units.get(name) for name in unit.spec.needs]
+        return all(need is not None and need.ready for need in needs)
+
+    def tell_needs(self, unit: Unit) -> None:
+        """Tell a unit, and whoever listens, if what it needs got ready or was lost."""
+        ready = self.needs_ready(unit)
+        if unit.spec.needs and self._fulfilled.get(unit.spec.name, False) != ready:
+            self._fulfilled[unit.spec.name] = ready
+            unit.needs_changed(ready=ready)
+            self._on_needs(unit.spec.name, ready)
+
+    def changed(self, unit: Unit) -> None:
+        """A unit's state or readiness is another."""
+        self._on_change(unit.status())
+        for other in self.units.values():
+            if unit.spec.name in other.spec.needs:
+                self.tell_needs(other)
+        self.pulse.beat()
+
+    def given_up(self, unit: Unit, error: LifecycleError) -> None:
+        """A unit won't be started again."""
+        self.pulse.beat()
+        self._on_fatal(unit.spec, error)
