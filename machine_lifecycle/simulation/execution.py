@@ -10,9 +10,7 @@ from __future__ import annotations
 import hashlib
 import random
 import threading
-import time
-import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,14 +21,12 @@ from machine_lifecycle.simulation.flavours import Flavour
 from machine_lifecycle.simulation.graph import is_link
 from machine_lifecycle.simulation.nodes import NODES
 from machine_lifecycle.simulation.queue import Prompt, PromptQueue
+from machine_lifecycle.simulation.telling import Send, Teller
 
 if TYPE_CHECKING:
     from machine_lifecycle.simulation.work import Done
 
 __all__ = ["Executor", "Folders", "Habits"]
-
-Send = Callable[[Any, str | None], None]
-"""Sends a frame to a socket; to all when the socket is ``None``. Called on the executing thread."""
 
 
 @attrs.frozen(kw_only=True)
@@ -130,14 +126,15 @@ class _Run:
     def __init__(self, executor: Executor, prompt: Prompt) -> None:
         self._executor = executor
         self._prompt = prompt
-        self._messages: list[list[Any]] = []
+        self._teller = Teller(
+            executor.flavour,
+            executor.send,
+            prompt_id=prompt.id,
+            client=executor.client,
+            nodes=prompt.graph,
+        )
         self._signatures: dict[str, str] = {}
         self._results: dict[str, Done] = {}
-        self._states: dict[str, dict[str, Any]] = {}
-        self._executed: list[str] = []
-        self._shown: dict[str, Mapping[str, Any]] = {}
-        self._begun = 0
-        self._told: dict[str, tuple[float, int]] = {}
 
     # What nodes may ask for
 
@@ -160,28 +157,12 @@ class _Run:
 
     def step(self, value: int, limit: int) -> None:
         node = self._executor.node or ""
-        if not self._due(node, value, limit):
-            return
-        if self._executor.interrupted.is_set():
-            raise _Interrupted
-        self._state(node, value, limit, "running")
-        data = {"value": value, "max": limit, "prompt_id": self._prompt.id, "node": node}
-        self._say("progress", data)
-
-    def _due(self, node: str, value: int, limit: int) -> bool:
-        flavour = self._executor.flavour
-        now = time.monotonic()
-        last = self._told.get(node)
-        if last is not None and value < limit:
-            done = (value - last[1]) * 100 / limit
-            if now - last[0] < flavour.progress_interval or done < flavour.progress_percent:
-                return False
-        self._told[node] = (now, value)
-        return True
+        if self._teller.due(node, value, limit):
+            self._check()
+            self._teller.step(node, value, limit)
 
     def send_image(self, png: bytes) -> None:
-        if self._executor.client is not None:
-            self._executor.send(frames.binary_image(png), self._executor.client)
+        self._teller.image(png)
 
     # The run
 
@@ -192,23 +173,23 @@ class _Run:
         for node in wanted:
             self._sign(node)
         cached = [node for node in graph if self._signatures.get(node) in self._executor.cache]
-        self._note("execution_start", {})
-        self._note("execution_cached", {"nodes": cached})
-        self._total = max(1, len(graph) - len(cached))
+        self._teller.note("execution_start", {})
+        self._teller.note("execution_cached", {"nodes": cached})
+        self._teller.total = max(1, len(graph) - len(cached))
         unlucky = self._executor.unlucky()
         ended_well = all(self._node(node, unlucky=unlucky) for node in self._order(wanted))
         if ended_well:
-            self._note("execution_success", {})
+            self._teller.note("execution_success", {})
         kept = {self._signatures[node]: done for node, done in self._results.items()}
         self._executor.cache = kept
         return {
-            "outputs": self._shown,
+            "outputs": self._teller.shown,
             "status": {
                 "status_str": "success" if ended_well else "error",
                 "completed": ended_well,
-                "messages": self._messages,
+                "messages": self._teller.messages,
             },
-            "meta": {node: self._meta(node) for node in self._shown},
+            "meta": {node: _meta(node) for node in self._teller.shown},
         }
 
     def _links(self, node: str) -> list[tuple[str, str, int]]:
@@ -264,7 +245,8 @@ class _Run:
         if cached is not None and not spec.is_output:
             self._results[node] = cached
             return True
-        self._begin(node, spec.name)
+        self._executor.node = node
+        self._teller.begin(node, spec.name)
         if cached is not None:
             self._finish(node, cached)
             return True
@@ -275,14 +257,18 @@ class _Run:
                 raise RuntimeError("Simulated failure")  # noqa: TRY301  # as if the node had raised
             done = self._do(spec.name, inputs)
         except _Interrupted:
-            self._stop(node, spec.name)
+            self._teller.stop(node, spec.name)
             return False
         except Exception as error:  # noqa: BLE001  # a node may raise anything, and that is told
-            self._fail(node, spec.name, inputs, error)
+            self._teller.fail(node, spec.name, inputs, error)
             return False
-        self._executed.append(node)
+        self._teller.executed.append(node)
         self._finish(node, done)
         return True
+
+    def _finish(self, node: str, done: Done) -> None:
+        self._results[node] = done
+        self._teller.finish(node, done.shown)
 
     def _do(self, kind: str, inputs: Mapping[str, Any]) -> Done:
         # Pillow takes longer to load than the server does to listen.
@@ -300,74 +286,6 @@ class _Run:
             inputs[name] = self._results[source].values[slot]
         return inputs
 
-    # What is told
 
-    def _begin(self, node: str, kind: str) -> None:
-        self._executor.node = node
-        if self._executor.flavour.socket_prompts:
-            self._begun += 1
-            progress = {
-                "current": self._begun,
-                "total": self._total,
-                "percentage": self._begun * 100 // self._total,
-            }
-            self._note("node_executing", {"node": node, "class_type": kind, "progress": progress})
-        self._state(node, 0.0, 1.0, "running")
-        where = {"node": node, "display_node": node, "prompt_id": self._prompt.id}
-        self._say("executing", where)
-
-    def _finish(self, node: str, done: Done) -> None:
-        self._results[node] = done
-        if done.shown is not None:
-            self._shown[node] = done.shown
-            self._say(
-                "executed",
-                {
-                    "node": node,
-                    "display_node": node,
-                    "output": done.shown,
-                    "prompt_id": self._prompt.id,
-                },
-            )
-        self._state(node, 1.0, 1.0, "finished")
-
-    def _stop(self, node: str, kind: str) -> None:
-        data = {"node_id": node, "node_type": kind, "executed": list(self._executed)}
-        self._note("execution_interrupted", data, everyone=True)
-
-    def _fail(self, node: str, kind: str, inputs: Mapping[str, Any], error: Exception) -> None:
-        tail = "\n" if self._executor.flavour.newline_after_message else ""
-        name = type(error).__name__
-        self._note(
-            "execution_error",
-            {
-                "node_id": node,
-                "node_type": kind,
-                "executed": list(self._executed),
-                "exception_message": f"{error}{tail}",
-                "exception_type": f"torch.{name}" if name == "OutOfMemoryError" else name,
-                "traceback": traceback.format_tb(error.__traceback__),
-                "current_inputs": {key: [str(value)[:200]] for key, value in inputs.items()},
-                "current_outputs": list(self._prompt.graph),
-            },
-        )
-
-    def _note(self, kind: str, data: Mapping[str, Any], *, everyone: bool = False) -> None:
-        """Say it, and keep it in the history."""
-        kept = frames.stamped({**data, "prompt_id": self._prompt.id})
-        self._messages.append([kind, kept])
-        self._say(kind, kept, everyone=everyone)
-
-    def _say(self, kind: str, data: Mapping[str, Any], *, everyone: bool = False) -> None:
-        if everyone or self._executor.client is not None:
-            target = None if everyone else self._executor.client
-            self._executor.send(frames.frame(kind, data), target)
-
-    def _state(self, node: str, value: float, limit: float, state: str) -> None:
-        if self._executor.flavour.progress_state:
-            self._states[node] = frames.node_state(self._prompt.id, node, value, limit, state)
-            told = frames.progress_state(self._prompt.id, self._states.values())
-            self._say("progress_state", told["data"])
-
-    def _meta(self, node: str) -> dict[str, Any]:
-        return {"node_id": node, "display_node": node, "parent_node": None, "real_node_id": node}
+def _meta(node: str) -> dict[str, Any]:
+    return {"node_id": node, "display_node": node, "parent_node": None, "real_node_id": node}

@@ -9,13 +9,14 @@ import sys
 import uuid
 from typing import Any
 
-from aiohttp import WSCloseCode, WSMsgType, web
+from aiohttp import WSMsgType, web
 
 from machine_lifecycle.simulation import frames, pages
 from machine_lifecycle.simulation.execution import Executor, Folders, Habits
 from machine_lifecycle.simulation.flavours import UPSTREAM, Flavour
 from machine_lifecycle.simulation.graph import Verdict, check_graph, refusal
 from machine_lifecycle.simulation.queue import Prompt, PromptQueue
+from machine_lifecycle.simulation.sockets import Sockets, send_to
 
 __all__ = ["SimulatedComfyUI"]
 
@@ -38,18 +39,14 @@ class SimulatedComfyUI:
         self.folders = folders
         self.habits = habits or Habits()
         self.argv = argv or tuple(sys.argv)
+        self.sockets = Sockets()
         self.queue = PromptQueue(self._queue_changed)
-        self.executor = Executor(self.queue, flavour, folders, self.habits, self._send)
-        self._sockets: dict[str, web.WebSocketResponse] = {}
-        self._outbox: asyncio.Queue[tuple[Any, str | None]] = asyncio.Queue()
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self.executor = Executor(self.queue, flavour, folders, self.habits, self.sockets.send)
         self._runner: web.AppRunner | None = None
-        self._publisher: asyncio.Task[None] | None = None
         self._number = 0
 
     async def start(self, host: str, port: int) -> int:
         """Listen; the port, which the system chooses when *port* is 0."""
-        self._loop = asyncio.get_running_loop()
         app = web.Application(
             client_max_size=_MAX_BODY, middlewares=[pages.only_own_origin, pages.json_errors]
         )
@@ -58,7 +55,7 @@ class SimulatedComfyUI:
         await self._runner.setup()
         site = web.TCPSite(self._runner, host, port)
         await site.start()
-        self._publisher = asyncio.create_task(self._publish(), name="frames")
+        self.sockets.start()
         self.executor.start()
         bound: int = self._runner.addresses[0][1]
         return bound
@@ -67,15 +64,14 @@ class SimulatedComfyUI:
         """Cut all sockets and end, whatever runs."""
         self.queue.close()
         self.executor.interrupt()
-        for socket in list(self._sockets.values()):
-            await socket.close(code=WSCloseCode.GOING_AWAY)
+        await self.sockets.close()
         if self._runner is not None:
             await self._runner.cleanup()
         await asyncio.to_thread(self.executor.join)
-        if self._publisher is not None:
-            self._publisher.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._publisher
+        await self.sockets.stop()
+
+    def _queue_changed(self) -> None:
+        self.sockets.send(frames.status(self.queue.remaining()), None)
 
     def _add_routes(self, app: web.Application) -> None:
         files = pages.FilePages(self.folders)
@@ -107,26 +103,6 @@ class SimulatedComfyUI:
             [web.route(route.method, f"/api{route.path}", route.handler) for route in routes]
         )
 
-    # Frames out. The executor's thread and the pages both put them here, so that all sockets see
-    # one order.
-
-    def _send(self, frame: Any, client: str | None) -> None:
-        loop = self._loop
-        if loop is not None and not loop.is_closed():
-            loop.call_soon_threadsafe(self._outbox.put_nowait, (frame, client))
-
-    def _queue_changed(self) -> None:
-        self._send(frames.status(self.queue.remaining()), None)
-
-    async def _publish(self) -> None:
-        while True:
-            frame, client = await self._outbox.get()
-            for sid, socket in list(self._sockets.items()):
-                if client in (None, sid):
-                    # A socket that is going away misses its frames, as with the real one.
-                    with contextlib.suppress(ConnectionError):
-                        await _send_to(socket, frame)
-
     # The socket
 
     async def _socket(self, request: web.Request) -> web.WebSocketResponse:
@@ -135,33 +111,29 @@ class SimulatedComfyUI:
         asked = request.query.get("clientId", "")
         chosen = "" if self.flavour.own_socket_ids else asked
         sid = chosen or uuid.uuid4().hex
-        self._sockets[sid] = socket
-        try:
+        with self.sockets.joined(sid, socket):
             if self.flavour.own_socket_ids:
-                await _send_to(socket, frames.frame("client_id", {"client_id": sid}))
-            await _send_to(socket, frames.status(self.queue.remaining(), sid))
+                await send_to(socket, frames.frame("client_id", {"client_id": sid}))
+            await send_to(socket, frames.status(self.queue.remaining(), sid))
             if self.executor.client == sid and self.executor.node is not None:
-                await _send_to(socket, frames.frame("executing", {"node": self.executor.node}))
+                await send_to(socket, frames.frame("executing", {"node": self.executor.node}))
             async for message in socket:
                 if message.type is WSMsgType.TEXT and self.flavour.socket_prompts:
                     await self._heard(socket, sid, message.data)
-        finally:
-            if self._sockets.get(sid) is socket:
-                del self._sockets[sid]
         return socket
 
     async def _heard(self, socket: web.WebSocketResponse, sid: str, text: str) -> None:
         try:
             message = json.loads(text)
             if message["type"] == "ping":
-                await _send_to(socket, {"type": "pong"})
+                await send_to(socket, {"type": "pong"})
             elif message["type"] == "prompt":
                 data = message["data"]
                 answer, verdict = self._accept({"prompt": data["prompt"], **_extra(data)}, sid)
                 if answer is not None:
-                    await _send_to(socket, frames.frame("prompt_queued", answer))
+                    await send_to(socket, frames.frame("prompt_queued", answer))
                 else:
-                    await _send_to(socket, frames.frame("error", verdict.body()))
+                    await send_to(socket, frames.frame("error", verdict.body()))
         except (KeyError, TypeError, ValueError):
             return  # what can't be read is met with silence
 
@@ -259,10 +231,3 @@ class SimulatedComfyUI:
 def _extra(data: dict[str, Any]) -> dict[str, Any]:
     extra = data.get("extra_data")
     return {"extra_data": extra} if isinstance(extra, dict) else {}
-
-
-async def _send_to(socket: web.WebSocketResponse, frame: Any) -> None:
-    if isinstance(frame, bytes):
-        await socket.send_bytes(frame)
-    else:
-        await socket.send_str(json.dumps(frame))
