@@ -72,12 +72,14 @@ def address_of(url: str) -> str:
 
 def as_lifecycle_error(error: Exception, url: str) -> LifecycleError:
     """What the client raised, as an error of ours with a remedy."""
-    address = address_of(url)
-    text = str(error)
-    if isinstance(error, AuthenticationError | NoPermissionError) or "NOAUTH" in text:
-        return RedisAuth(address=address)
     if isinstance(error, LifecycleError):
         return error
+    address = address_of(url)
+    text = str(error)
+    # A refusal while connecting comes wrapped as a broken connection.
+    refusal = AuthenticationError | NoPermissionError
+    if isinstance(error, refusal) or isinstance(error.__cause__, refusal) or "NOAUTH" in text:
+        return RedisAuth(address=address)
     return RedisUnreachable(address=address, reason=text.rstrip(".") or type(error).__name__)
 
 

@@ -1,0 +1,100 @@
+"""``submit`` and ``jobs`` as a user runs them, against a real queue and a real worker."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from machine_lifecycle.system.valkey import Discovery, write_discovery
+
+SUPPORT = Path(__file__).parents[1] / "support"
+ROUTES = [{"asks": "simulation", "service": "fake", "connector": "fake_connector:FakeConnector"}]
+
+
+class Terminal:
+    def __init__(self, folder: Path, valkey: Any) -> None:
+        self.folder = folder
+        environ = dict(os.environ)  # noqa: TID251 - a child needs PATH and the like
+        environ.pop("HUB_REDIS_URL", None)
+        self.environ = environ | {
+            "MACHINE_RUNTIME_DIR": str(valkey.paths.runtime),
+            "WORKSPACE_PATH": str(folder / "workspace"),
+        }
+
+    def run(self, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "machine_lifecycle", *words], env=self.environ | env,
+            cwd=self.folder, capture_output=True, text=True, timeout=30, check=False,
+        )  # fmt: skip
+
+    def payload(self, **facts: Any) -> str:
+        (self.folder / "job.json").write_text(json.dumps(facts), encoding="utf-8")
+        return "job.json"
+
+
+@pytest.fixture
+def terminal(own_valkey: Any, tmp_path: Path) -> Iterator[Terminal]:
+    found = Terminal(tmp_path, own_valkey)
+    write_discovery(
+        own_valkey.paths, Discovery(url=own_valkey.url, machine_id="m1", pid=os.getpid())
+    )
+    environ = found.environ | {
+        "PYTHONPATH": str(SUPPORT), "FAKE_FOLDER": str(tmp_path), "HUB_REDIS_URL": own_valkey.url,
+        "MACHINE_ID": "m1", "WORKER_ROUTES": json.dumps(ROUTES), "CONNECTORS": "fake",
+    }  # fmt: skip
+    worker = subprocess.Popen([sys.executable, "-m", "machine_lifecycle", "redis-worker"], env=environ)
+    yield found
+    worker.terminate()
+    worker.wait(10)
+
+
+def test_submit_saves_without_overwriting(terminal: Terminal) -> None:
+    for name in ("a.png", "a-1.png"):
+        done = terminal.run("submit", terminal.payload(bytes=10), "--watch")
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.strip() == str(Path("outputs") / name)
+        assert (terminal.folder / "outputs" / name).read_bytes() == b"\xff" * 10
+
+
+def test_a_failed_job_ends_with_status_one_and_its_words(terminal: Terminal) -> None:
+    failed = terminal.run("submit", terminal.payload(fail="for good"), "--watch", "--json")
+    assert failed.returncode == 1
+    facts = json.loads(failed.stdout)
+    assert facts["status"] == "failed"
+    assert facts["error"] == "The fake was told to refuse for good."
+    again = terminal.run("jobs", "retry", facts["id"])
+    assert again.stdout.split() == [facts["id"], "pending"]
+
+
+def test_jobs_can_be_listed_shown_and_cancelled(terminal: Terminal) -> None:
+    submitted = terminal.run("submit", terminal.payload(), "--service", "nobody", "--count", "2", "--json")
+    first, second = (entry["id"] for entry in json.loads(submitted.stdout))
+    listed = json.loads(terminal.run("jobs", "list", "--json").stdout)
+    assert [job["id"] for job in listed["jobs"]] == [first, second]
+    assert listed["counts"]["pending"] == 2
+    assert "nobody" in terminal.run("jobs", "list").stdout
+    cancelled = terminal.run("jobs", "cancel", first, "--json")
+    assert json.loads(cancelled.stdout) == {first: "cancelled"}
+    shown = json.loads(terminal.run("jobs", "show", first, "--json").stdout)
+    assert shown["status"] == "cancelled"
+    unknown = terminal.run("jobs", "show", "nope")
+    assert unknown.returncode == 2
+    assert "job-not-found" in unknown.stderr
+
+
+def test_errors_are_told_with_a_remedy(terminal: Terminal, tmp_path: Path) -> None:
+    nobody = terminal.run("jobs", "list", MACHINE_RUNTIME_DIR=str(tmp_path / "none"))
+    assert nobody.returncode == 2
+    assert "machine-not-running" in nobody.stderr
+    away = terminal.run("jobs", "list", HUB_REDIS_URL="redis://:sesame@127.0.0.1:1")
+    assert "redis-unreachable" in away.stderr
+    assert "sesame" not in away.stderr
+    (terminal.folder / "bad.json").write_text('{"nodes": [], "links": []}', encoding="utf-8")
+    assert "payload-unusable" in terminal.run("submit", "bad.json").stderr

@@ -1,0 +1,132 @@
+"""The machine in Redis: one living machine per id, and nothing left of a dead one."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from machine_lifecycle.fleet.errors import MachineIdTaken
+from machine_lifecycle.fleet.registry import Registry
+from machine_lifecycle.model.hardware import Hardware
+from machine_lifecycle.model.plan import BootPlan, WorkerPlan
+from machine_lifecycle.model.status import StatusReport, WorkerStatus
+from machine_lifecycle.system.redis import connect
+from machine_lifecycle.system.redis_errors import RedisUnreachable
+
+WORKER = WorkerPlan(
+    id="m1-worker-fake-0", process="redis-worker-fake-0", type="fake", index=0, instances=("fake",),
+    capabilities={"simulation": "fake"}, connectors={"fake": "x:Y"},
+)  # fmt: skip
+PLAN = BootPlan(machine_id="m1", hardware=Hardware(), workers=(WORKER,))
+
+
+def report() -> StatusReport:
+    return StatusReport(
+        machine_id="m1", version="1", state="ready", phase="ready", since=0.0, uptime=1.5, attempt=1,
+        pid=os.getpid(), workers=(WorkerStatus(id=WORKER.id, process=WORKER.process, type="fake",
+        status="idle", connected=True),), health_url="http://127.0.0.1:9090/health",
+    )  # fmt: skip
+
+
+def registry(redis: Redis, url: str, **more: Any) -> Registry:
+    return Registry(redis, "m1", report, url=url, **more)
+
+
+async def heard_message(heard: Any) -> Any:
+    async with asyncio.timeout(10):
+        async for message in heard.listen():
+            return json.loads(message["data"])
+
+
+async def test_register_publish_verify_deregister(valkey: Any, redis: Redis) -> None:
+    heard = redis.pubsub(ignore_subscribe_messages=True)
+    await heard.subscribe("machine:status:m1")
+    found = registry(redis, valkey.url)
+    await found.register(PLAN)
+    first = await heard_message(heard)
+    assert first["update_type"] == "event_driven"
+    await found.publish("machine_ready")
+    message = await heard_message(heard)
+    assert message["update_type"] == "machine_ready"
+    assert message["status"]["machine"]["phase"] == "ready"
+    assert message["structure"]["workers"][WORKER.id]["pm2_name"] == "redis-worker-fake-0"
+    assert message["status"]["services"][f"{WORKER.id}.fake"]["health"] == "healthy"
+    assert (await redis.hgetall("machine:m1:info"))["status"] == "ready"
+    assert 0 < await redis.ttl("machine:m1:info") <= 120
+    assert 0 < await redis.ttl("machine:m1:owner") <= 30
+    checks = {check.name: check.ok for check in await found.verify(PLAN)}
+    assert checks["machine-registered"]
+    assert not checks[f"worker-registered:{WORKER.id}"]
+    await redis.hset(f"worker:{WORKER.id}", "worker_id", WORKER.id)
+    await redis.set(f"worker:{WORKER.id}:heartbeat", "now")
+    await redis.sadd("workers:active", WORKER.id)
+    assert all(check.ok for check in await found.verify(PLAN))
+    await redis.set("job:x", "stays")
+    await found.deregister()
+    assert (await heard_message(heard))["status"]["machine"]["phase"] == "shutdown"
+    assert await redis.keys("*") == ["job:x"]
+    await heard.aclose()
+
+
+async def test_a_second_living_machine_is_refused(valkey: Any, redis: Redis) -> None:
+    first, second = registry(redis, valkey.url), registry(redis, valkey.url)
+    await first.register(PLAN)
+    await first.register(PLAN)
+    with pytest.raises(MachineIdTaken) as caught:
+        await second.register(PLAN)
+    assert str(os.getpid()) in caught.value.summary
+    await second.deregister()
+    assert await redis.exists("machine:m1:owner"), "the one who was refused removes nothing"
+    await first.deregister()
+    await second.register(PLAN)
+
+
+async def test_our_own_killed_run_is_taken_over_at_once(valkey: Any, redis: Redis) -> None:
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    child.kill()
+    child.communicate()
+    first = registry(redis, valkey.url)
+    await first.register(PLAN)
+    owner = json.loads(await redis.get("machine:m1:owner"))
+    await redis.set("machine:m1:owner", json.dumps(owner | {"pid": child.pid, "token": "old"}))
+    await registry(redis, valkey.url).register(PLAN)
+    elsewhere = owner | {"pid": child.pid, "token": "old", "host": "another"}
+    await redis.set("machine:m1:owner", json.dumps(elsewhere))
+    with pytest.raises(MachineIdTaken):
+        await registry(redis, valkey.url).register(PLAN)
+
+
+async def test_it_is_registered_again_after_redis_was_away_and_empty(own_valkey: Any) -> None:
+    redis = connect(own_valkey.url)
+    back = asyncio.Event()
+    away = asyncio.Event()
+    found = registry(
+        redis, own_valkey.url, interval=0.05,
+        on_connected=lambda connected: (back if connected else away).set(),
+    )  # fmt: skip
+    await found.register(PLAN)
+    task = asyncio.create_task(found.run())
+    own_valkey.stop()
+    async with asyncio.timeout(10):
+        await away.wait()
+    with pytest.raises(RedisUnreachable):
+        await registry(redis, own_valkey.url).register(PLAN)
+    await found.publish("event_driven")
+    own_valkey.start()
+    await redis.flushall()
+    back.clear()
+    async with asyncio.timeout(10):
+        await back.wait()
+    assert await redis.exists("machine:m1:info", "machine:m1:owner") == 2
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+    await redis.aclose()

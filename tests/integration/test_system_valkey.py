@@ -1,0 +1,98 @@
+"""The embedded Valkey: private, durable, and never two on one data directory."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from machine_lifecycle.system.redis import check, connect, masked
+from machine_lifecycle.system.redis_errors import (
+    MachineNotRunning,
+    RedisAuth,
+    RedisEvicts,
+    RedisUnreachable,
+)
+from machine_lifecycle.system.valkey import (
+    Discovery,
+    embedded_spec,
+    embedded_url,
+    read_discovery,
+    remove_discovery,
+    write_discovery,
+)
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+async def test_it_is_private_and_fit_for_the_queue(own_valkey: Any) -> None:
+    password = own_valkey.url.split(":")[2].split("@")[0]
+    assert not any(password in word for word in own_valkey.spec.command.argv)
+    assert mode(own_valkey.paths.runtime / "valkey.conf") == 0o600
+    assert mode(own_valkey.paths.runtime / "valkey.sock") == 0o700
+    redis = connect(own_valkey.url)
+    assert await check(redis, own_valkey.url) == ()
+    await redis.config_set("maxmemory-policy", "allkeys-lru")
+    (warning,) = await check(redis, own_valkey.url)
+    assert isinstance(warning, RedisEvicts)
+    await redis.aclose()
+
+
+async def test_data_and_password_outlive_a_kill(own_valkey: Any) -> None:
+    redis = connect(own_valkey.url)
+    await redis.set("a", "b")
+    await redis.config_set("appendfsync", "always")
+    await redis.set("a", "c")
+    own_valkey.stop(signal.SIGKILL)
+    assert embedded_spec(own_valkey.paths) == own_valkey.spec
+    assert embedded_url(own_valkey.paths) == own_valkey.url
+    own_valkey.start()
+    assert await redis.get("a") == "c"
+    await redis.aclose()
+
+
+def test_a_second_server_on_the_same_data_is_refused(own_valkey: Any) -> None:
+    second = subprocess.run(
+        own_valkey.spec.command.argv, capture_output=True, text=True, timeout=20, check=False
+    )
+    assert second.returncode == 75
+    assert str(own_valkey.paths.redis) in second.stderr
+
+
+async def test_errors_name_the_place_and_never_the_password(own_valkey: Any) -> None:
+    wrong = f"unix://:sesame@{own_valkey.paths.runtime}/valkey.sock"
+    redis = connect(wrong)
+    with pytest.raises(RedisAuth) as refused:
+        await check(redis, wrong)
+    assert "sesame" not in str(refused.value)
+    await redis.aclose()
+    nobody = "redis://user:sesame@127.0.0.1:1/0"
+    redis = connect(nobody)
+    with pytest.raises(RedisUnreachable) as away:
+        await check(redis, nobody)
+    await redis.aclose()
+    assert "127.0.0.1:1" in str(away.value)
+    assert "sesame" not in str(away.value)
+    assert masked(nobody) == "redis://user:***@127.0.0.1:1/0"
+
+
+def test_the_running_machine_is_found_by_its_user_alone(own_valkey: Any) -> None:
+    paths = own_valkey.paths
+    with pytest.raises(MachineNotRunning):
+        read_discovery(paths)
+    told = Discovery(url=own_valkey.url, machine_id="m1", pid=os.getpid())
+    write_discovery(paths, told)
+    assert read_discovery(paths) == told
+    assert mode(paths.discovery) == 0o600
+    assert own_valkey.url not in repr(told)
+    paths.discovery.write_text("{", encoding="utf-8")
+    with pytest.raises(MachineNotRunning):
+        read_discovery(paths)
+    remove_discovery(paths)
