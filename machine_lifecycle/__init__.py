@@ -1,3 +1,145 @@
-"""Turns a bare GPU machine or container into one that takes jobs."""
+"""Turns a bare GPU machine or container into one that takes jobs.
 
-__all__: list[str] = []
+The names below are loaded when they are first used, so that importing this package costs nothing::
+
+    from machine_lifecycle import Changed, Machine, Settings
+
+    async with Machine.open(Settings(workers="simulation:1")) as machine:
+        machine.on(Changed, lambda event: print(event.source, "->", event.target))
+        await machine.boot()
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from machine_lifecycle.errors import ConfigurationError, LifecycleError, Problems, Remedy
+    from machine_lifecycle.lifecycle.events import (
+        Changed,
+        ConditionChanged,
+        Event,
+        EventsDropped,
+        JobFinished,
+        JobStarted,
+        MachineFailed,
+        MachineReady,
+        MachineStopped,
+        ProcessChanged,
+        StepFinished,
+        StepProgressed,
+        WorkerChanged,
+    )
+    from machine_lifecycle.machine import Machine
+    from machine_lifecycle.model.hardware import Gpu, GpuSource, Hardware
+    from machine_lifecycle.model.jobs import Job, JobResult, Output, Progress
+    from machine_lifecycle.model.ports import Connector, Installer, Probe, Step
+    from machine_lifecycle.model.processes import (
+        Command,
+        CommandReady,
+        HttpReady,
+        LogReady,
+        NotifyReady,
+        RestartPolicy,
+        StopPolicy,
+        TcpReady,
+        WebSocketReady,
+    )
+    from machine_lifecycle.model.services import Binding, Instance, Ports, ServiceDefinition
+    from machine_lifecycle.model.settings import GpuMode, LogFormat, OnFailed, RedisMode, Settings
+    from machine_lifecycle.model.status import Condition, StatusReport, WorkerStatus
+    from machine_lifecycle.states.names import MachineState, Phase, Trigger
+
+__all__ = [
+    "Binding",
+    "Changed",
+    "Command",
+    "CommandReady",
+    "Condition",
+    "ConditionChanged",
+    "ConfigurationError",
+    "Connector",
+    "Event",
+    "EventsDropped",
+    "Gpu",
+    "GpuMode",
+    "GpuSource",
+    "Hardware",
+    "HttpReady",
+    "Installer",
+    "Instance",
+    "Job",
+    "JobFinished",
+    "JobResult",
+    "JobStarted",
+    "LifecycleError",
+    "LogFormat",
+    "LogReady",
+    "Machine",
+    "MachineFailed",
+    "MachineReady",
+    "MachineState",
+    "MachineStopped",
+    "NotifyReady",
+    "OnFailed",
+    "Output",
+    "Phase",
+    "Ports",
+    "Probe",
+    "Problems",
+    "ProcessChanged",
+    "Progress",
+    "RedisMode",
+    "Remedy",
+    "RestartPolicy",
+    "ServiceDefinition",
+    "Settings",
+    "StatusReport",
+    "Step",
+    "StepFinished",
+    "StepProgressed",
+    "StopPolicy",
+    "TcpReady",
+    "Trigger",
+    "WebSocketReady",
+    "WorkerChanged",
+    "WorkerStatus",
+]
+
+_HOMES = {
+    "errors": ("ConfigurationError", "LifecycleError", "Problems", "Remedy"),
+    "machine": ("Machine",),
+    "model.hardware": ("Gpu", "GpuSource", "Hardware"),
+    "model.jobs": ("Job", "JobResult", "Output", "Progress"),
+    "model.ports": ("Connector", "Installer", "Probe", "Step"),
+    "model.processes": (
+        "Command",
+        "CommandReady",
+        "HttpReady",
+        "LogReady",
+        "NotifyReady",
+        "RestartPolicy",
+        "StopPolicy",
+        "TcpReady",
+        "WebSocketReady",
+    ),
+    "model.services": ("Binding", "Instance", "Ports", "ServiceDefinition"),
+    "model.settings": ("GpuMode", "LogFormat", "OnFailed", "RedisMode", "Settings"),
+    "model.status": ("Condition", "StatusReport", "WorkerStatus"),
+    "states.names": ("MachineState", "Phase", "Trigger"),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = importlib.import_module(f"{__name__}.{_HOME.get(name, 'lifecycle.events')}")
+    value = getattr(module, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

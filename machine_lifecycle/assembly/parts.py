@@ -110,6 +110,7 @@ class Parts:
             on_job_taken=self.watching.job_taken,
             on_job_done=self.watching.job_done,
             on_trouble=lambda worker, error: _log.warning("%s: %s", worker, error.get("summary")),
+            on_change=self._shown_is_old,
             wall=self.clock.wall,
         )
         planner = MachinePlanner(
@@ -190,6 +191,9 @@ class Parts:
     def _redis_changed(self, answers: bool) -> None:  # noqa: FBT001 - one fact
         self._redis_answers = answers
 
+    def _shown_is_old(self) -> None:
+        self.health.changed()
+
     def _context(self, attempt: int, progress: ProgressSink) -> Context:
         return Context(
             settings=self.settings,
@@ -214,6 +218,7 @@ class Parts:
     async def start(self) -> None:
         """Open the pages and the socket, and listen to what moves."""
         self.bus.on(events.StepFinished, self.reporter.hear)
+        self.bus.on(events.Event, lambda _: self._shown_is_old())
         self.bus.on(events.Changed, self._moved)
         self.bus.on(events.MachineReady, self._ready)
         await self.control.start()

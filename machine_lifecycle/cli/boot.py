@@ -47,7 +47,7 @@ async def live(settings: Settings, *, jsonl: bool) -> int:
     out = sys.stderr if jsonl else sys.stdout
     pretty = out.isatty() and settings.log_format is LogFormat.AUTO and settings.log_level == "info"
     level = "warning" if pretty else settings.log_level
-    configure_logging(level, settings.log_format, out)
+    configure_logging(level, settings.log_format, out, colour="NO_COLOR" not in environment())
     while True:
         code, again = await _one_life(settings, jsonl=jsonl, pretty=pretty)
         if not again:
