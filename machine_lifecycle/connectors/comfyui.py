@@ -72,7 +72,9 @@ class ComfyUIConnector:
         self._pages = ComfyUIPages(endpoint)
         self._socket = ComfyUISocket(endpoint, asked, self._on_event, self._on_link)
         self._follower = Follower(self._pages, endpoint.options)
+        self._jobs: dict[str, Watch] = {}
         self._watches: dict[str, Watch] = {}
+        """The same by prompt id, once the service took them."""
         self._submitting = 0
         # Events may come before the answer that says which prompt is ours.
         self._early: deque[PromptEvent] = deque(maxlen=_EARLY_EVENTS)
@@ -125,6 +127,7 @@ class ComfyUIConnector:
         """
         payload = parse_payload(job.payload)
         watch = Watch(job_id=job.id, graph=payload.graph)
+        self._jobs[job.id] = watch
         try:
             async with asyncio.timeout(job.timeout):
                 return await self._run(payload, watch, progress)
@@ -136,16 +139,18 @@ class ComfyUIConnector:
             await self._abandon(watch)
             raise
         finally:
+            self._jobs.pop(job.id, None)
             if watch.run is not None:
                 self._watches.pop(watch.run.prompt_id, None)
 
     async def cancel(self, job_id: str) -> bool:
         """Stop a job: its ``run`` raises ``PromptInterrupted``. See the class about a race."""
-        watch = next((one for one in self._watches.values() if one.job_id == job_id), None)
+        watch = self._jobs.get(job_id)
         if watch is None:
             return False
         watch.cancelled = True
-        return await self._stop(watch)
+        # One that the service has not taken yet stops as soon as it did.
+        return watch.run is None or await self._stop(watch)
 
     # One run
 
@@ -154,6 +159,8 @@ class ComfyUIConnector:
             await self._pages.upload(name, _decoded(name, encoded))
         client_id = await self._socket.ready(self._follower.connect_timeout)
         accepted = await self._submit(payload, watch, client_id)
+        if watch.cancelled:
+            await self._stop(watch)
         entry = await self._follower.follow(watch, progress)
         if entry.ending is not Ending.SUCCESS:
             raise _failed(watch, entry)
