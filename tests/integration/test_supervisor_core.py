@@ -147,7 +147,7 @@ async def until(holds: Callable[[], object]) -> None:
     """For facts that come without an event."""
     async with asyncio.timeout(10):
         while not holds():  # noqa: ASYNC110 - as said
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(0.005)  # sleep: these facts have no event
 
 
 async def number_in(path: Path) -> int:
