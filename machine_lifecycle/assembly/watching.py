@@ -60,7 +60,7 @@ class Watching:
         """
         if self.lifecycle.state not in _UP:
             return
-        if spec.role is Role.SUPPORT or self.healthy() < max(1, self.floor):
+        if spec.essential or self.healthy() < max(1, self.floor):
             self.post(stimuli.Faulted(attempt=self.lifecycle.attempt, error=error))
         else:
             self.raise_condition(ConditionKind.DEGRADED, f"{spec.name} is out: {error.summary}")

@@ -12,8 +12,9 @@ from collections.abc import Callable
 import click
 
 from machine_lifecycle.cli.environment import environment, open_settings
+from machine_lifecycle.config.settings import LoadedSettings
 from machine_lifecycle.errors import LifecycleError
-from machine_lifecycle.model.settings import LogFormat, Settings
+from machine_lifecycle.model.settings import LogFormat
 
 __all__ = ["boot", "live"]
 
@@ -37,30 +38,31 @@ def boot(ctx: click.Context, events_format: str | None) -> None:
     loaded = open_settings(ctx)
     for warning in loaded.warnings:
         click.echo(f"warning: {warning}", err=True)
-    sys.exit(asyncio.run(live(loaded.settings, jsonl=events_format == "jsonl")))
+    sys.exit(asyncio.run(live(loaded, jsonl=events_format == "jsonl")))
 
 
-async def live(settings: Settings, *, jsonl: bool) -> int:
+async def live(loaded: LoadedSettings, *, jsonl: bool) -> int:
     """Open, boot, wait, stop; the exit status. Errors are told where they happen."""
     from machine_lifecycle.system.logs import configure_logging  # noqa: PLC0415 - see cli
 
+    settings = loaded.settings
     out = sys.stderr if jsonl else sys.stdout
     pretty = out.isatty() and settings.log_format is LogFormat.AUTO and settings.log_level == "info"
     level = "warning" if pretty else settings.log_level
     configure_logging(level, settings.log_format, out, colour="NO_COLOR" not in environment())
     while True:
-        code, again = await _one_life(settings, jsonl=jsonl, pretty=pretty)
+        code, again = await _one_life(loaded, jsonl=jsonl, pretty=pretty)
         if not again:
             return code
 
 
-async def _one_life(settings: Settings, *, jsonl: bool, pretty: bool) -> tuple[int, bool]:
+async def _one_life(loaded: LoadedSettings, *, jsonl: bool, pretty: bool) -> tuple[int, bool]:
     from machine_lifecycle.cli.output import console, show_error  # noqa: PLC0415 - see cli
     from machine_lifecycle.lifecycle.events import Event  # noqa: PLC0415
     from machine_lifecycle.machine import Machine  # noqa: PLC0415
 
     try:
-        async with Machine.open(settings, environ=environment(), guest=False) as machine:
+        async with Machine.open(loaded.settings, environ=loaded.variables, guest=False) as machine:
             loop = asyncio.get_running_loop()
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, _stopper(machine.request_stop, number))

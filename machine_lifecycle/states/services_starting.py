@@ -12,9 +12,9 @@ __all__ = ["run"]
 
 async def run(ctx: Context) -> Stimulus:
     """Wait for the readiness of every service; fail as soon as too few can get ready."""
-    names = [spec.name for spec in ctx.plan.processes if spec.role is Role.SERVICE]
+    specs = [spec for spec in ctx.plan.processes if spec.role is Role.SERVICE]
     began = ctx.clock.monotonic()
-    await wait_for_enough(ctx, names, "services")
+    await wait_for_enough(ctx, specs, "services")
     seconds = ctx.clock.monotonic() - began
-    ctx.progress.finished("services", seconds=seconds, skipped=not names)
+    ctx.progress.finished("services", seconds=seconds, skipped=not specs)
     return ServicesOnline(attempt=ctx.attempt)

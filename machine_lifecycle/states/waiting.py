@@ -6,38 +6,40 @@ import asyncio
 from collections.abc import Sequence
 
 from machine_lifecycle.errors import LifecycleError, Problems
-from machine_lifecycle.model.processes import ProcessState
+from machine_lifecycle.model.processes import ProcessSpec, ProcessState
 from machine_lifecycle.model.status import ConditionKind
 from machine_lifecycle.states.context import Context
 
 __all__ = ["given_up", "wait_for_enough"]
 
 
-async def wait_for_enough(ctx: Context, names: Sequence[str], what: str) -> None:
-    """Wait until each of *names* is ready or given up.
+async def wait_for_enough(ctx: Context, specs: Sequence[ProcessSpec], what: str) -> None:
+    """Wait until each process is ready or given up.
 
-    The machine goes on, degraded, as long as the floor of healthy ones holds
-    (``MACHINE_MIN_HEALTHY``, at least 1).
+    The machine goes on, degraded, as long as none of the lost ones is essential and the floor of
+    healthy ones holds (``MACHINE_MIN_HEALTHY``, at least 1).
 
     Raises:
-        LifecycleError: Too few are left; every failure is in it.
+        LifecycleError: Too much is lost; every failure is in it.
     """
-    waits = [ctx.supervisor.wait_ready((name,), ctx.progress) for name in names]
+    waits = [ctx.supervisor.wait_ready((spec.name,), ctx.progress) for spec in specs]
     results = await asyncio.gather(*waits, return_exceptions=True)
     errors: list[LifecycleError] = []
-    for result in results:
+    essential = False
+    for spec, result in zip(specs, results, strict=True):
         if isinstance(result, LifecycleError):
             errors.append(result)
+            essential = essential or spec.essential
         elif isinstance(result, BaseException):
             raise result
     if not errors:
         return
     floor = max(1, ctx.settings.min_healthy)
-    if len(names) - len(errors) < floor:
+    if essential or len(specs) - len(errors) < floor:
         raise errors[0] if len(errors) == 1 else Problems(subject=what, errors=tuple(errors))
     reasons = "; ".join(error.summary for error in errors)
     ctx.condition(
-        ConditionKind.DEGRADED, f"{len(errors)} of {len(names)} {what} are out: {reasons}"
+        ConditionKind.DEGRADED, f"{len(errors)} of {len(specs)} {what} are out: {reasons}"
     )
 
 

@@ -13,13 +13,13 @@ __all__ = ["run"]
 async def run(ctx: Context) -> Stimulus:
     """Wait for each worker's word that it is registered; those of a lost service don't count."""
     lost = given_up(ctx)
-    names = [
-        spec.name
+    specs = [
+        spec
         for spec in ctx.plan.processes
         if spec.role is Role.WORKER and not lost.intersection(spec.needs)
     ]
     began = ctx.clock.monotonic()
-    await wait_for_enough(ctx, names, "workers")
+    await wait_for_enough(ctx, specs, "workers")
     seconds = ctx.clock.monotonic() - began
-    ctx.progress.finished("workers", seconds=seconds, skipped=not names)
+    ctx.progress.finished("workers", seconds=seconds, skipped=not specs)
     return WorkersConnected(attempt=ctx.attempt)

@@ -131,6 +131,24 @@ class Outside:
         else:
             self.until("changed", target=state)
 
+    def until_process(self, name: str, *, ready: bool) -> None:
+        """Wait until a process is ready, or no longer so."""
+        while True:
+            process = self.until("process_changed")["process"]
+            if process["name"] == name and process["ready"] is ready:
+                return
+
+    def until_status(self, state: str, *, not_pid: int = 0) -> None:
+        """Wait until the machine answers that it is in a state, where no events can be read."""
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            said = self.call("status", "--json")
+            if said.returncode == 0:
+                report = json.loads(said.stdout)
+                if report["state"] == state and report["pid"] != not_pid:
+                    return
+        raise AssertionError(f"not {state}: {said.stdout[-500:]} {said.stderr[-500:]}")
+
     def signal(self, number: signal.Signals) -> None:
         assert self.child is not None
         self.child.send_signal(number)
