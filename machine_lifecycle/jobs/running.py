@@ -19,6 +19,8 @@ __all__ = ["Ended", "RunningJob"]
 
 _PROGRESS_GAP = 0.2
 """Seconds between two reports of progress; the last one in between wins."""
+_FIRST_REPORT = 0.02
+"""Seconds until the start of a run is reported."""
 _REPORT_LIMIT = 1.0
 """Seconds for a report that is on its way when the run ends."""
 _CANCEL_LIMIT = 0.5
@@ -126,6 +128,10 @@ class RunningJob:
 
     async def _report_changes(self) -> None:
         loop = asyncio.get_running_loop()
+        # A job that is over at once needs no report of its start: that halves its cost.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_FIRST_REPORT):
+                await self._over.wait()
         while not self._over.is_set():
             await self._changed.wait()
             self._changed.clear()

@@ -25,7 +25,7 @@ class ValkeyServer:
     """The embedded server, started as the supervisor would start it."""
 
     def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="ml-", dir="/tmp"))  # noqa: S108 - short path
+        self.folder = Path(tempfile.mkdtemp(prefix="ml-", dir="/tmp"))
         self.paths = Paths(workspace=self.folder / "w", runtime=self.folder / "r")
         self.spec = embedded_spec(self.paths)
         self.url = embedded_url(self.paths)

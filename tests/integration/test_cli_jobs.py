@@ -49,7 +49,9 @@ def terminal(own_valkey: Any, tmp_path: Path) -> Iterator[Terminal]:
         "PYTHONPATH": str(SUPPORT), "FAKE_FOLDER": str(tmp_path), "HUB_REDIS_URL": own_valkey.url,
         "MACHINE_ID": "m1", "WORKER_ROUTES": json.dumps(ROUTES), "CONNECTORS": "fake",
     }  # fmt: skip
-    worker = subprocess.Popen([sys.executable, "-m", "machine_lifecycle", "redis-worker"], env=environ)
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "machine_lifecycle", "redis-worker"], env=environ
+    )
     yield found
     worker.terminate()
     worker.wait(10)
@@ -74,7 +76,9 @@ def test_a_failed_job_ends_with_status_one_and_its_words(terminal: Terminal) -> 
 
 
 def test_jobs_can_be_listed_shown_and_cancelled(terminal: Terminal) -> None:
-    submitted = terminal.run("submit", terminal.payload(), "--service", "nobody", "--count", "2", "--json")
+    submitted = terminal.run(
+        "submit", terminal.payload(), "--service", "nobody", "--count", "2", "--json"
+    )
     first, second = (entry["id"] for entry in json.loads(submitted.stdout))
     listed = json.loads(terminal.run("jobs", "list", "--json").stdout)
     assert [job["id"] for job in listed["jobs"]] == [first, second]

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import os
-import subprocess
 import sys
 from typing import Any
 
@@ -44,6 +43,7 @@ async def heard_message(heard: Any) -> Any:
     async with asyncio.timeout(10):
         async for message in heard.listen():
             return json.loads(message["data"])
+    raise AssertionError("the subscription ended")
 
 
 async def test_register_publish_verify_deregister(valkey: Any, redis: Redis) -> None:
@@ -90,9 +90,8 @@ async def test_a_second_living_machine_is_refused(valkey: Any, redis: Redis) -> 
 
 
 async def test_our_own_killed_run_is_taken_over_at_once(valkey: Any, redis: Redis) -> None:
-    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    child.kill()
-    child.communicate()
+    child = await asyncio.create_subprocess_exec(sys.executable, "-c", "pass")
+    await child.wait()
     first = registry(redis, valkey.url)
     await first.register(PLAN)
     owner = json.loads(await redis.get("machine:m1:owner"))

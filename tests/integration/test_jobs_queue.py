@@ -44,6 +44,7 @@ async def heard_message(heard: Any) -> Any:
     async with asyncio.timeout(5):
         async for message in heard.listen():
             return json.loads(message["data"])
+    raise AssertionError("the subscription ended")
 
 
 RESULT = json.dumps({"success": True, "data": {"empty": []}, "processing_time_ms": 5})
@@ -150,7 +151,7 @@ async def test_a_claim_whose_answer_was_lost_is_answered_again(redis: Redis) -> 
         ({"asset_type": "video"}, False),
     ],
 )
-async def test_requirements(redis: Redis, requirements: dict[str, Any], fits: bool) -> None:
+async def test_requirements(redis: Redis, requirements: dict[str, Any], *, fits: bool) -> None:
     await QueueClient(redis).submit({}, service_required="simulation", requirements=requirements)
     assert ((await claim(redis))[0] == "job") is fits
 
