@@ -77,7 +77,9 @@ class ComfyUIConnector:
         """The same by prompt id, once the service took them."""
         self._submitting = 0
         # Events may come before the answer that says which prompt is ours.
-        self._early: deque[PromptEvent] = deque(maxlen=_EARLY_EVENTS)
+        self._early: deque[tuple[str, Event]] = deque(maxlen=_EARLY_EVENTS)
+        self._speaking = ""
+        """The prompt of the last event: a picture does not say of which it is."""
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Self:
@@ -197,8 +199,9 @@ class ComfyUIConnector:
     def _adopt(self, watch: Watch, prompt_id: str, client_id: str) -> None:
         watch.begin(prompt_id, client_id, attached=self._socket.client_id == client_id)
         self._watches[prompt_id] = watch
-        for event in self._early:
-            watch.feed(event)
+        for early_id, event in self._early:
+            if early_id == prompt_id:
+                watch.feed(event)
 
     # Stopping
 
@@ -234,19 +237,18 @@ class ComfyUIConnector:
     # What the socket says
 
     def _on_event(self, event: Event) -> None:
-        if isinstance(event, PromptEvent):
-            watch = self._watches.get(event.prompt_id)
-            if watch is not None:
-                watch.feed(event)
-            elif self._submitting:
-                self._early.append(event)
-        elif isinstance(event, QueueStatus):
+        if isinstance(event, QueueStatus):
             for watch in self._watches.values():
                 watch.queue_moved()
-        elif isinstance(event, Picture):
-            running = [one for one in self._watches.values() if one.runs]
-            if len(running) == 1:
-                running[0].picture(event)
+        if isinstance(event, PromptEvent):
+            self._speaking = event.prompt_id or self._speaking
+        elif not isinstance(event, Picture):
+            return
+        speaking = self._watches.get(self._speaking)
+        if speaking is not None:
+            speaking.feed(event)
+        elif self._submitting:
+            self._early.append((self._speaking, event))
 
     def _on_link(self, client_id: str) -> None:
         for watch in self._watches.values():

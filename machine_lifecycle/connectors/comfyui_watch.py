@@ -48,11 +48,6 @@ class Watch:
             raise RuntimeError("the prompt was not accepted yet")
         return self.run
 
-    @property
-    def runs(self) -> bool:
-        """Whether it is under way."""
-        return self.run is not None and self.run.started and not self.run.finished
-
     def begin(self, prompt_id: str, client_id: str, *, attached: bool) -> None:
         """The service took it."""
         self.run = PromptRun(prompt_id, self._graph)
@@ -61,13 +56,14 @@ class Watch:
         self._heard_at = time.monotonic()
 
     def feed(self, event: Event) -> None:
-        """Take an event of any prompt."""
-        if self.run is not None and self.run.feed(event):
+        """Take an event of this run, or a picture that came during it."""
+        if isinstance(event, Picture):
+            self._picture(event)
+        elif self.run is not None and self.run.feed(event):
             self._heard_at = time.monotonic()
             self._changed.set()
 
-    def picture(self, picture: Picture) -> None:
-        """Take a picture that came while this run was the only one under way."""
+    def _picture(self, picture: Picture) -> None:
         self.previews += 1
         self._heard_at = time.monotonic()
         if self.run is None or self.run.node_type != _SOCKET_SAVER:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import struct
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -327,3 +328,61 @@ async def test_authentication_goes_with_every_request(who: dict[str, str], expec
         with pytest.raises(ServiceUnreachable, match="401"):
             await stranger.run(_job(_graph()), _ignored)
         assert not (await stranger.probe()).healthy
+
+
+class _Hasty:
+    """Has done the prompt, and told all of it, before it answers that it took it."""
+
+    def __init__(self, prompt_id: str) -> None:
+        self.prompt_id = prompt_id
+        self.socket: web.WebSocketResponse | None = None
+
+    async def start(self, stack: AsyncExitStack) -> int:
+        app = web.Application()
+        app.router.add_get("/ws", self._listen)
+        app.router.add_post("/prompt", self._prompt)
+        app.router.add_get("/history/{id}", self._history)
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        port: int = runner.addresses[0][1]
+        return port
+
+    async def _say(self, kind: str, **data: Any) -> None:
+        assert self.socket is not None
+        await self.socket.send_json({"type": kind, "data": data})
+
+    async def _listen(self, request: web.Request) -> web.WebSocketResponse:
+        self.socket = web.WebSocketResponse()
+        await self.socket.prepare(request)
+        await self._say("client_id", client_id="chosen")
+        async for _message in self.socket:
+            pass
+        return self.socket
+
+    async def _prompt(self, _request: web.Request) -> web.Response:
+        assert self.socket is not None
+        mine = {"prompt_id": self.prompt_id}
+        await self._say("executing", node=None, prompt_id="of somebody else")
+        await self._say("execution_start", **mine)
+        await self._say("executing", node="2", **mine)
+        await self.socket.send_bytes(struct.pack(">II", 1, 2) + b"picture")
+        await self._say("execution_success", **mine)
+        await self._say("executing", node=None, **mine)
+        await self.socket.ping()
+        return web.json_response({**mine, "number": 1, "node_errors": []})
+
+    async def _history(self, _request: web.Request) -> web.Response:
+        return web.json_response({self.prompt_id: {"outputs": {}, "status": {}}})
+
+
+async def test_what_is_told_before_the_answer_is_not_lost() -> None:
+    async with AsyncExitStack() as stack:
+        port = await _Hasty("p-1").start(stack)
+        endpoint = Endpoint(host="127.0.0.1", port=port, options={"look_interval": 20.0})
+        connector = await stack.enter_async_context(ComfyUIConnector(endpoint))
+        graph = {"2": {"class_type": "SaveImageWebsocket", "inputs": {}}}
+        result = await connector.run(_job(graph, timeout=5.0), _ignored)
+    assert result.service_job_id == "p-1"
+    assert [(output.node, output.data) for output in result.outputs] == [("2", b"picture")]
