@@ -29,7 +29,8 @@ PLAN = BootPlan(machine_id="m1", hardware=Hardware(), workers=(WORKER,))
 
 def report() -> StatusReport:
     return StatusReport(
-        machine_id="m1", version="1", state="ready", phase="ready", since=0.0, uptime=1.5, attempt=1,
+        machine_id="m1", version="1",
+        state="ready", phase="ready", since=0.0, uptime=1.5, attempt=1,
         pid=os.getpid(), workers=(WorkerStatus(id=WORKER.id, process=WORKER.process, type="fake",
         status="idle", connected=True),), health_url="http://127.0.0.1:9090/health",
     )  # fmt: skip
@@ -94,7 +95,7 @@ async def test_our_own_killed_run_is_taken_over_at_once(valkey: Any, redis: Redi
     await child.wait()
     first = registry(redis, valkey.url)
     await first.register(PLAN)
-    owner = json.loads(await redis.get("machine:m1:owner"))
+    owner = json.loads(str(await redis.get("machine:m1:owner")))
     await redis.set("machine:m1:owner", json.dumps(owner | {"pid": child.pid, "token": "old"}))
     await registry(redis, valkey.url).register(PLAN)
     elsewhere = owner | {"pid": child.pid, "token": "old", "host": "another"}

@@ -78,7 +78,7 @@ async def test_a_submitted_job_has_the_agreed_fields(redis: Redis) -> None:
     assert fields["status"] == "pending"
     assert json.loads(fields["payload"]) == {"prompt": "x"}
     assert fields["workflow_id"] == "wf"
-    assert fields["created_at"].endswith("Z")
+    assert str(fields["created_at"]).endswith("Z")
     published = message
     assert published["job_id"] == job_id
     assert published["service_required"] == "simulation"

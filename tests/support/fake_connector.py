@@ -31,7 +31,7 @@ class FakeRefusal(FakeFailure):
 
 
 class FakeConnector:
-    """``FAKE_FOLDER``: a file ``down`` in it makes the service unhealthy; ``journal`` is written."""
+    """``FAKE_FOLDER``: a file ``down`` in it makes the service unhealthy; ``journal`` is kept."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -81,7 +81,9 @@ class FakeConnector:
                 raise
         self._note(f"end {job.id}")
         size = int(payload.get("bytes", 0))
-        files = (Output(name="a.png", kind="image", mime="image/png", data=b"\xff" * size, node="9"),)
+        files = (
+            Output(name="a.png", kind="image", mime="image/png", data=b"\xff" * size, node="9"),
+        )
         return JobResult(outputs=files if size else (), data={"list": []}, service_job_id="p1")
 
     async def _file(self, name: str) -> None:

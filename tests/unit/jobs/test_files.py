@@ -1,0 +1,44 @@
+"""Payloads from files, outputs into files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from machine_lifecycle.jobs.errors import PayloadUnusable
+from machine_lifecycle.jobs.files import read_payload, save
+from machine_lifecycle.model.jobs import Output
+
+GRAPH = {"3": {"class_type": "KSampler", "inputs": {}}}
+
+
+def output(name: str) -> Output:
+    return Output(name=name, kind="image", mime="image/png", data=b"x")
+
+
+def test_a_graph_is_put_under_workflow(tmp_path: Path) -> None:
+    file = tmp_path / "g.json"
+    file.write_text(json.dumps(GRAPH), encoding="utf-8")
+    assert read_payload(file) == {"workflow": GRAPH}
+    file.write_text('{"steps": 3}', encoding="utf-8")
+    assert read_payload(file) == {"steps": 3}
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"nodes": [], "links": []}'])
+def test_what_is_no_payload_is_refused(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "g.json"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(PayloadUnusable):
+        read_payload(file)
+    with pytest.raises(PayloadUnusable):
+        read_payload(tmp_path / "nothing.json")
+
+
+@pytest.mark.parametrize("name", ["../../up.png", "..\\..\\up.png", "/etc/up.png", "up.png"])
+def test_outputs_stay_in_their_folder_and_replace_nothing(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "out"
+    assert save(output(name), folder) == folder / "up.png"
+    assert save(output(name), folder) == folder / "up-1.png"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
