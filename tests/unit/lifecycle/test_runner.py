@@ -182,7 +182,7 @@ async def test_a_stop_cancels_the_activity_and_waits_for_its_cleaning_up() -> No
         try:
             await asyncio.Event().wait()
         finally:
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.02)  # sleep: a clean-up that takes a while
             order.append("cleaned up")
         raise AssertionError
 
@@ -244,7 +244,7 @@ async def test_progress_keeps_a_slow_state_alive_and_is_told() -> None:
 
     async def installing(ctx: Context) -> st.Stimulus:
         for number in range(6):
-            await asyncio.sleep(0.04)
+            await asyncio.sleep(0.04)  # sleep: a step that takes a while
             ctx.progress.step("clone", done=number, total=6)
         return st.BaseInstalled(attempt=ctx.attempt)
 
