@@ -28,6 +28,8 @@ __all__ = ["CommandRunner", "Journal", "Redactor"]
 
 _TAIL = 40
 _OUTPUT = 1 << 20
+_LINE = 300
+"""Letters of a line that are reported; the log has all of it."""
 _GRACE = 3.0
 """Seconds between asking a program to end and killing it."""
 
@@ -207,7 +209,7 @@ class CommandRunner:
                 tail.append(shown)
                 log.write(shown + "\n")
                 log.flush()
-                self._report(shown)
+                self._report(shown[:_LINE])
 
         if process.stdout is None or process.stderr is None:  # both were asked for
             raise AssertionError
