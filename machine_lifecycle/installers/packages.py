@@ -45,7 +45,7 @@ _TWINS = (
     ("PIP_EXTRA_INDEX_URL", "UV_INDEX", " "),
     ("PIP_FIND_LINKS", "UV_FIND_LINKS", ","),
     ("PIP_CONSTRAINT", "UV_CONSTRAINT", " "),
-    ("PIP_NO_INDEX", "UV_NO_INDEX", " "),
+    ("PIP_CERT", "SSL_CERT_FILE", " "),
     ("PIP_TRUSTED_HOST", "UV_INSECURE_HOST", " "),
 )
 
@@ -154,6 +154,8 @@ class Environment:
             PackagesFailed: They can't be installed.
         """
         argv = [_uv(), "pip", "install", "--python", str(self.python), *what]
+        if self.environ.get("PIP_NO_INDEX", "0") not in {"", "0", "false"}:
+            argv.append("--no-index")  # uv has no variable for it
         if not self.ours:
             argv.append("--break-system-packages")  # it was named as the one to use
         try:
