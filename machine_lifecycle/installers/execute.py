@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import random
+import re
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -33,6 +34,9 @@ _WAIT_MAX = 8.0
 """Longest wait between two tries, in seconds."""
 
 
+_SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|CREDENTIAL|API_?KEY|ACCESS_KEY|_REDIS_URL")
+
+
 class Executor:
     """The ``InstallerRunner``: plans the steps of a service and does those that are not done.
 
@@ -46,7 +50,8 @@ class Executor:
         hardware: Asked when steps are planned.
         concurrency: Steps that run at once.
         resolve: Gives the installer of a plan's ``installer`` text.
-        secrets: Values that are masked in logs and reports.
+        secrets: Values that are masked in logs and reports, beside those of variables whose
+            names say that they are secret.
         retry_wait: Seconds before the second try of a step, at most; doubles each time.
     """
 
@@ -68,7 +73,8 @@ class Executor:
         self._hardware = hardware
         self._concurrency = concurrency
         self._resolve = resolve
-        self._redact = Redactor(secrets)
+        named = (value for name, value in self._environ.items() if _SECRET_NAME.search(name))
+        self._redact = Redactor((*secrets, *named))
         self._retry_wait = retry_wait
         self._outcomes: dict[tuple[str, str], StepOutcome] = {}
 
