@@ -39,7 +39,7 @@ def comfyui_python(settings: Settings, paths: Paths, service: str = "comfyui") -
     """The Python that runs ComfyUI: the one that was named, else that of its own environment."""
     if settings.comfyui_python:
         return Path(settings.comfyui_python)
-    return paths.service(service) / ".venv" / "bin" / "python"
+    return paths.service(service) / "venv" / "bin" / "python"
 
 
 class ComfyUIInstaller:
@@ -255,7 +255,6 @@ class _Pack:
         repository = Repository(
             url=node.url, branch=node.branch, commit=node.commit, recursive=node.recursive
         )
-        check_repository(repository)
         clone = self._step("clone", f"clone {repository.plain_url}", ("clone",))
         steps = [
             _git_step(

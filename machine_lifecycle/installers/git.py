@@ -124,7 +124,7 @@ class _Work:
         exclude = self._staging / ".git/info/exclude"
         exclude.parent.mkdir(exist_ok=True)
         with exclude.open("a", encoding="utf-8") as file:
-            file.write("/.machine-lifecycle/\n/.venv/\n/.env\n")
+            file.write("/.machine-lifecycle/\n/venv/\n/.env\n")
         self._place()
         return head
 

@@ -74,7 +74,7 @@ def _repository(folder: Path, **files: str) -> str:
 
 
 def _changes(clone: Path) -> str:
-    argv = ["git", "status", "--porcelain", "main.py", ".venv", ".machine-lifecycle"]
+    argv = ["git", "status", "--porcelain", "main.py", "venv", ".machine-lifecycle"]
     done = subprocess.run(argv, cwd=clone, env=GIT, capture_output=True, check=True)
     return done.stdout.decode()
 
@@ -243,9 +243,9 @@ async def test_a_comfyui_that_does_not_start_is_told_with_its_last_lines(bed: Be
 async def test_an_environment_that_is_there_is_used_and_its_torch_kept(bed: Bed) -> None:
     await bed.executor().install(PLAN, "base", Quiet())
     python = bed.root / "there"
-    (bed.home / ".venv").rename(python)
+    (bed.home / "venv").rename(python)
     named = str(python / "bin" / "python")
     bed.environ["UV_CONSTRAINT"] = ""
     await bed.executor(comfyui_python=named).install(PLAN, "base", Quiet())
-    assert not (bed.home / ".venv").exists()
+    assert not (bed.home / "venv").exists()
     assert list(python.glob("lib/python*/site-packages/torch-2.0.dist-info"))

@@ -173,6 +173,26 @@ async def test_a_step_over_its_time_ends_with_all_its_processes(paths: Paths) ->
     assert isinstance(caught.value.errors[0], StepTimeout)
 
 
+async def test_a_program_over_its_time_and_a_full_disk_have_codes_of_their_own(
+    paths: Paths,
+) -> None:
+    async def slow(ctx: StepContext) -> None:
+        await ctx.run_command(["sh", "-c", "echo begun; sleep 600"], env=ENV, timeout=0.3)
+
+    async def full(ctx: StepContext) -> None:
+        await ctx.run_command(["sh", "-c", "cat /bin/sh > /dev/full"], env=ENV)
+
+    async def full_too(ctx: StepContext) -> None:
+        await asyncio.to_thread(Path("/dev/full").write_text, "x")
+
+    steps = (step("a", slow), step("b", full), step("c", full_too))
+    with pytest.raises(Problems) as caught:
+        await executor(paths, *steps).install(PLAN, "base", Sink())
+    codes = sorted(error.code for error in caught.value.errors)
+    assert codes == ["disk-full", "disk-full", "install-command-timeout"]
+    assert "begun" in str(caught.value)
+
+
 async def test_cancelling_leaves_nothing_running_and_the_step_undone(paths: Paths) -> None:
     started = asyncio.Event()
 
