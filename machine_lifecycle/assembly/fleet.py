@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from machine_lifecycle.assembly.queue import Queue
 from machine_lifecycle.errors import LifecycleError
+from machine_lifecycle.jobs.tasks import end_tasks
 from machine_lifecycle.model.plan import BootPlan
 from machine_lifecycle.model.ports import Check
 from machine_lifecycle.model.status import StatusReport
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from machine_lifecycle.fleet.registry import Registry
 
 __all__ = ["Fleet"]
+
+_log = logging.getLogger("machine_lifecycle.fleet")
 
 
 class Fleet:
@@ -40,6 +44,7 @@ class Fleet:
         self._on_lost = on_lost
         self._registry: Registry | None = None
         self._keeper: asyncio.Task[None] | None = None
+        self._releases: set[asyncio.Task[None]] = set()
 
     async def register(self, plan: BootPlan) -> None:
         """Claim the machine's id, and keep it claimed from here on."""
@@ -65,6 +70,26 @@ class Fleet:
         except LifecycleError as error:
             self._on_lost(error)
 
+    def worker_died(self, worker_id: str) -> None:
+        """Hand back what a worker ran whose process has ended: nobody need wait for its lease."""
+        if self._registry is not None:
+            task = asyncio.create_task(self._release(worker_id), name=f"release {worker_id}")
+            self._releases.add(task)
+            task.add_done_callback(self._releases.discard)
+
+    async def _release(self, worker_id: str) -> None:
+        from redis.exceptions import RedisError  # noqa: PLC0415 - redis loads late
+
+        from machine_lifecycle.jobs.client import QueueClient  # noqa: PLC0415 - likewise
+
+        try:
+            released = await QueueClient(self._queue.client).release_worker(worker_id, "crash")
+        except (RedisError, OSError) as error:
+            _log.warning("can't hand back the jobs of %s, its lease must end: %s", worker_id, error)
+        else:
+            for job_id in released:
+                _log.info("job %s is handed back: its worker %s died", job_id, worker_id)
+
     async def publish(self, update_type: str) -> None:
         """Say how the machine is, now; silent before it is registered."""
         if self._registry:
@@ -79,8 +104,7 @@ class Fleet:
     async def deregister(self) -> None:
         """Stop renewing, say ``shutdown``, remove what was registered. Safe to repeat."""
         if self._keeper:
-            self._keeper.cancel()
-            await asyncio.wait({self._keeper})
+            await end_tasks(self._keeper, *self._releases)
             self._keeper = None
         registry, self._registry = self._registry, None
         if registry:

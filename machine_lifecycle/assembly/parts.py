@@ -145,8 +145,8 @@ class Parts:
             health_server=lambda: bool(self._port),
         )
         self._planner = planner
-        self._installer = Installation(settings, paths, environ)
         self._gpus = Gpus(settings=settings)
+        self._installer = Installation(settings, paths, environ, self._gpus)
         self.runner = Runner(
             self.lifecycle,
             clock=self.clock,
@@ -157,6 +157,7 @@ class Parts:
         self.watching.supervisor = self.supervisor
         self.watching.links = self.links
         self.watching.post = self.runner.post
+        self.watching.worker_died = self.fleet.worker_died
         commands = Commands(
             reporter=self.reporter,
             supervisor=self.supervisor,

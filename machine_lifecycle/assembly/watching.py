@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Watching"]
 
+_ENDED = (ProcessState.BACKOFF, ProcessState.EXITED, ProcessState.FATAL)
 _UP = (MachineState.READY, MachineState.PROCESSING)
 
 
@@ -31,7 +32,7 @@ _UP = (MachineState.READY, MachineState.PROCESSING)
 class Watching:
     """Callbacks of supervisor and links; also the jobs that run (``states.context.JobsWatch``).
 
-    ``supervisor``, ``links`` and ``post`` are set once those are made.
+    ``supervisor``, ``links``, ``post`` and ``worker_died`` are set once their owners are made.
     """
 
     lifecycle: Lifecycle
@@ -40,6 +41,7 @@ class Watching:
     post: Callable[[stimuli.Stimulus], None] = attrs.field(init=False)
     supervisor: Supervisor = attrs.field(init=False)
     links: Links = attrs.field(init=False)
+    worker_died: Callable[[str], None] = attrs.field(init=False)
     _idle: asyncio.Event = attrs.field(init=False, factory=asyncio.Event)
     _running: set[str] = attrs.field(init=False, factory=set)
 
@@ -51,6 +53,10 @@ class Watching:
     def process_changed(self, status: ProcessStatus) -> None:
         """A process came into another state."""
         self.bus.emit(events.ProcessChanged(attempt=self.lifecycle.attempt, process=status))
+        if status.role is Role.WORKER and status.state in _ENDED:
+            for worker in self.links.statuses():
+                if worker.process == status.name:
+                    self.worker_died(worker.id)
         self._recovered()
 
     def process_given_up(self, spec: ProcessSpec, error: LifecycleError) -> None:

@@ -7,7 +7,7 @@ import logging
 import signal
 from collections.abc import Iterable, Sequence
 
-from machine_lifecycle.model.processes import ProcessSpec
+from machine_lifecycle.model.processes import NotifyReady, ProcessSpec
 from machine_lifecycle.supervisor import spawn
 from machine_lifecycle.supervisor.errors import ProcessesLeft
 from machine_lifecycle.supervisor.household import Household
@@ -21,6 +21,11 @@ __all__ = ["Inheritance", "end_recorded"]
 
 _GRACE = 3.0
 _log = logging.getLogger(__name__)
+
+
+def _deaf(entry: Entry, spec: ProcessSpec) -> bool:
+    """Whether its ``READY=1`` may have been said to nobody: it says that only once."""
+    return not entry.notified and any(isinstance(one, NotifyReady) for one in spec.readiness)
 
 
 def _living(entry: Entry) -> bool:
@@ -120,7 +125,7 @@ class Inheritance:
     def _adopt(self, entry: Entry, spec: ProcessSpec | None) -> bool:
         if spec is None or entry.digest != spawn.digest(spec, self._home.secrets):
             return False
-        if not _living(entry):
+        if not _living(entry) or _deaf(entry, spec):
             return False
         unit = self._roster.enlist(spec)
         try:

@@ -117,7 +117,13 @@ class Outside:
         """Wait for an event of this kind with these fields."""
         deadline = time.monotonic() + PATIENCE
         while True:
-            event = self._news.get(timeout=max(0.01, deadline - time.monotonic()))
+            try:
+                event = self._news.get(timeout=max(0.01, deadline - time.monotonic()))
+            except queue.Empty:
+                last = [json.dumps(event)[:300] for event in self.events[-12:]]
+                raise AssertionError(
+                    "\n".join([f"no {kind} {fields}", *last, self.said()])
+                ) from None
             if event is None:
                 raise AssertionError(f"ended without {kind} {fields}: {self.said()}")
             self.events.append(event)
@@ -172,13 +178,14 @@ class Outside:
     # The world around it
 
     def running(self) -> list[psutil.Process]:
-        """Every living process that carries our mark in its environment."""
+        """Every living process that carries our mark in its environment, or our folder."""
         found = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
                 if process.status() == psutil.STATUS_ZOMBIE:
                     continue
-                if process.environ().get("MACHINE_TEST_MARK") == self.mark:
+                marked = process.environ().get("MACHINE_TEST_MARK") == self.mark
+                if marked or str(self.folder) in " ".join(process.cmdline()):
                     found.append(process)
         return found
 
