@@ -11,9 +11,10 @@ from collections.abc import Mapping
 import attrs
 
 from machine_lifecycle.errors import ExitCode, LifecycleError
-from machine_lifecycle.lifecycle import events
-from machine_lifecycle.lifecycle.directives import Directive, Emit, Finish, ForceStop, WakeAt
-from machine_lifecycle.lifecycle.policy import BootPolicy, GiveUp
+from machine_lifecycle.lifecycle import events, facts
+from machine_lifecycle.lifecycle.directives import Directive, Emit, ForceStop, WakeAt
+from machine_lifecycle.lifecycle.ending import Ending
+from machine_lifecycle.lifecycle.policy import BootPolicy
 from machine_lifecycle.lifecycle.record import Limits, Record, Visit
 from machine_lifecycle.lifecycle.stepper import Stepper
 from machine_lifecycle.states import stimuli
@@ -48,21 +49,16 @@ class Lifecycle:
             stay: Remain in Failed when no attempt is left, instead of stopping.
             table: States and rows; another one only in tests.
         """
-        self._policy = policy
-        self._stay = stay
         self._table = table
-        self._failures = 0
-        self._stops = 0
-        self._forced: int | None = None
-        self._gave_up = False
         self.record = Record()
         self._steps = Stepper(
             record=self.record,
             table=table,
             limits=limits or {},
             stop_budget=stop_budget,
-            attempts_left=lambda: policy.left(self._failures),
+            attempts_left=lambda: policy.left(self.record.failures),
         )
+        self._ending = Ending(record=self.record, steps=self._steps, policy=policy, stay=stay)
 
     @property
     def state(self) -> MachineState:
@@ -96,21 +92,21 @@ class Lifecycle:
                 self.record.progress_at = stimulus.at
             return ()
         if self.finished:
-            return self._ignore(stimulus, "the life is over")
+            return self._steps.ignore(stimulus, "the life is over")
         if stimulus.attempt is not None and stimulus.attempt != self.attempt:
-            return self._ignore(stimulus, f"belongs to attempt {stimulus.attempt}")
+            return self._steps.ignore(stimulus, f"belongs to attempt {stimulus.attempt}")
         in_any_state = self._in_any_state(stimulus)
         if in_any_state is not None:
             return in_any_state
         if stimulus.trigger not in self.allowed():
-            return self._ignore(stimulus, f"means nothing in {self.state.value}")
+            return self._steps.ignore(stimulus, f"means nothing in {self.state.value}")
         match stimulus:
             case stimuli.Faulted():
-                return self._faulted(stimulus)
+                return self._ending.faulted(stimulus)
             case stimuli.StopRequested():
-                return self._stop_requested(stimulus)
+                return self._ending.stop_requested(stimulus)
             case stimuli.AllStopped():
-                return self._all_stopped(stimulus)
+                return self._ending.all_stopped(stimulus)
             case _:
                 return self._boot_fact(stimulus)
 
@@ -121,11 +117,11 @@ class Lifecycle:
             case stimuli.TimeUp():
                 return self._time_up(stimulus)
             case stimuli.ConditionRaised() | stimuli.ConditionCleared():
-                return self._condition(stimulus)
+                return facts.condition(self.record, self._steps, stimulus)
             case stimuli.JobTaken():
-                return self._job_taken(stimulus)
+                return facts.job_taken(self.record, self._steps, stimulus)
             case stimuli.JobDone():
-                return self._job_done(stimulus)
+                return facts.job_done(self.record, self._steps, stimulus)
             case _:
                 return None
 
@@ -167,89 +163,6 @@ class Lifecycle:
             done += self._steps.fire(Trigger.JOB_TAKEN, at, "jobs were running already")
         return done
 
-    # Jobs
-
-    def _job_taken(self, stimulus: stimuli.JobTaken) -> tuple[Directive, ...]:
-        if stimulus.job_id in self.record.jobs:
-            return self._ignore(stimulus, "known already")
-        self.record.jobs[stimulus.job_id] = stimulus.worker_id
-        started = events.JobStarted(
-            attempt=self.attempt, job_id=stimulus.job_id, worker_id=stimulus.worker_id
-        )
-        return (*self._move_if_allowed(stimulus), Emit(started))
-
-    def _job_done(self, stimulus: stimuli.JobDone) -> tuple[Directive, ...]:
-        if self.record.jobs.get(stimulus.job_id) != stimulus.worker_id:
-            return self._ignore(stimulus, "not a job of that worker")
-        del self.record.jobs[stimulus.job_id]
-        self.record.outcomes[stimulus.outcome] = self.record.outcomes.get(stimulus.outcome, 0) + 1
-        finished = events.JobFinished(
-            attempt=self.attempt,
-            job_id=stimulus.job_id,
-            worker_id=stimulus.worker_id,
-            outcome=stimulus.outcome,
-        )
-        return (Emit(finished), *self._move_if_allowed(stimulus))
-
-    # Faults, retries, the end
-
-    def _faulted(self, stimulus: stimuli.Faulted) -> tuple[Directive, ...]:
-        error = stimulus.error
-        error.where = error.where or (stimulus.during or self.state).value
-        if self.state in (MachineState.FAILED, MachineState.STOPPING):
-            self.record.later_failures += (error,)
-            done = self._steps.move(stimulus)
-            if self.state is MachineState.STOPPING and stimulus.during is MachineState.STOPPING:
-                done.append(ForceStop())
-            return tuple(done)
-        self._count_failure(stimulus.at)
-        self.record.failure = error
-        done = self._steps.move(stimulus)
-        verdict = self._policy.decide(self._failures, error)
-        retry_in = None if isinstance(verdict, GiveUp) else verdict.seconds
-        failed = events.MachineFailed(
-            attempt=self.attempt, error=error.to_wire(), retry_in=retry_in
-        )
-        done.append(Emit(failed))
-        if retry_in is not None:
-            due = stimuli.RetryDue(attempt=self.attempt)
-            self.record.retry_at = stimulus.at + retry_in
-            done.append(WakeAt(self.record.retry_at, due))
-            return tuple(done)
-        self._gave_up = True
-        if not self._stay:
-            reason = verdict.reason if isinstance(verdict, GiveUp) else ""
-            done += self._steps.fire(Trigger.GAVE_UP, stimulus.at, reason)
-        return tuple(done)
-
-    def _count_failure(self, at: float) -> None:
-        ready = self.state in (MachineState.READY, MachineState.PROCESSING)
-        if ready and at - self.record.ready_at >= self._policy.heal_after:
-            self._failures = 0
-        self._failures += 1
-
-    def _stop_requested(self, stimulus: stimuli.StopRequested) -> tuple[Directive, ...]:
-        self._stops += 1
-        done = self._steps.move(stimulus)
-        if self._stops >= _STOPS_THAT_FORCE:
-            self._forced = _FORCED.get(stimulus.signal, self._forced)
-            done.append(ForceStop())
-        return tuple(done)
-
-    def _all_stopped(self, stimulus: stimuli.AllStopped) -> tuple[Directive, ...]:
-        done = self._steps.move(stimulus)
-        code = self._exit_code()
-        reason = self.record.failure.summary if self.record.failure and self._gave_up else ""
-        stopped = events.MachineStopped(attempt=self.attempt, exit_code=code, reason=reason)
-        return (*done, Emit(stopped), Finish(code))
-
-    def _exit_code(self) -> int:
-        if self._forced is not None:
-            return self._forced
-        if self._gave_up and self.record.failure:
-            return self.record.failure.exit_code
-        return ExitCode.OK
-
     # Time
 
     def _time_up(self, stimulus: stimuli.TimeUp) -> tuple[Directive, ...]:
@@ -271,43 +184,6 @@ class Lifecycle:
             error = StateTooLong(
                 state=self.state.value, seconds=limits.cap or 0.0, waiting=stimulus.waiting
             )
-        return self._faulted(
+        return self._ending.faulted(
             stimuli.Faulted(attempt=self.attempt, at=stimulus.at, error=error, during=self.state)
         )
-
-    # Conditions
-
-    def _condition(
-        self, stimulus: stimuli.ConditionRaised | stimuli.ConditionCleared
-    ) -> tuple[Directive, ...]:
-        if isinstance(stimulus, stimuli.ConditionRaised):
-            reason, holds = stimulus.reason, True
-            known = self.record.conditions.get(stimulus.kind)
-            if known and known[0] == reason:
-                return ()
-            since = known[1] if known else stimulus.at
-            self.record.conditions[stimulus.kind] = (reason, since)
-        else:
-            reason, holds = "", False
-            if self.record.conditions.pop(stimulus.kind, None) is None:
-                return ()
-        self._steps.note(stimulus, "")
-        return (
-            Emit(
-                events.ConditionChanged(
-                    attempt=self.attempt, condition=stimulus.kind, holds=holds, reason=reason
-                )
-            ),
-        )
-
-    # Words
-
-    def _move_if_allowed(self, stimulus: stimuli.Stimulus) -> list[Directive]:
-        if stimulus.trigger in self.allowed():
-            return self._steps.move(stimulus)
-        self._steps.note(stimulus, "counted")
-        return []
-
-    def _ignore(self, stimulus: stimuli.Stimulus, why: str) -> tuple[Directive, ...]:
-        self._steps.note(stimulus, f"ignored: {why}")
-        return ()

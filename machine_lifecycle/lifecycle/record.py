@@ -64,6 +64,7 @@ class Record:
         conditions: Kind to (reason, monotonic seconds since).
         jobs: Running jobs to their workers.
         outcomes: How many jobs ended how.
+        failures: Failed attempts in a row.
     """
 
     attempt: int = 1
@@ -72,6 +73,7 @@ class Record:
     jobs: dict[str, str] = attrs.field(factory=dict)
     outcomes: dict[str, int] = attrs.field(factory=dict)
     conditions: dict[str, tuple[str, float]] = attrs.field(factory=dict)
+    failures: int = 0
     failure: LifecycleError | None = None
     later_failures: tuple[LifecycleError, ...] = ()
     progress_at: float = 0.0

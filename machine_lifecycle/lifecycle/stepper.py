@@ -40,6 +40,11 @@ class Stepper:
         self._stop_budget = stop_budget
         self._attempts_left = attempts_left
 
+    @property
+    def state(self) -> MachineState:
+        """Where the machine is."""
+        return self.engine.state
+
     def move(self, stimulus: stimuli.Stimulus) -> list[Directive]:
         """Fire the trigger of a fact."""
         if stimulus.trigger is None:
@@ -96,6 +101,18 @@ class Stepper:
             stall=spec.stall if own.stall is None else own.stall,
             cap=spec.cap if own.cap is None else own.cap,
         )
+
+    def move_if_allowed(self, stimulus: stimuli.Stimulus) -> list[Directive]:
+        """Fire the trigger of a fact if the state answers it; note the fact otherwise."""
+        if stimulus.trigger in self.engine.allowed():
+            return self.move(stimulus)
+        self.note(stimulus, "counted")
+        return []
+
+    def ignore(self, stimulus: stimuli.Stimulus, why: str) -> tuple[Directive, ...]:
+        """Write into the story that a fact means nothing, and why."""
+        self.note(stimulus, f"ignored: {why}")
+        return ()
 
     def note(self, stimulus: stimuli.Stimulus, told: str) -> None:
         """Write a fact into the story."""

@@ -24,7 +24,6 @@ TOO_LONG = {
     "fleet/registry.py: Registry": 201,
     "jobs/client.py: QueueClient": 222,
     "jobs/worker.py: Worker": 257,
-    "lifecycle/core.py: Lifecycle": 284,
     "simulation/server.py: SimulatedComfyUI": 202,
 }
 
