@@ -235,10 +235,13 @@ class Parts:
         if event.source is MachineState.STARTING and self.lifecycle.record.plan:
             self.watching.expect(self.lifecycle.record.plan)
             self.queue.announce(self.machine_id, os.getpid(), self.health_url)
+        if event.target is MachineState.RESTARTING:
+            self.watching.begin_anew()
         if event.target is not MachineState.STOPPED:
             await self.fleet.publish("event_driven")
 
     async def _ready(self, _: events.MachineReady) -> None:
+        self.watching.settle()
         await self.fleet.publish("machine_ready")
 
 

@@ -43,6 +43,7 @@ class Watching:
     links: Links = attrs.field(init=False)
     worker_died: Callable[[str], None] = attrs.field(init=False)
     _idle: asyncio.Event = attrs.field(init=False, factory=asyncio.Event)
+    _causes: dict[str, dict[str, str]] = attrs.field(init=False, factory=dict)
     _running: set[str] = attrs.field(init=False, factory=set)
 
     def __attrs_post_init__(self) -> None:
@@ -57,7 +58,7 @@ class Watching:
             for worker in self.links.statuses():
                 if worker.process == status.name:
                     self.worker_died(worker.id)
-        self._recovered()
+        self.settle()
 
     def process_given_up(self, spec: ProcessSpec, error: LifecycleError) -> None:
         """A process is out for good: the machine fails, or goes on degraded.
@@ -69,7 +70,8 @@ class Watching:
         if spec.essential or self.healthy() < max(1, self.floor):
             self.post(stimuli.Faulted(attempt=self.lifecycle.attempt, error=error))
         else:
-            self.raise_condition(ConditionKind.DEGRADED, f"{spec.name} is out: {error.summary}")
+            words = f"{spec.name} is out: {error.summary}"
+            self.raise_condition(ConditionKind.DEGRADED, spec.name, words)
 
     def needs_changed(self, process: str, ready: bool) -> None:  # noqa: FBT001 - one fact
         """What a worker needs got ready, or was lost."""
@@ -90,15 +92,13 @@ class Watching:
         fatal = ProcessState.FATAL
         return {s.name for s in self.supervisor.statuses() if s.state is fatal}
 
-    def _recovered(self) -> None:
-        """Nothing is out and every worker is connected: the machine is no longer degraded."""
-        conditions = self.lifecycle.record.conditions
+    def settle(self) -> None:
+        """Nothing is out and every worker is connected: processes degrade the machine no longer."""
         if self.lifecycle.state not in _UP or self._out():
             return
-        if ConditionKind.DEGRADED in conditions and self._all_connected():
-            self.post(stimuli.ConditionCleared(kind=ConditionKind.DEGRADED))
-        if ConditionKind.RESUMING in conditions:
-            self.post(stimuli.ConditionCleared(kind=ConditionKind.RESUMING))
+        self.clear_condition(ConditionKind.RESUMING)
+        if self._all_connected():
+            self.clear_condition(ConditionKind.DEGRADED, keep=("packs",))
 
     def _all_connected(self) -> bool:
         plan = self.lifecycle.record.plan
@@ -114,7 +114,7 @@ class Watching:
             if worker.process == process:
                 changed = events.WorkerChanged(attempt=self.lifecycle.attempt, worker=worker)
                 self.bus.emit(changed)
-        self._recovered()
+        self.settle()
 
     def job_taken(self, worker_id: str, job_id: str) -> None:
         """A worker took a job."""
@@ -141,9 +141,28 @@ class Watching:
 
     # Shared
 
-    def raise_condition(self, kind: str, reason: str) -> None:
-        """Raise a condition beside the state."""
-        self.post(stimuli.ConditionRaised(kind=kind, reason=reason))
+    def raise_condition(self, kind: str, cause: str, reason: str) -> None:
+        """Raise a condition beside the state; several causes of one are told together."""
+        causes = self._causes.setdefault(kind, {})
+        causes[cause] = reason
+        self.post(stimuli.ConditionRaised(kind=kind, reason="; ".join(causes.values())))
+
+    def clear_condition(self, kind: str, *, keep: tuple[str, ...] = ()) -> None:
+        """Drop the causes of a condition, but for those to keep."""
+        causes = self._causes.get(kind, {})
+        left = {cause: reason for cause, reason in causes.items() if cause in keep}
+        if left == causes:
+            return
+        self._causes[kind] = left
+        if left:
+            self.post(stimuli.ConditionRaised(kind=kind, reason="; ".join(left.values())))
+        else:
+            self.post(stimuli.ConditionCleared(kind=kind))
+
+    def begin_anew(self) -> None:
+        """A new attempt begins: what was wrong with the last one is past."""
+        self.clear_condition(ConditionKind.DEGRADED)
+        self.clear_condition(ConditionKind.RESUMING)
 
     def expect(self, plan: BootPlan) -> None:
         """List the plan's workers before they say hello."""

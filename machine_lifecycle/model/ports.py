@@ -10,6 +10,7 @@ from typing import Any, Protocol, Self
 
 import attrs
 
+from machine_lifecycle.errors import LifecycleError
 from machine_lifecycle.model.hardware import Hardware
 from machine_lifecycle.model.installing import Installer, Step
 from machine_lifecycle.model.jobs import Job, JobResult, Progress
@@ -89,6 +90,10 @@ class InstallerRunner(Protocol):
         """Do the steps of one stage that are not done yet; the number done. Raises a
         ``LifecycleError`` with all failures.
         """
+
+    @property
+    def failures(self) -> Mapping[str, LifecycleError]:
+        """What was left out since its installation failed and nothing essential needs it."""
 
 
 class HardwareProbe(Protocol):

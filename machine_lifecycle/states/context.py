@@ -57,7 +57,7 @@ class Context:
         plan: The plan of this boot attempt; raises before Starting has made it.
         attempt: Boot attempt, from 1.
         jobs: The jobs that our workers run.
-        condition: Raises a condition beside the state: its kind, and why.
+        condition: Raises a condition beside the state: its kind, what causes it, and why.
     """
 
     settings: Settings
@@ -76,7 +76,7 @@ class Context:
     progress: ProgressSink
     current_plan: Callable[[], BootPlan | None]
     jobs: JobsWatch
-    condition: Callable[[str, str], None]
+    condition: Callable[[str, str, str], None]
 
     @property
     def plan(self) -> BootPlan:

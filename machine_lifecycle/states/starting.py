@@ -25,7 +25,7 @@ async def run(ctx: Context) -> Stimulus:
     plan = planning.result()
     adopted = await ctx.supervisor.recover(plan.processes)
     if adopted:
-        ctx.condition(ConditionKind.RESUMING, f"adopted {', '.join(adopted)}")
+        ctx.condition(ConditionKind.RESUMING, "adoption", f"adopted {', '.join(adopted)}")
     await ctx.registry.register(plan)
     ctx.progress.finished("plan", seconds=ctx.clock.monotonic() - began)
     return PlanMade(attempt=ctx.attempt, plan=plan)

@@ -38,9 +38,8 @@ async def wait_for_enough(ctx: Context, specs: Sequence[ProcessSpec], what: str)
     if essential or len(specs) - len(errors) < floor:
         raise errors[0] if len(errors) == 1 else Problems(subject=what, errors=tuple(errors))
     reasons = "; ".join(error.summary for error in errors)
-    ctx.condition(
-        ConditionKind.DEGRADED, f"{len(errors)} of {len(specs)} {what} are out: {reasons}"
-    )
+    words = f"{len(errors)} of {len(specs)} {what} are out: {reasons}"
+    ctx.condition(ConditionKind.DEGRADED, what, words)
 
 
 def given_up(ctx: Context) -> frozenset[str]:
