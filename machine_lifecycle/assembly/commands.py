@@ -52,14 +52,7 @@ class Commands:
     def figures(self) -> Mapping[int, Figures]:
         """Use per process, measured now. Takes a moment: call it in a thread."""
         pids = [status.pid for status in self.reporter.report().processes if status.pid]
-        return {
-            pid: Figures(
-                cpu_percent=used.cpu_percent,
-                memory_bytes=used.rss_bytes,
-                processes=used.processes,
-            )
-            for pid, used in figures(pids).items()
-        }
+        return figures(pids)
 
     def tail(self, name: str, lines: int) -> list[str]:
         """The last lines of a process's log; none for the orchestrator itself."""

@@ -13,7 +13,7 @@ class Figures:
 
     Attributes:
         cpu_percent: Share of one processor, so that four busy ones are 400.
-        memory_bytes: Resident memory.
+        memory_bytes: Resident memory; pages that processes share are counted in each.
         processes: How many processes the tree has.
     """
 

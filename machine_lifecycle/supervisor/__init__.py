@@ -20,10 +20,9 @@ if TYPE_CHECKING:
         SecretMissing,
         UnknownProcess,
     )
-    from machine_lifecycle.supervisor.usage import Figures, figures
+    from machine_lifecycle.supervisor.usage import figures
 
 __all__ = [
-    "Figures",
     "NeedsUnmet",
     "PortTaken",
     "ProcessFailed",
@@ -35,7 +34,7 @@ __all__ = [
     "figures",
 ]
 
-_MODULES = {"Supervisor": "core", "Figures": "usage", "figures": "usage"}
+_MODULES = {"Supervisor": "core", "figures": "usage"}
 
 
 def __getattr__(name: str) -> Any:

@@ -5,29 +5,18 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Mapping
 
-import attrs
 import psutil
 
-__all__ = ["Figures", "figures"]
+from machine_lifecycle.model.figures import Figures
 
-
-@attrs.frozen(kw_only=True)
-class Figures:
-    """What a whole tree uses.
-
-    Attributes:
-        cpu_percent: Of one processor, since the last time this was asked; 0 the first time.
-        rss_bytes: Resident memory; pages that processes share are counted in each.
-        processes: How many there are.
-    """
-
-    cpu_percent: float
-    rss_bytes: int
-    processes: int
+__all__ = ["figures"]
 
 
 def figures(pids: Iterable[int]) -> Mapping[int, Figures]:
-    """Figures of the trees under *pids*; those that have ended are left out. Blocks for some ms."""
+    """Figures of the trees under *pids*; those that have ended are left out. Blocks for some ms.
+
+    Processor time counts from the last time that this was asked, so it is 0 the first time.
+    """
     # psutil keeps its Process objects between calls, and with them the last processor times.
     everybody = {process.pid: process for process in psutil.process_iter(["ppid"])}
     children: dict[int, list[int]] = {}
@@ -43,5 +32,5 @@ def figures(pids: Iterable[int]) -> Mapping[int, Figures]:
             with contextlib.suppress(psutil.Error), everybody[pid].oneshot():
                 cpu += everybody[pid].cpu_percent(None)
                 rss += everybody[pid].memory_info().rss
-        result[root] = Figures(cpu_percent=cpu, rss_bytes=rss, processes=len(tree))
+        result[root] = Figures(cpu_percent=cpu, memory_bytes=rss, processes=len(tree))
     return result

@@ -378,7 +378,7 @@ async def test_figures_count_the_tree(house: House, tmp_path: Path) -> None:
     found = figures([pid, 2**22 + 1])
     assert list(found) == [pid]
     assert found[pid].processes == 2
-    assert found[pid].rss_bytes > 1 << 20
+    assert found[pid].memory_bytes > 1 << 20
 
 
 async def test_kill_all_leaves_nothing(house: House, tmp_path: Path) -> None:
