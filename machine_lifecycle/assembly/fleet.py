@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from machine_lifecycle.assembly.queue import Queue
 from machine_lifecycle.errors import LifecycleError
-from machine_lifecycle.jobs.tasks import end_tasks
 from machine_lifecycle.model.plan import BootPlan
 from machine_lifecycle.model.ports import Check
 from machine_lifecycle.model.status import StatusReport
+from machine_lifecycle.system.tasks import end_tasks
 
 if TYPE_CHECKING:
     from machine_lifecycle.fleet.registry import Registry

@@ -11,9 +11,9 @@ from redis.exceptions import RedisError
 
 from machine_lifecycle.errors import LifecycleError
 from machine_lifecycle.jobs.errors import JobCrashed, JobTimeout
-from machine_lifecycle.jobs.tasks import end_tasks
 from machine_lifecycle.model.jobs import Job, JobResult, Progress
 from machine_lifecycle.model.ports import Connector
+from machine_lifecycle.system.tasks import end_tasks
 
 __all__ = ["Ended", "RunningJob"]
 

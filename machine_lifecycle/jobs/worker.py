@@ -20,11 +20,11 @@ from machine_lifecycle.jobs.records import JobRecord, job_from_record, record_fr
 from machine_lifecycle.jobs.registration import Registration
 from machine_lifecycle.jobs.running import Ended, RunningJob
 from machine_lifecycle.jobs.settling import Settler
-from machine_lifecycle.jobs.tasks import end_tasks
 from machine_lifecycle.jobs.worker_config import WorkerConfig
 from machine_lifecycle.jobs.worker_services import WorkerServices
 from machine_lifecycle.jobs.worker_voice import Hold, WorkerVoice
 from machine_lifecycle.model.jobs import JobResult, Progress
+from machine_lifecycle.system.tasks import end_tasks
 
 __all__ = ["Worker"]
 

@@ -25,7 +25,6 @@ from typing import Any, Self
 from redis.asyncio import Redis
 
 from machine_lifecycle.jobs.client import QueueClient
-from machine_lifecycle.jobs.tasks import end_tasks
 from machine_lifecycle.jobs.worker import Worker
 from machine_lifecycle.jobs.worker_config import Route, WorkerConfig
 from machine_lifecycle.jobs.worker_services import WorkerServices
@@ -33,6 +32,7 @@ from machine_lifecycle.model.jobs import Job, JobResult, Progress
 from machine_lifecycle.model.paths import Paths
 from machine_lifecycle.model.ports import Probe
 from machine_lifecycle.system.redis import connect
+from machine_lifecycle.system.tasks import end_tasks
 from machine_lifecycle.system.valkey import embedded_spec, embedded_url
 
 IDLE_JOBS = 30

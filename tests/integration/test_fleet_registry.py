@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import sys
@@ -19,6 +18,7 @@ from machine_lifecycle.model.plan import BootPlan, WorkerPlan
 from machine_lifecycle.model.status import StatusReport, WorkerStatus
 from machine_lifecycle.system.redis import connect
 from machine_lifecycle.system.redis_errors import RedisUnreachable
+from machine_lifecycle.system.tasks import end_tasks
 
 WORKER = WorkerPlan(
     id="m1-worker-fake-0", process="redis-worker-fake-0", type="fake", index=0, instances=("fake",),
@@ -126,7 +126,5 @@ async def test_it_is_registered_again_after_redis_was_away_and_empty(own_valkey:
     async with asyncio.timeout(10):
         await back.wait()
     assert await redis.exists("machine:m1:info", "machine:m1:owner") == 2
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
+    await end_tasks(task)
     await redis.aclose()
