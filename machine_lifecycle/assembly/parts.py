@@ -80,6 +80,7 @@ class Parts:
         self.paths = paths
         self.machine_id = identity
         self._machine: Steered | None = None
+        self._environ = environ
         self._secrets = secret_values(settings)
         self.clock = SystemClock()
         self.bus = EventBus(self.clock)
@@ -187,7 +188,8 @@ class Parts:
         return self._machine
 
     def _secret(self, name: str) -> str | None:
-        return {**self._secrets, **self.queue.secrets()}.get(name)
+        # A plug-in's secret is no setting of ours; it is in the environment.
+        return {**self._environ, **self._secrets, **self.queue.secrets()}.get(name)
 
     def _redis_changed(self, answers: bool) -> None:  # noqa: FBT001 - one fact
         self._redis_answers = answers

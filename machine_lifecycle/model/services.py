@@ -94,7 +94,8 @@ class ServiceDefinition:
         restart: When an instance is started again.
         stop: How an instance is asked to end.
         required_env: Variables without which it can't work.
-        secrets: Names of secret variables that its workers need.
+        secrets: Names of secret variables that its workers get where they are set; one that must
+            be set is in ``required_env`` too.
         aliases: Names of connectors and installers by which a service mapping refers to it.
         connector_env: Variables that tell the worker's connector where this instance is.
         directories: Folders that must exist before an instance is spawned.

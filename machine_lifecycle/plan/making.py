@@ -107,8 +107,7 @@ class _Draft:
         return worker, (Driven.of(entry, definition, worker),)
 
     def _require(self, worker: WorkerEntry, services: Sequence[Driven]) -> None:
-        present = {**self.environ, **settings_env(self.settings, defaults=True)}
-        present |= secret_values(self.settings)
+        present = self._variables()
         wanted = dict.fromkeys(worker.required_env, f"worker {worker.name}")
         for one in services:
             names = (*one.definition.required_env, *one.entry.required_env)
@@ -118,6 +117,19 @@ class _Draft:
             for name, who in wanted.items()
             if not present.get(name, "").strip()
         ]
+
+    def _variables(self) -> dict[str, str]:
+        known = settings_env(self.settings, defaults=True) | secret_values(self.settings)
+        return {**self.environ, **known}
+
+    def _secrets(self, driven: Sequence[Driven]) -> tuple[str, ...]:
+        """Names of the secrets that are set. One that must be is in ``required_env`` too."""
+        present = self._variables()
+        offered = (name for one in driven for name in one.definition.secrets)
+        # The queue's address may be made later, by a Redis of the machine's own.
+        return tuple(
+            dict.fromkeys(["HUB_REDIS_URL", *(name for name in offered if present.get(name))])
+        )
 
     def _install(self, one: Driven) -> None:
         if one.definition.process is None or one.entry.name in self.installs:
@@ -206,7 +218,7 @@ class _Draft:
             worker_process(
                 worker,
                 [(by_id[name], self.definitions[name]) for name in worker.instances],
-                _secrets(driven),
+                self._secrets(driven),
                 hardware=self.hardware,
                 settings=self.settings,
                 paths=self.paths,
@@ -216,11 +228,6 @@ class _Draft:
             for worker, driven in self.workers
         ]
         return (*services, *workers)
-
-
-def _secrets(driven: Sequence[Driven]) -> tuple[str, ...]:
-    names = ["HUB_REDIS_URL", *(name for one in driven for name in one.definition.secrets)]
-    return tuple(dict.fromkeys(names))
 
 
 def _port_variables(definitions: Mapping[str, ServiceDefinition], draft: _Draft) -> dict[str, str]:

@@ -145,7 +145,8 @@ def test_remote_has_no_service_process_but_its_secrets() -> None:
         "redis-worker-comfyui-remote-0",
         "redis-worker-comfyui-remote-1",
     ]
-    assert "WORKER_COMFYUI_REMOTE_PASSWORD" in made.processes[0].command.secrets
+    # A password that is not set is none that must be.
+    assert made.processes[0].command.secrets == ("HUB_REDIS_URL", "WORKER_COMFYUI_REMOTE_PASSWORD")
     assert "canary" not in manifest(made) + repr(made)
 
 
