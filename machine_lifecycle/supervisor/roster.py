@@ -74,7 +74,10 @@ class Roster:
     def tell_needs(self, unit: Unit) -> None:
         """Tell a unit, and whoever listens, if what it needs got ready or was lost."""
         ready = self.needs_ready(unit)
-        if unit.spec.needs and self._fulfilled.get(unit.spec.name, False) != ready:
+        # One that stands by waits for the word, even where nothing has to be ready first: its
+        # service runs elsewhere.
+        concerned = unit.spec.needs or unit.spec.standby
+        if concerned and self._fulfilled.get(unit.spec.name, False) != ready:
             self._fulfilled[unit.spec.name] = ready
             unit.needs_changed(ready=ready)
             self._on_needs(unit.spec.name, ready)
