@@ -54,6 +54,10 @@ class Remedy:
 _REGISTRY: dict[str, type[LifecycleError]] = {}
 
 
+def _name(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
 @attrs.define(kw_only=True, slots=False, eq=False)
 class LifecycleError(Exception):
     """The root: a code, facts as fields, words built late, remedies.
@@ -72,9 +76,17 @@ class LifecycleError(Exception):
     context: tuple[str, ...] = ()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Register the class under its code."""
+        """Register the class under its code.
+
+        Raises:
+            TypeError: Another class has this code. One of the same name in the same module has not:
+                it is this one, loaded anew.
+        """
         super().__init_subclass__(**kwargs)
         if "code" in cls.__dict__:
+            other = _REGISTRY.setdefault(cls.code, cls)
+            if _name(other) != _name(cls):
+                raise TypeError(f"{_name(cls)} has the code of {_name(other)}: {cls.code}")
             _REGISTRY[cls.code] = cls
 
     @property

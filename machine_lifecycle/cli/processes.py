@@ -13,8 +13,9 @@ import click
 from machine_lifecycle.cli.environment import open_paths
 from machine_lifecycle.cli.output import console, emit_json, human_bytes, human_seconds, table
 from machine_lifecycle.control.client import ControlClient
-from machine_lifecycle.control.errors import MachineNotRunning, MachineUnresponsive
+from machine_lifecycle.control.errors import MachineUnresponsive
 from machine_lifecycle.errors import ExitCode
+from machine_lifecycle.system.errors import MachineNotRunning
 
 __all__ = ["drain", "logs", "ps", "restart", "status", "stop", "undrain"]
 

@@ -7,8 +7,9 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any, Self
 
-from machine_lifecycle.control.errors import MachineNotRunning, MachineUnresponsive, RemoteError
+from machine_lifecycle.control.errors import MachineUnresponsive, RemoteError
 from machine_lifecycle.control.messages import MAX_LINE, decode, encode
+from machine_lifecycle.system.errors import MachineNotRunning
 
 __all__ = ["ControlClient"]
 
@@ -47,7 +48,7 @@ class ControlClient:
             MachineUnresponsive: It went away before it answered.
         """
         if self._ends is None:
-            raise MachineNotRunning(path=str(self._path))
+            raise self._nobody()
         reader, writer = self._ends
         async with self._turn:
             answer = await self._ask(reader, writer, name, args)
@@ -78,9 +79,12 @@ class ControlClient:
                 str(self._path), limit=_LONGEST_ANSWER
             )
         except (FileNotFoundError, ConnectionRefusedError) as cause:
-            raise MachineNotRunning(path=str(self._path)) from cause
+            raise self._nobody() from cause
         writer.write(encode({"hello": "client"}))
         return reader, writer
+
+    def _nobody(self) -> MachineNotRunning:
+        return MachineNotRunning(path=self._path, reason="nobody listens on it")
 
     async def _ask(
         self,

@@ -12,37 +12,11 @@ from machine_lifecycle.errors import LifecycleError, Remedy
 __all__ = [
     "ControlMessageUnusable",
     "ControlSocketInUse",
-    "MachineNotRunning",
     "MachineUnresponsive",
     "ProcessUnknown",
     "RemoteError",
     "UnknownCall",
 ]
-
-
-@attrs.define(kw_only=True, slots=False, eq=False)
-class MachineNotRunning(LifecycleError):
-    """No machine listens on the control socket."""
-
-    code: ClassVar[str] = "machine-not-running"
-
-    path: str
-
-    @property
-    def summary(self) -> str:
-        """Where nobody listens."""
-        return f"no machine is running here (nobody listens on {self.path})"
-
-    @property
-    def remedies(self) -> tuple[Remedy, ...]:
-        """Start one, or look where it is."""
-        return (
-            Remedy("Start it", "machine-lifecycle boot"),
-            Remedy(
-                "If it runs with another runtime folder, name that folder",
-                "export MACHINE_RUNTIME_DIR=/run/machine-lifecycle",
-            ),
-        )
 
 
 @attrs.define(kw_only=True, slots=False, eq=False)

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import attrs
 
-from machine_lifecycle.errors import ConfigurationError, Remedy
+from machine_lifecycle.errors import ConfigurationError, LifecycleError, Remedy
 
 __all__ = [
     "NoGpu",
@@ -145,33 +145,38 @@ class PortClash(ConfigurationError):
 
 
 @attrs.define(kw_only=True, slots=False, eq=False)
-class PortTaken(ConfigurationError):
-    """Something else listens on a port that we need.
+class PortTaken(LifecycleError):
+    """A program that is not ours listens on a port that we need.
 
     Attributes:
         host: Address.
         port: The port.
-        wanted_by: Who needs it.
+        wanted_by: Who needs it: an instance or its process.
+        owner: Who has it, if that could be seen.
         variable: Variable that moves it, or empty.
     """
 
     code: ClassVar[str] = "port-taken"
-    recoverable: ClassVar[bool] = True
 
     host: str
     port: int
     wanted_by: str
+    owner: str = ""
     variable: str = ""
 
     @property
     def summary(self) -> str:
-        """The port and who needs it."""
-        return f"port {self.port} on {self.host}, needed by {self.wanted_by}, is taken"
+        """Which port, for whom, and who has it."""
+        owner = f" by {self.owner}" if self.owner else ""
+        return f"port {self.port} on {self.host}, needed by {self.wanted_by}, is taken{owner}"
 
     @property
     def remedies(self) -> tuple[Remedy, ...]:
         """See who has it; move us."""
-        look = Remedy("See who listens there", f"ss -ltnp 'sport = :{self.port}'")
+        look = Remedy(
+            f"See who listens on port {self.port}, and end it or choose another port",
+            f"ss -ltnp 'sport = :{self.port}'",
+        )
         if not self.variable:
             return (look,)
         return (look, Remedy("Or move ours", f"export {self.variable}={self.port + 100}"))

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 import attrs
 
 from machine_lifecycle.config.settings import secret_values, settings_env
-from machine_lifecycle.errors import ConfigurationError, LifecycleError, Problems
+from machine_lifecycle.errors import LifecycleError, Problems
 from machine_lifecycle.model.catalogue import (
     JobRoute,
     ServiceEntry,
@@ -280,7 +280,7 @@ def make_plan(
     for request in requests:
         draft.add(request)
     variables = _port_variables(draft.definitions, draft)
-    port_errors: list[ConfigurationError] = check_ports(
+    port_errors: list[LifecycleError] = check_ports(
         draft.instances, variables, settings, free_port
     )
     if draft.errors or port_errors:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import attrs
 
-from machine_lifecycle.errors import ConfigurationError
+from machine_lifecycle.errors import LifecycleError
 from machine_lifecycle.model.catalogue import ServiceEntry
 from machine_lifecycle.model.services import Instance, ServiceDefinition
 from machine_lifecycle.model.settings import Settings
@@ -45,7 +45,7 @@ def check_ports(
     variables: dict[str, str],
     settings: Settings,
     free_port: Callable[[str, int], bool] | None,
-) -> list[ConfigurationError]:
+) -> list[LifecycleError]:
     """What is wrong with the ports.
 
     Args:
@@ -54,7 +54,7 @@ def check_ports(
         settings: For the health port.
         free_port: Whether nobody listens there; ``None`` not to look.
     """
-    errors: list[ConfigurationError] = []
+    errors: list[LifecycleError] = []
     health = "the health pages (MACHINE_HEALTH_PORT)"
     taken = {settings.health_port: health} if settings.health_port else {}
     for instance in instances:

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from machine_lifecycle.supervisor.core import Supervisor
     from machine_lifecycle.supervisor.errors import (
         NeedsUnmet,
-        PortTaken,
         ProcessesLeft,
         ProcessFailed,
         ProgramNotFound,
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "NeedsUnmet",
-    "PortTaken",
     "ProcessFailed",
     "ProcessesLeft",
     "ProgramNotFound",

@@ -10,48 +10,12 @@ from machine_lifecycle.errors import ConfigurationError, LifecycleError, Remedy
 
 __all__ = [
     "NeedsUnmet",
-    "PortTaken",
     "ProcessFailed",
     "ProcessesLeft",
     "ProgramNotFound",
     "SecretMissing",
     "UnknownProcess",
 ]
-
-
-@attrs.define(kw_only=True, slots=False, eq=False)
-class PortTaken(LifecycleError):
-    """A process can't start because a program that is not ours listens on its port.
-
-    Attributes:
-        process: Who needs the port.
-        host: Address it was to listen on.
-        port: The port.
-        owner: Who has it, if that could be seen.
-    """
-
-    code: ClassVar[str] = "port-taken"
-
-    process: str
-    host: str
-    port: int
-    owner: str = ""
-
-    @property
-    def summary(self) -> str:
-        """Which port, for whom, and who has it."""
-        owner = f" by {self.owner}" if self.owner else ""
-        return f"{self.process} needs port {self.port}, which is taken{owner}"
-
-    @property
-    def remedies(self) -> tuple[Remedy, ...]:
-        """See who listens."""
-        return (
-            Remedy(
-                f"See who listens on port {self.port}, and end it or choose another port",
-                f"ss -ltnp 'sport = :{self.port}'",
-            ),
-        )
 
 
 @attrs.define(kw_only=True, slots=False, eq=False)

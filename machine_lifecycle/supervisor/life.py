@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from machine_lifecycle.errors import LifecycleError
 from machine_lifecycle.model.processes import ProcessState
+from machine_lifecycle.plan.errors import PortTaken
 from machine_lifecycle.supervisor import policy
 from machine_lifecycle.supervisor.child import Child, Ended
-from machine_lifecycle.supervisor.errors import PortTaken
 
 if TYPE_CHECKING:
     from machine_lifecycle.supervisor.unit import Unit

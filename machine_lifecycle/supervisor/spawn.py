@@ -17,7 +17,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from machine_lifecycle.model.processes import Command, ProcessSpec
-from machine_lifecycle.supervisor.errors import PortTaken, ProgramNotFound, SecretMissing
+from machine_lifecycle.plan.errors import PortTaken
+from machine_lifecycle.supervisor.errors import ProgramNotFound, SecretMissing
 from machine_lifecycle.supervisor.tree import TOKEN_VARIABLE
 
 __all__ = ["check_port", "digest", "environment", "log_path", "run", "spawn"]
@@ -73,7 +74,7 @@ def check_port(spec: ProcessSpec) -> None:
             if error.errno != errno.EADDRINUSE:
                 return  # a name or an address of elsewhere; the program itself will tell
             raise PortTaken(
-                process=spec.name, host=spec.host, port=spec.port, owner=_owner(spec.port)
+                wanted_by=spec.name, host=spec.host, port=spec.port, owner=_owner(spec.port)
             ) from error
 
 

@@ -1,4 +1,4 @@
-"""What can be wrong with the machine's folders and its id."""
+"""What can be wrong with the machine's folders and its id, and when there is no machine."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import ClassVar
 
 import attrs
 
-from machine_lifecycle.errors import ConfigurationError, Remedy
+from machine_lifecycle.errors import ConfigurationError, LifecycleError, Remedy
 
-__all__ = ["BadFolder", "BadMachineId"]
+__all__ = ["BadFolder", "BadMachineId", "MachineNotRunning"]
 
 
 @attrs.define(kw_only=True, slots=False, eq=False)
@@ -71,3 +71,37 @@ class BadMachineId(ConfigurationError):
         allowed = [one if one.isascii() and one.isalnum() else "-" for one in self.machine_id]
         name = "".join(allowed).strip("-")[:64] or "machine-1"
         return (Remedy("Set one that can be used", f"export MACHINE_ID={name}"),)
+
+
+@attrs.define(kw_only=True, slots=False, eq=False)
+class MachineNotRunning(LifecycleError):
+    """No machine runs here.
+
+    Attributes:
+        path: Where a running machine is met: its control socket, or the file that names its queue.
+        reason: Why nobody is met there.
+        instead: What would do without a machine, where something would.
+    """
+
+    code: ClassVar[str] = "machine-not-running"
+
+    path: Path
+    reason: str
+    instead: tuple[Remedy, ...] = ()
+
+    @property
+    def summary(self) -> str:
+        """Where it was looked for."""
+        return f"no machine is running here ({self.path}: {self.reason})"
+
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """Start one, or look where it is."""
+        return (
+            Remedy("Start it", "machine-lifecycle boot"),
+            Remedy(
+                "If it runs with another runtime folder, name that folder",
+                "export MACHINE_RUNTIME_DIR=/run/machine-lifecycle",
+            ),
+            *self.instead,
+        )

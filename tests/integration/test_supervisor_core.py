@@ -36,9 +36,9 @@ from machine_lifecycle.model.processes import (
     TcpReady,
     WebSocketReady,
 )
+from machine_lifecycle.plan.errors import PortTaken
 from machine_lifecycle.supervisor import (
     NeedsUnmet,
-    PortTaken,
     ProcessFailed,
     ProgramNotFound,
     SecretMissing,

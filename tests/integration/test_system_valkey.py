@@ -11,13 +11,9 @@ from typing import Any
 
 import pytest
 
+from machine_lifecycle.system.errors import MachineNotRunning
 from machine_lifecycle.system.redis import check, connect, masked
-from machine_lifecycle.system.redis_errors import (
-    MachineNotRunning,
-    RedisAuth,
-    RedisEvicts,
-    RedisUnreachable,
-)
+from machine_lifecycle.system.redis_errors import RedisAuth, RedisEvicts, RedisUnreachable
 from machine_lifecycle.system.valkey import (
     Discovery,
     embedded_spec,
