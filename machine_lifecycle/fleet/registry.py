@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import secrets
 import time
 from collections.abc import Callable
 from typing import Any
 
-import attrs
-import psutil
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from machine_lifecycle.fleet.errors import MachineIdTaken
-from machine_lifecycle.fleet.host import boot_id, host_name
+from machine_lifecycle.fleet.claim import Claim
 from machine_lifecycle.fleet.message import status_message
 from machine_lifecycle.model.plan import BootPlan
 from machine_lifecycle.model.ports import Check
@@ -27,45 +22,10 @@ from machine_lifecycle.system.redis_keys import iso
 
 __all__ = ["Registry"]
 
-_OWNER_TTL = 30
 _INFO_TTL = 120
 _RENEW = 10.0
 _FIRST_WAIT = 0.1
 _LONGEST_WAIT = 5.0
-
-# Take or renew the claim if nobody else has it. KEYS: owner. ARGV: mine, ttl, the one seen before.
-_CLAIM = """
-local now = redis.call('GET', KEYS[1])
-if not now or now == ARGV[1] or now == ARGV[3] then
-  redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
-  return ''
-end
-return now
-"""
-# Remove the claim, and only ours.
-_UNCLAIM = """
-if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
-return 0
-"""
-
-
-@attrs.frozen
-class _Owner:
-    token: str
-    host: str
-    boot: str
-    pid: int
-    started: float
-    since: str
-
-    def gone(self, host: str, boot: str) -> bool:
-        """Whether this was a process of this very host that is dead."""
-        if self.host != host or self.boot != boot:
-            return False
-        try:
-            return abs(psutil.Process(self.pid).create_time() - self.started) > 1.0
-        except psutil.NoSuchProcess:
-            return True
 
 
 class Registry:
@@ -99,19 +59,7 @@ class Registry:
         self._on_connected = on_connected or (lambda _connected: None)
         self._plan: BootPlan | None = None
         self._registered = False
-        process = psutil.Process()
-        self._mine = json.dumps(
-            attrs.asdict(
-                _Owner(
-                    token=secrets.token_hex(8),
-                    host=host_name(),
-                    boot=boot_id(),
-                    pid=os.getpid(),
-                    started=process.create_time(),
-                    since=iso(_now()),
-                )
-            )
-        )
+        self._claim = Claim(redis, machine_id)
 
     async def register(self, plan: BootPlan) -> None:
         """Claim the machine's id and appear. Safe to repeat.
@@ -122,7 +70,7 @@ class Registry:
         """
         self._plan = plan
         try:
-            await self._claim()
+            await self._claim.take()
             self._registered = True
             await self._tell("event_driven")
         except (RedisError, OSError) as error:
@@ -150,7 +98,7 @@ class Registry:
             await asyncio.sleep(wait)
             try:
                 if self._registered:
-                    await self._claim()
+                    await self._claim.take()
                 if time.monotonic() - last >= self._interval - 0.01:
                     await self._tell("periodic")
                     last = time.monotonic()
@@ -217,25 +165,8 @@ class Registry:
         for worker in self._plan.workers if self._plan else ():
             pipeline.delete(keys.worker(worker.id), keys.heartbeat(worker.id))
             pipeline.srem(keys.ACTIVE_WORKERS, worker.id)
-        pipeline.eval(_UNCLAIM, 1, keys.machine_owner(self._machine_id), self._mine)
+        self._claim.drop(pipeline)
         await pipeline.execute()
-
-    async def _claim(self) -> None:
-        key = keys.machine_owner(self._machine_id)
-        found = await self._redis.eval(_CLAIM, 1, key, self._mine, _OWNER_TTL, "")
-        if not found:
-            return
-        owner = _Owner(**json.loads(found))
-        mine = _Owner(**json.loads(self._mine))
-        if owner.gone(mine.host, mine.boot):
-            # Our own earlier run, killed: taken over, unless a third one was faster.
-            found = await self._redis.eval(_CLAIM, 1, key, self._mine, _OWNER_TTL, found)
-            if not found:
-                return
-            owner = _Owner(**json.loads(found))
-        raise MachineIdTaken(
-            machine_id=self._machine_id, host=owner.host, pid=owner.pid, since=owner.since
-        )
 
     async def _tell(self, update_type: str) -> None:
         now = _now()
