@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
@@ -15,11 +14,10 @@ from machine_lifecycle.jobs.errors import JobNotFound, JobStateRefuses
 from machine_lifecycle.jobs.functions import QueueFunctions
 from machine_lifecycle.jobs.records import JobEvent, JobRecord, json_object, record_from_hash
 from machine_lifecycle.jobs.score import job_id as new_id
-from machine_lifecycle.jobs.score import score
+from machine_lifecycle.jobs.submission import Submission
 from machine_lifecycle.jobs.watching import watch
 from machine_lifecycle.model.jobs import Output
 from machine_lifecycle.system import redis_keys as keys
-from machine_lifecycle.system.redis_keys import iso
 
 __all__ = ["QueueClient"]
 
@@ -71,52 +69,26 @@ class QueueClient:
             The job's id.
         """
         now = time.time_ns() // 1_000_000
-        job_id = job_id or new_id(now)
-        shared = {"workflow_id": workflow_id} | {
-            name: value
-            for name, value in (
-                ("workflow_priority", workflow_priority),
-                ("workflow_datetime", workflow_datetime),
-                ("current_step", current_step),
-                ("total_steps", total_steps),
-                ("timeout_minutes", timeout_minutes),
-            )
-            if value is not None
-        }
-        fields: dict[str, Any] = {
-            "id": job_id,
-            "service_required": service_required,
-            "priority": priority,
-            "payload": json.dumps(payload),
-            "requirements": json.dumps(requirements) if requirements else "",
-            "customer_id": customer_id,
-            "created_at": iso(now),
-            "status": "pending",
-            "retry_count": 0,
-            "max_retries": max_retries,
-            "ctx": json.dumps(ctx) if ctx else "",
-            **shared,
-        }
-        message = json.dumps(
-            {
-                "job_id": job_id,
-                "service_required": service_required,
-                "priority": priority,
-                "payload": payload,
-                "requirements": requirements,
-                "customer_id": customer_id,
-                "created_at": iso(now),
-                "status": "pending",
-                "timestamp": now,
-                **shared,
-            }
+        job = Submission(
+            job_id=job_id or new_id(now),
+            now=now,
+            payload=payload,
+            service_required=service_required,
+            priority=priority,
+            requirements=requirements,
+            customer_id=customer_id,
+            max_retries=max_retries,
+            timeout_minutes=timeout_minutes,
+            ctx=ctx,
+            workflow_id=workflow_id,
+            workflow_priority=workflow_priority,
+            workflow_datetime=workflow_datetime,
+            current_step=current_step,
+            total_steps=total_steps,
         )
-        place = score(
-            priority if workflow_priority is None else workflow_priority, workflow_datetime or now
-        )
-        flat = [item for pair in fields.items() for item in pair]
-        await self._functions.call("ml1_submit", job_id, place, message, *flat)
-        return job_id
+        flat = [item for pair in job.fields().items() for item in pair]
+        await self._functions.call("ml1_submit", job.job_id, job.place(), job.message(), *flat)
+        return job.job_id
 
     async def get(self, job_id: str) -> JobRecord:
         """Everything known of a job.

@@ -1,0 +1,89 @@
+"""A job on its way into the queue: its hash, its message, and its place."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from machine_lifecycle.jobs.score import score
+from machine_lifecycle.system.redis_keys import iso
+
+__all__ = ["Submission"]
+
+
+@attrs.frozen(kw_only=True)
+class Submission:
+    """What was submitted. ``QueueClient.submit`` says what the fields mean.
+
+    Attributes:
+        now: When, in milliseconds since 1970.
+    """
+
+    job_id: str
+    now: int
+    payload: Mapping[str, Any]
+    service_required: str
+    priority: int
+    requirements: Mapping[str, Any] | None
+    customer_id: str
+    max_retries: int
+    timeout_minutes: float | None
+    ctx: Mapping[str, Any] | None
+    workflow_id: str
+    workflow_priority: int | None
+    workflow_datetime: int | None
+    current_step: int | None
+    total_steps: int | None
+
+    def fields(self) -> dict[str, Any]:
+        """The job's hash."""
+        return {
+            "id": self.job_id,
+            "service_required": self.service_required,
+            "priority": self.priority,
+            "payload": json.dumps(self.payload),
+            "requirements": json.dumps(self.requirements) if self.requirements else "",
+            "customer_id": self.customer_id,
+            "created_at": iso(self.now),
+            "status": "pending",
+            "retry_count": 0,
+            "max_retries": self.max_retries,
+            "ctx": json.dumps(self.ctx) if self.ctx else "",
+            **self._step(),
+        }
+
+    def message(self) -> str:
+        """What is told to those who listen for new jobs."""
+        return json.dumps(
+            {
+                "job_id": self.job_id,
+                "service_required": self.service_required,
+                "priority": self.priority,
+                "payload": self.payload,
+                "requirements": self.requirements,
+                "customer_id": self.customer_id,
+                "created_at": iso(self.now),
+                "status": "pending",
+                "timestamp": self.now,
+                **self._step(),
+            }
+        )
+
+    def place(self) -> int:
+        """Its score: steps of one workflow share the workflow's."""
+        priority = self.priority if self.workflow_priority is None else self.workflow_priority
+        return score(priority, self.workflow_datetime or self.now)
+
+    def _step(self) -> dict[str, Any]:
+        facts = {
+            "workflow_priority": self.workflow_priority,
+            "workflow_datetime": self.workflow_datetime,
+            "current_step": self.current_step,
+            "total_steps": self.total_steps,
+            "timeout_minutes": self.timeout_minutes,
+        }
+        known = {name: value for name, value in facts.items() if value is not None}
+        return {"workflow_id": self.workflow_id, **known}
