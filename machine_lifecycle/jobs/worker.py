@@ -13,17 +13,14 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from machine_lifecycle.errors import LifecycleError
-from machine_lifecycle.jobs.errors import ServiceDown
+from machine_lifecycle.jobs.execution import Execution
 from machine_lifecycle.jobs.functions import QueueFunctions
 from machine_lifecycle.jobs.hearing import Hearing
-from machine_lifecycle.jobs.records import JobRecord, job_from_record, record_from_hash
 from machine_lifecycle.jobs.registration import Registration
-from machine_lifecycle.jobs.running import Ended, RunningJob
 from machine_lifecycle.jobs.settling import Settler
 from machine_lifecycle.jobs.worker_config import WorkerConfig
 from machine_lifecycle.jobs.worker_services import WorkerServices
 from machine_lifecycle.jobs.worker_voice import Hold, WorkerVoice
-from machine_lifecycle.model.jobs import JobResult, Progress
 from machine_lifecycle.system.tasks import end_tasks
 
 __all__ = ["Worker"]
@@ -54,11 +51,14 @@ class Worker:
         self._settler = Settler(redis, self._functions, config)
         self._registration = Registration(redis, config)
         self._voice = WorkerVoice(config, self._registration, order=self._told)
-        self._hearing = Hearing(config, stir=self._stirred, cancelled=self._cancelled)
+        self._execution = Execution(
+            config, self._functions, self._settler, services, self._voice,
+            next_claim=self._next_claim,
+        )  # fmt: skip
+        self._hearing = Hearing(config, stir=self._stirred, cancelled=self._execution.cancel)
         self._stir = asyncio.Event()
         self._due = 0.0
         self._hurry = asyncio.Event()
-        self._running: RunningJob | None = None
         self._next: list[Any] | None = None
         self._token = uuid.uuid4().hex
         self._recovered = False
@@ -88,7 +88,7 @@ class Worker:
         self._voice.holds.add(Hold.STOPPING)
         self._stir.set()
         loop = asyncio.get_running_loop()
-        loop.call_later(0 if again else _GRACE, self._give_back, "its worker stops")
+        loop.call_later(0 if again else _GRACE, self._execution.give_back, "its worker stops")
         loop.call_later(_PATIENCE, self._hurry.set)
 
     # What it is told
@@ -100,26 +100,21 @@ class Worker:
                 holds.difference_update({Hold.STANDBY, Hold.PAUSED})
             case "pause":
                 holds.add(Hold.PAUSED)
+                # Whoever started the service knows that it is gone: nothing will come of this
+                # run, and another worker may have it now.
+                self._execution.crash("its service went down")
             case "drain":
                 holds.add(Hold.DRAINING)
             case "undrain":
                 holds.discard(Hold.DRAINING)
             case "release":
-                self._give_back("handed back by the orchestrator")
+                self._execution.give_back("handed back by the orchestrator")
             case "cancel":
-                self._cancelled(str(order.get("job_id", "")))
+                self._execution.cancel(str(order.get("job_id", "")))
             case "stop":
                 self.stop()
         self._voice.changed()
         self._stir.set()
-
-    def _cancelled(self, job_id: str) -> None:
-        if self._running and self._running.job.id == job_id:
-            self._running.cut("cancelled")
-
-    def _give_back(self, reason: str) -> None:
-        if self._running:
-            self._running.cut("released", reason)
 
     def _stirred(self, due_ms: float) -> None:
         if due_ms:
@@ -148,7 +143,7 @@ class Worker:
             self._next = None
             if claimed[0] == "job":
                 self._token = uuid.uuid4().hex
-                await self._do(claimed)
+                self._next = await self._execution.do(claimed)
             else:
                 await self._until_stirred(self._pause_after(float(claimed[1])))
 
@@ -196,76 +191,9 @@ class Worker:
             )
         return answer
 
-    async def _do(self, claimed: list[Any]) -> None:
-        flat = claimed[3]
-        fields = dict(zip(flat[::2], flat[1::2], strict=True)) | {"fence": str(claimed[2])}
-        record = record_from_hash({"id": str(claimed[1]), **fields}, {})
-        service, connector = self._services.route(record.service_required)
-        job = job_from_record(record, default_timeout=self._config.job_timeout)
-        self._running = RunningJob(
-            job, record.fence, connector, report=lambda progress: self._report(record, progress)
-        )
-        self._voice.taken(job.id)
-        if Hold.STOPPING in self._voice.holds:
-            self._give_back("its worker stops")
-        began = time.monotonic()
-        try:
-            result = await self._running.run()
-        except Ended as end:
-            outcome = await self._settle_cut(record, end)
-        except LifecycleError as error:
-            outcome = await self._settle_error(record, service, error)
-        else:
-            outcome = await self._settle_result(record, service, result, time.monotonic() - began)
-        self._running = None
-        self._voice.done(job.id, service, outcome)
-
-    # How a run ends
-
-    async def _settle_result(
-        self, record: JobRecord, service: str, result: JobResult, seconds: float
-    ) -> str:
+    def _next_claim(self) -> tuple[str, str]:
         free = not self._voice.holds and self._voice.advertised is not None
-        claim = (json.dumps(self._voice.advertised), self._token) if free else ("", "")
-        answer = await self._settler.complete(
-            record, result, service=service, seconds=seconds, claim=claim
-        )
-        if len(answer) > 1 and answer[1][0] == "job":
-            self._next = answer[1]
-        return "completed" if answer[0] == "ok" else "released"
-
-    async def _settle_error(self, record: JobRecord, service: str, error: LifecycleError) -> str:
-        if error.recoverable:
-            detail = await self._services.down(service)
-            if detail:
-                down = ServiceDown(service=service, detail=detail)
-                crash = Hold.STOPPING not in self._voice.holds
-                outcome = await self._settler.release(record, crash=crash, reason=down.summary)
-                self._voice.trouble(down)
-                self._voice.disconnected(down.summary)
-                return "failed" if outcome == "dead" else _outcome(outcome)
-        return _outcome(await self._settler.fail(record, error))
-
-    async def _settle_cut(self, record: JobRecord, end: Ended) -> str:
-        if end.outcome == "cancelled":
-            return _outcome(await self._settler.cancelled(record))
-        if end.outcome == "released":
-            return _outcome(await self._settler.release(record, crash=False, reason=end.reason))
-        return "released"
-
-    async def _report(self, record: JobRecord, progress: Progress) -> str:
-        return str(
-            await self._functions.call(
-                "ml1_progress",
-                self._config.worker_id,
-                record.id,
-                record.fence,
-                round(min(max(progress.fraction, 0.0), 1.0) * 100),
-                progress.message,
-                progress.step or "",
-                progress.steps or 0,
-            )
-        )
+        return (json.dumps(self._voice.advertised), self._token) if free else ("", "")
 
     async def _beat(self) -> None:
         """Say that we live, and keep what we run; both last longer than several missed beats."""
@@ -273,7 +201,7 @@ class Worker:
             await asyncio.sleep(self._config.beat)
             if self._voice.advertised is None:
                 continue
-            running = self._running
+            running = self._execution.running
             held = (running.job.id, running.fence) if running else ()
             with contextlib.suppress(RedisError, OSError):
                 lost, cancelled, known = await self._functions.call(
@@ -294,8 +222,3 @@ class Worker:
             async with asyncio.timeout(_LEAVE):
                 await self._voice.last_words()
                 await self._services.leave()
-
-
-def _outcome(answer: str) -> str:
-    """The word for the orchestrator of what the queue said."""
-    return {"retrying": "failed", "lost": "released", "dead": "failed"}.get(answer, answer)
