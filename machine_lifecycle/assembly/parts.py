@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import sys
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
@@ -44,7 +43,7 @@ from machine_lifecycle.system.clock import SystemClock
 from machine_lifecycle.system.files import write_atomically
 from machine_lifecycle.system.gpus import Gpus
 from machine_lifecycle.system.identity import machine_id
-from machine_lifecycle.system.logs import register_secret
+from machine_lifecycle.system.logs import log_stream, register_secret
 from machine_lifecycle.system.places import find_paths, prepare
 
 __all__ = ["Parts", "assemble"]
@@ -220,7 +219,7 @@ class Parts:
 
     async def start(self) -> None:
         """Open the pages and the socket, and listen to what moves."""
-        self.bus.on(events.StepFinished, self.reporter.hear)
+        self.bus.on(events.Event, self.reporter.hear)  # one observer: beginnings before ends
         self.bus.on(events.Event, lambda _: self._shown_is_old())
         self.bus.on(events.Changed, self._moved)
         self.bus.on(events.MachineReady, self._ready)
@@ -263,8 +262,11 @@ def _inherited(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def _tee(name: str, line: bytes) -> None:
-    sys.stdout.buffer.write(b"[%s] %s\n" % (name.encode(), line))
-    sys.stdout.buffer.flush()
+    """Repeat a line where our own go: never among events on stdout."""
+    out = log_stream().buffer
+    with contextlib.suppress(OSError):  # nobody reads any more; the log files have it
+        out.write(b"[%s] %s\n" % (name.encode(), line))
+        out.flush()
 
 
 @contextlib.asynccontextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -85,6 +86,7 @@ class Queue:
         if self._client is not None:
             await self._client.ping()
             return
+        began = time.monotonic()
         if self.embedded:
             progress.step("queue", "starting the embedded Valkey")
             spec = embedded_spec(self._paths)
@@ -95,6 +97,7 @@ class Queue:
             if not self._settings.redis_url:
                 raise NoQueue(workers=self._settings.workers)
             self._url = self._settings.redis_url
+            progress.step("queue", f"connecting to {self.where}")
         from machine_lifecycle.system.redis import check, connect  # noqa: PLC0415 - 300 ms
 
         client = connect(self._url)
@@ -105,7 +108,7 @@ class Queue:
             await client.aclose()
             raise
         self._client = client
-        progress.step("queue", self.where)
+        progress.finished("queue", seconds=time.monotonic() - began)
 
     def announce(self, machine_id: str, pid: int, health_url: str) -> None:
         """Tell ``submit`` on this host how to reach the queue."""

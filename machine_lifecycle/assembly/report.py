@@ -10,11 +10,12 @@ from importlib.metadata import version
 import attrs
 
 from machine_lifecycle.lifecycle.core import Lifecycle
-from machine_lifecycle.lifecycle.events import StepFinished
+from machine_lifecycle.lifecycle.events import Event, StepFinished, StepProgressed
 from machine_lifecycle.model.hardware import Hardware
 from machine_lifecycle.model.ports import Clock, Supervisor
 from machine_lifecycle.model.processes import ProcessState, ProcessStatus, Role
 from machine_lifecycle.model.status import Condition, StatusReport, WorkerStatus
+from machine_lifecycle.states.names import MachineState
 from machine_lifecycle.states.table import TABLE
 
 __all__ = ["HEALTH_SERVER", "Reporter"]
@@ -43,16 +44,23 @@ class Reporter:
     queue: Callable[[], tuple[bool, str]]
     health: Callable[[], tuple[str, int]]
     opened: float = attrs.field(init=False)
+    running: dict[tuple[str, int, str], tuple[str, float]] = attrs.field(init=False, factory=dict)
     steps: dict[tuple[str, int], list[tuple[str, float]]] = attrs.field(init=False, factory=dict)
 
     def __attrs_post_init__(self) -> None:
         self.opened = self.clock.monotonic()
 
-    def hear(self, event: StepFinished) -> None:
-        """Remember how long a step took, for the timing table."""
-        if not event.skipped:
-            key = (event.state.value, event.attempt)
-            self.steps.setdefault(key, []).append((event.step, event.seconds))
+    def hear(self, event: Event) -> None:
+        """Remember which steps run and since when, and how long those took that have ended."""
+        match event:
+            case StepProgressed(state=state, attempt=attempt, step=step, detail=detail):
+                _, since = self.running.get((state.value, attempt, step), ("", event.at))
+                self.running[state.value, attempt, step] = (detail, since)
+            case StepFinished(state=state, attempt=attempt, step=step):
+                self.running.pop((state.value, attempt, step), None)
+                if not event.skipped:
+                    key = (state.value, attempt)
+                    self.steps.setdefault(key, []).append((step, event.seconds))
 
     def report(self) -> StatusReport:
         """How the machine is now."""
@@ -101,12 +109,24 @@ class Reporter:
         )
 
     def waiting(self) -> tuple[str, ...]:
-        """What is waited for now, each with its age."""
-        now = self.clock.wall()
-        return tuple(
-            f"{status.name}: {status.waiting_for} ({now - status.since:.1f} s)"
+        """What is waited for now, each with its age: processes, and steps that have not ended."""
+        now, life = self.clock.wall(), self.lifecycle
+        found = {
+            status.name: (status.waiting_for, status.since)
             for status in self.supervisor.statuses()
             if status.waiting_for
+        }
+        for (state, attempt, step), (detail, since) in self.running.items():
+            # A process that is waited for is a step of its state, too; it knows better itself.
+            if (state, attempt) == (life.state.value, life.attempt):
+                found.setdefault(step, (detail, since))
+        pause = life.record.retry_at - self.clock.monotonic()
+        if life.state is MachineState.FAILED and pause > 0:
+            entered = life.record.entered + now - self.clock.monotonic()
+            found["next attempt"] = (f"in {pause:.1f} s", entered)
+        return tuple(
+            f"{name}: {what} ({now - since:.1f} s)" if what else f"{name} ({now - since:.1f} s)"
+            for name, (what, since) in found.items()
         )
 
     def _ourselves(self, offset: float) -> ProcessStatus:

@@ -7,6 +7,7 @@ Each command lives in a module of its own and is imported when it is called, so 
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 
 import click
@@ -36,6 +37,7 @@ _COMMANDS = {
     "redis-worker": ("redis_worker", "redis_worker", "Run one worker (started by the machine)."),
 }
 _HIDDEN = {"redis-worker"}
+_STDERR = 2
 
 
 class LazyGroup(click.Group):
@@ -109,6 +111,7 @@ def cli(ctx: click.Context, env_file: str | None, as_init: bool) -> None:  # noq
 
 def main() -> None:
     """Run the command line; errors of ours end with their own exit status."""
+    _open_streams()
     try:
         cli(standalone_mode=True)
     except LifecycleError as error:
@@ -116,3 +119,31 @@ def main() -> None:
 
         show_error(error)
         sys.exit(error.exit_code)
+    finally:
+        _let_go_of_stdout()
+
+
+def _open_streams() -> None:
+    """Have all three standard streams, where we were started with one closed.
+
+    The next file or socket to be opened would get its number otherwise, and what is printed would
+    go into it.
+    """
+    number = os.open(os.devnull, os.O_RDWR)
+    while number <= _STDERR:
+        os.set_inheritable(number, True)  # noqa: FBT003 - has no name
+        number = os.open(os.devnull, os.O_RDWR)
+    os.close(number)
+    for name, fd in (("stdout", 1), ("stderr", _STDERR)):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(fd, "w", encoding="utf-8", closefd=False))
+
+
+def _let_go_of_stdout() -> None:
+    """Keep Python from ending with a status of its own because the reader of a pipe has gone."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from machine_lifecycle.config.errors import EnvFileUnreadable
 from machine_lifecycle.config.settings import LoadedSettings, load_settings
 from machine_lifecycle.model.paths import Paths
 from machine_lifecycle.system.places import find_paths
@@ -24,12 +25,20 @@ def open_settings(ctx: click.Context) -> LoadedSettings:
     """The effective settings: environment over ``.env`` over defaults.
 
     Raises:
+        EnvFileUnreadable: The file is there, or was named, and can't be read.
         LifecycleError: Something in them can't be used; everything that is wrong, at once.
     """
     named = (ctx.find_root().obj or {}).get("env_file")
     path = Path(named or ".env")
-    text = path.read_text(encoding="utf-8") if named or path.is_file() else None
+    text = _read(path) if named or path.is_file() else None
     return load_settings(environment(), dotenv_text=text, dotenv_name=str(path))
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise EnvFileUnreadable(path=path, reason=str(error)) from error
 
 
 def open_paths(ctx: click.Context) -> Paths:

@@ -11,6 +11,7 @@ import click
 
 from machine_lifecycle.cli.output import console, emit_json, human_seconds, table
 from machine_lifecycle.cli.queue import age, open_queue, record_json
+from machine_lifecycle.cli.watching import ProgressLines
 
 if TYPE_CHECKING:
     from machine_lifecycle.jobs.client import QueueClient
@@ -102,6 +103,7 @@ async def follow(client: QueueClient, ids: list[str], *, quiet: bool) -> list[Jo
     """Show progress until all have ended; their records, in order."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415 - only when a job is watched
 
+    shown = sys.stderr.isatty() and not quiet
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -109,7 +111,7 @@ async def follow(client: QueueClient, ids: list[str], *, quiet: bool) -> list[Jo
         TimeElapsedColumn(),
         TextColumn("[dim]{task.fields[message]}", markup=True),
         console=console(stderr=True),
-        disable=quiet or not sys.stderr.isatty(),
+        disable=not shown,
     )
 
     async def one(job_id: str) -> JobRecord:
@@ -117,7 +119,10 @@ async def follow(client: QueueClient, ids: list[str], *, quiet: bool) -> list[Jo
 
         row = bar.add_task(job_id[:8], total=100, message="")
         record = None
+        lines = ProgressLines(job_id)
         async for event in client.watch(job_id):
+            if not shown and not quiet:
+                lines.tell(event)
             words = f"{event.kind}: {event.message}" if event.message else event.kind
             bar.update(row, completed=event.percent, message=escape(words))
             record = event.job or record
@@ -142,9 +147,23 @@ async def save_outputs(client: QueueClient, record: JobRecord, folder: Path) -> 
     ]
 
 
-@click.group()
+class _ListsByDefault(click.Group):
+    """A group that lists when no command is named: ``jobs``, ``jobs --json``."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put the command in where it was left out."""
+        named = bool(args) and not args[0].startswith("-")
+        if not named and not set(args) & set(ctx.help_option_names):
+            args = ["list", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=_ListsByDefault)
 def jobs() -> None:
-    """Look at the queue's jobs, cancel them, try them again."""
+    """List the queue's jobs, show one, cancel them, try them again.
+
+    Without a command it lists, with the options of `jobs list`.
+    """
 
 
 @jobs.command("list")

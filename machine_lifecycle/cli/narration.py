@@ -40,14 +40,13 @@ class Narrator:
             case events.JobFinished():
                 log.info("job %s %s", event.job_id, event.outcome)
             case events.ConditionChanged():
-                holds = "holds" if event.holds else "is over"
-                log.warning("condition %s %s %s", event.condition, holds, event.reason)
+                log.warning("condition %s %s", event.condition, _holds(event))
             case events.MachineReady():
                 self._ready(event)
             case events.MachineFailed():
                 self._failed(event)
             case events.MachineStopped():
-                log.info("stopped, exit code %d %s", event.exit_code, event.reason)
+                log.info("stopped, exit code %d%s", event.exit_code, _after_colon(event.reason))
 
     def _ready(self, event: events.MachineReady) -> None:
         for timing in event.timings:
@@ -63,10 +62,19 @@ class Narrator:
 
     def _failed(self, event: events.MachineFailed) -> None:
         for part in event.error.get("errors", [event.error]):
-            self._log.error("%s [%s] at %s", part["summary"], part["code"], part["where"])
+            where = f" at {part['where']}" if part["where"] else ""
+            self._log.error("%s [%s]%s", part["summary"], part["code"], where)
             for line in part["context"]:
                 self._log.error("| %s", line)
             for remedy in part["remedies"]:
-                self._log.error("remedy: %s %s", remedy["text"], remedy["command"] or "")
+                self._log.error("remedy: %s%s", remedy["text"], _after_colon(remedy["command"]))
         if event.retry_in is not None:
             self._log.warning("next attempt in %s", human_seconds(event.retry_in))
+
+
+def _after_colon(text: str | None) -> str:
+    return f": {text}" if text else ""
+
+
+def _holds(event: events.ConditionChanged) -> str:
+    return f"holds{_after_colon(event.reason)}" if event.holds else "is over"

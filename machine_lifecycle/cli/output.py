@@ -18,6 +18,7 @@ _KIB = 1024
 _MINUTE = 60.0
 _HOUR = 3600.0
 _DAY = 86400.0
+_ANY_WIDTH = 100_000  # columns; wider than any table of ours
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -34,13 +35,20 @@ def emit_json(value: Any) -> None:
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str = "") -> None:
-    """Print rows under headings. Cells may hold rich markup."""
-    from rich.table import Table  # noqa: PLC0415 - see above
+    """Print rows under headings. Cells may hold rich markup.
+
+    Nothing is cut or folded, however narrow the terminal: names are there to be copied.
+    """
+    from rich.measure import Measurement  # noqa: PLC0415 - see above
+    from rich.table import Table  # noqa: PLC0415 - likewise
 
     drawn = Table(*columns, title=title or None, box=None, header_style="bold", pad_edge=False)
     for row in rows:
         drawn.add_row(*row)
-    console().print(drawn)
+    out = console()
+    needed = Measurement.get(out, out.options.update(width=_ANY_WIDTH), drawn).maximum
+    out.width = max(needed, out.width)
+    out.print(drawn, soft_wrap=True)
 
 
 def show_error(error: LifecycleError) -> None:
@@ -48,7 +56,7 @@ def show_error(error: LifecycleError) -> None:
     from rich.markup import escape  # noqa: PLC0415 - see above
 
     out = console(stderr=True)
-    if isinstance(error, Problems):
+    if isinstance(error, Problems) and len(error.parts()) > 1:
         out.print(f"[bold red]error[/] {escape(error.summary)}")
     for part in error.parts():
         out.print(f"[bold red]error[/] {escape(part.summary)} [dim]\\[{part.code}][/]")

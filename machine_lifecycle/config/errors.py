@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
+from pathlib import Path
 from typing import ClassVar
 
 import attrs
@@ -10,12 +12,41 @@ import attrs
 from machine_lifecycle.errors import ConfigurationError, Problems, Remedy
 
 __all__ = [
+    "EnvFileUnreadable",
     "MappingInvalid",
     "NodesInvalid",
     "SettingInvalid",
     "WorkersInvalid",
     "raise_problems",
 ]
+
+
+@attrs.define(kw_only=True, slots=False, eq=False)
+class EnvFileUnreadable(ConfigurationError):
+    """The file with settings can't be read.
+
+    Attributes:
+        path: The file.
+        reason: What the system said, or that it is no UTF-8 text.
+    """
+
+    code: ClassVar[str] = "env-file-unreadable"
+
+    path: Path
+    reason: str
+
+    @property
+    def summary(self) -> str:
+        """The file and the reason."""
+        return f"the settings in {self.path} can't be read: {self.reason}"
+
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """Look at it; name another one."""
+        return (
+            Remedy("See whose it is and who may read it", f"ls -l {shlex.quote(str(self.path))}"),
+            Remedy("Name another file", "machine-lifecycle --env-file settings.env plan"),
+        )
 
 
 @attrs.define(kw_only=True, slots=False, eq=False)

@@ -11,6 +11,9 @@ from machine_lifecycle.states.stimuli import AllStopped, Stimulus
 
 __all__ = ["force", "run"]
 
+_DRAIN_SHARE = 0.5
+"""Largest share of the stop budget in which jobs may end; processes need the rest to end well."""
+
 _DEREGISTER_SHARE = 0.1
 """Share of the stop budget that is kept for deregistration and for closing the queue."""
 
@@ -24,9 +27,12 @@ async def run(ctx: Context) -> Stimulus:
     kept = ctx.settings.stop_budget * _DEREGISTER_SHARE
     await ctx.links.drain()
     if ctx.jobs.running():
-        ctx.progress.step("drain", f"{ctx.jobs.running()} jobs may end")
-        await _within(ctx.settings.drain_budget, ctx.jobs.none_running())
+        patience = min(ctx.settings.drain_budget, ctx.settings.stop_budget * _DRAIN_SHARE)
+        began = ctx.clock.monotonic()
+        ctx.progress.step("drain", f"{ctx.jobs.running()} jobs may end within {patience:g} s")
+        await _within(patience, ctx.jobs.none_running())
         await ctx.links.release()
+        ctx.progress.finished("drain", seconds=ctx.clock.monotonic() - began)
     await ctx.supervisor.stop_all(max(0.0, end - ctx.clock.monotonic() - 2 * kept))
     await _within(kept, ctx.registry.deregister())
     await ctx.queue.close()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -19,7 +20,14 @@ from typing import Any, TextIO
 from machine_lifecycle.model.settings import LogFormat
 from machine_lifecycle.model.wire import to_json_value
 
-__all__ = ["configure_logging", "forget_secrets", "logger", "redact", "register_secret"]
+__all__ = [
+    "configure_logging",
+    "forget_secrets",
+    "log_stream",
+    "logger",
+    "redact",
+    "register_secret",
+]
 
 _ROOT = "machine_lifecycle"
 _REMOVED = "[secret]"
@@ -82,7 +90,7 @@ def configure_logging(
     """
     terminal = stream.isatty()
     text = log_format is LogFormat.TEXT or (log_format is LogFormat.AUTO and terminal)
-    handler = logging.StreamHandler(stream)
+    handler = _Handler(stream)
     handler.setFormatter(_Text(colour=colour and terminal) if text else _Json())
     root = logging.getLogger(_ROOT)
     for old in root.handlers[:]:
@@ -90,6 +98,25 @@ def configure_logging(
     root.addHandler(handler)
     root.setLevel(level.upper())
     root.propagate = False
+
+
+def log_stream() -> TextIO:
+    """Where our lines go; stdout if nobody has configured it."""
+    for handler in logging.getLogger(_ROOT).handlers:
+        if isinstance(handler, _Handler):
+            return handler.stream
+    return sys.stdout
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    """Goes quiet when nobody reads any more, instead of a trace on stderr for each line."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's
+        """A line could not be written."""
+        error = sys.exc_info()[1]
+        if isinstance(error, OSError):  # a broken pipe, a full disk, a terminal that has gone
+            return
+        super().handleError(record)
 
 
 def _fields(record: logging.LogRecord) -> Mapping[str, Any]:

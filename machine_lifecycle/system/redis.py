@@ -7,6 +7,7 @@ bytes for each RESP3 push message, so that RESP2 is spoken everywhere.
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -27,6 +28,7 @@ __all__ = ["address_of", "as_lifecycle_error", "check", "connect", "masked"]
 
 _CONNECT_TIMEOUT = 2.0
 _REPLY_TIMEOUT = 10.0
+_CHECK_TIMEOUT = 5.0
 _RETRIES = 2
 _OLDEST_MAJOR = 7
 """Functions came with 7.0 (redis.io, release notes of 7.0)."""
@@ -92,12 +94,17 @@ async def check(redis: Redis, url: str) -> tuple[LifecycleError, ...]:
         RedisTooOld: It has no Functions.
     """
     try:
-        info = await redis.info("server")
-        try:
-            policies = await redis.config_get("maxmemory-policy")
-        except ResponseError:
-            # Hosted servers often hide CONFIG; what can't be read is not warned of.
-            policies = {}
+        # Without it, one that takes connections and says nothing would be asked again and again.
+        async with asyncio.timeout(_CHECK_TIMEOUT):
+            info = await redis.info("server")
+            try:
+                policies = await redis.config_get("maxmemory-policy")
+            except ResponseError:
+                # Hosted servers often hide CONFIG; what can't be read is not warned of.
+                policies = {}
+    except TimeoutError as error:
+        silent = f"it is connected to, but said nothing in {_CHECK_TIMEOUT:g} s"
+        raise RedisUnreachable(address=address_of(url), reason=silent) from error
     except (RedisError, OSError) as error:
         raise as_lifecycle_error(error, url) from error
     # A Valkey says 7.2.4 here for the sake of old clients, and its own version beside it.
