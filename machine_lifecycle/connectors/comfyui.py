@@ -39,6 +39,7 @@ from machine_lifecycle.connectors.environment import endpoint_from
 from machine_lifecycle.connectors.errors import (
     BadPayload,
     NodeFailed,
+    NodeFailedForGood,
     PromptInterrupted,
     PromptTimeout,
     ServiceOutOfMemory,
@@ -51,6 +52,15 @@ __all__ = ["ComfyUIConnector", "ComfyUIRemoteConnector", "SimulationConnector"]
 
 _STOP_GRACE = 5.0  # seconds to wait until a stopped prompt has ended
 _EARLY_EVENTS = 2000
+# Python's own exceptions that say something about the inputs or the code. Others (RuntimeError of a
+# GPU, OSError of a download) may be past at the next attempt.
+_FOR_GOOD = frozenset(
+    {
+        *("AssertionError", "AttributeError", "FileNotFoundError", "ImportError", "IndexError"),
+        *("KeyError", "ModuleNotFoundError", "NameError", "NotImplementedError", "TypeError"),
+        *("ValueError", "ZeroDivisionError"),
+    }
+)
 
 
 class ComfyUIConnector:
@@ -310,4 +320,5 @@ def _failed(watch: Watch, entry: HistoryEntry) -> LifecycleError:
     )
     if is_out_of_memory(failure):
         return ServiceOutOfMemory(failure=failure)
-    return NodeFailed(failure=failure, traceback=entry.traceback)
+    error = NodeFailedForGood if failure.kind in _FOR_GOOD else NodeFailed
+    return error(failure=failure, traceback=entry.traceback)

@@ -13,6 +13,7 @@ __all__ = [
     "BadPayload",
     "BadServiceAddress",
     "NodeFailed",
+    "NodeFailedForGood",
     "PromptInterrupted",
     "PromptLost",
     "PromptRejected",
@@ -180,6 +181,14 @@ class NodeFailed(LifecycleError):
         return (
             Remedy(text=f"Check the inputs of node {self.failure.node} ({self.failure.node_type})"),
         )
+
+
+@attrs.define(kw_only=True, slots=False, eq=False)
+class NodeFailedForGood(NodeFailed):
+    """A node raised what it would raise again for the same inputs, such as a ``ValueError``."""
+
+    code: ClassVar[str] = "node-failed-for-good"
+    recoverable: ClassVar[bool] = False
 
 
 @attrs.define(kw_only=True, slots=False, eq=False)

@@ -31,7 +31,8 @@ class Ended(Exception):  # it is why a run ended, seldom an error
     """A run ended without a result and without an error of its own.
 
     Attributes:
-        outcome: ``cancelled``, ``released`` or ``lost``.
+        outcome: ``cancelled``, ``released``, ``crashed`` (handed back, as the service went down)
+            or ``lost``.
         reason: In words.
     """
 

@@ -295,11 +295,13 @@ async def test_the_orchestrator_leads_the_worker(
         await boss.wait_for("worker")
         await boss.wait_for("connected")
         await boss.wait_for("job_taken", job_id=job_id)
-        boss.tell(do="pause")
-        await boss.wait_for("status")
         boss.tell(do="release")
         await boss.wait_for("job_done", outcome="released")
-        assert (await client.get(job_id)).status == "pending"
+        await boss.wait_for("job_taken", job_id=job_id)
+        boss.tell(do="pause")  # its service is gone, so nothing will come of the run
+        await boss.wait_for("job_done", outcome="released")
+        shown = await client.get(job_id)
+        assert (shown.status, shown.fields["crashes"]) == ("pending", "1")
         boss.tell(do="go")
         await boss.wait_for("job_taken", job_id=job_id)
         boss.tell(do="drain")

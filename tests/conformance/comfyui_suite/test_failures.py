@@ -126,6 +126,7 @@ async def test_a_raising_node_is_named_with_its_traceback(
     failure = caught.value.failure
     assert (failure.node, failure.node_type) == ("2", raising["class_type"])
     assert (failure.kind, failure.message) == ("ValueError", "not like this")
+    assert not caught.value.recoverable  # the same inputs would raise the same
     assert caught.value.traceback
     good = await connector.run(job.of({"1": _empty(color), "2": _save("1")}, "job-2"), steps)
     assert len(good.outputs) == 1

@@ -34,6 +34,12 @@ _FAILURE = NodeFailure(node="4", node_type="KSampler", message="went wrong", kin
             "went wrong",
         ),
         (
+            errors.NodeFailedForGood(failure=_FAILURE),
+            "node-failed-for-good",
+            False,
+            "went wrong",
+        ),
+        (
             errors.ServiceOutOfMemory(failure=_FAILURE),
             "service-out-of-memory",
             True,
