@@ -122,9 +122,10 @@ async def test_it_is_registered_again_after_redis_was_away_and_empty(own_valkey:
     await found.publish("event_driven")
     own_valkey.start()
     await redis.flushall()
-    back.clear()
-    async with asyncio.timeout(10):
-        await back.wait()
+    for _ in range(2):  # the first may have claimed the id before all was flushed
+        back.clear()
+        async with asyncio.timeout(10):
+            await back.wait()
     assert await redis.exists("machine:m1:info", "machine:m1:owner") == 2
     await end_tasks(task)
     await redis.aclose()

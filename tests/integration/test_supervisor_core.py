@@ -47,6 +47,7 @@ from machine_lifecycle.supervisor import (
     figures,
 )
 from machine_lifecycle.supervisor.identity import read_stat
+from machine_lifecycle.system.network import free_port
 
 PROGRAM = Path(__file__).parents[1] / "data" / "programs" / "service.py"
 FAST = RestartPolicy(backoff=0.01, backoff_max=0.02, jitter=0)
@@ -122,12 +123,6 @@ async def main_house(paths: Paths) -> AsyncIterator[House]:
     made = House(paths, guest=False, tee=True)
     yield made
     await made.supervisor.stop_all(3, support=True)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def spec(name: str, *arguments: str, **options: Any) -> ProcessSpec:

@@ -26,7 +26,9 @@ from typing import Any
 
 import psutil
 
-__all__ = ["Outside", "subreaper"]
+from machine_lifecycle.system.network import free_port
+
+__all__ = ["Outside", "free_port", "subreaper"]
 
 _SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER, linux/prctl.h
 PATIENCE = 30.0
@@ -43,12 +45,6 @@ def subreaper() -> Iterator[None]:
         prctl(_SUBREAPER, 0, 0, 0, 0)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 class Outside:
     """One machine's folders and settings; it can be started again and again in them."""
 
@@ -58,7 +54,7 @@ class Outside:
         inherited = {
             name: value
             for name, value in os.environ.items()  # noqa: TID251 - children need PATH and HOME
-            if name in ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV")
+            if name in ("PATH", "HOME", "LANG", "PYTHONPATH", "TMPDIR", "VIRTUAL_ENV")
         }
         self.env = {
             **inherited,
