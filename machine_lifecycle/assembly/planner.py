@@ -69,7 +69,8 @@ class MachinePlanner:
     def simulated(self) -> bool:
         """Whether every service that is asked for is simulated: an island is no surprise then.
 
-        False as well if that can't be told; Starting tells why.
+        True as well if that can't be told: what is wrong with the mapping or with ``WORKERS`` is
+        the first thing to say, and Starting says it.
         """
         try:
             mapping = self.mapping()
@@ -81,5 +82,5 @@ class MachinePlanner:
             ]
             bindings = {self.registry.lookup(entry).binding for entry in entries}
         except (LifecycleError, KeyError):
-            return False
+            return True
         return bindings == {Binding.MOCK_GPU}

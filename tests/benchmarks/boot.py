@@ -49,10 +49,10 @@ def service_alone() -> float:
     child = subprocess.Popen(
         [sys.executable, "-m", "machine_lifecycle.simulation", "--port", str(free_port())],
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.STDOUT,
         text=True,
     )
-    assert child.stdout is not None  # noqa: S101 - a pipe was asked for
+    assert child.stdout is not None
     for line in child.stdout:
         if "http://" in line:
             break

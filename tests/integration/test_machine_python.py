@@ -1,0 +1,254 @@
+"""The machine as other programs use it: opened, booted, heard and stopped from Python."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from machine_lifecycle import (
+    Changed,
+    Event,
+    LifecycleError,
+    Machine,
+    MachineFailed,
+    MachineReady,
+    MachineState,
+    MachineStopped,
+    ProcessChanged,
+    RedisMode,
+    Settings,
+)
+from machine_lifecycle.jobs.client import QueueClient
+from machine_lifecycle.system.network import free_port
+from machine_lifecycle.system.redis import connect
+from machine_lifecycle.system.valkey import read_discovery
+from tests.support.redis_server import ValkeyServer
+
+ENVIRON: Mapping[str, str] = {"PATH": "/usr/bin:/bin"}
+Make = Callable[..., Settings]
+
+
+@pytest.fixture
+def make() -> Iterator[Make]:
+    """Settings of machines that don't meet."""
+    folders: list[Path] = []
+
+    def made(**fields: Any) -> Settings:
+        folder = Path(tempfile.mkdtemp(prefix="ml-", dir="/tmp"))
+        folders.append(folder)
+        defaults: dict[str, Any] = {
+            "workspace": folder / "w",
+            "runtime_dir": folder / "r",
+            "machine_id": folder.name,
+            "health_port": 0,
+            "simulation_base_port": free_port(),
+            "boot_attempts": 1,
+        }
+        return Settings(**(defaults | fields))
+
+    yield made
+    for folder in folders:
+        shutil.rmtree(folder)
+
+
+async def test_boot_events_status_stop(make: Make) -> None:
+    heard: list[Event] = []
+    async with Machine.open(make(), environ=ENVIRON) as machine:
+        machine.on(Event, heard.append)
+        await machine.boot()
+        assert machine.state is MachineState.READY
+        report = machine.status()
+        assert [process.name for process in report.processes] == [
+            "health-server",
+            "valkey",
+            "simulation-gpu0",
+            "redis-worker-simulation-0",
+        ]
+        assert all(check.ok for check in report.checks)
+        assert [timing.state for timing in report.timings][:3] == [
+            "starting",
+            "installing",
+            "custom_nodes",
+        ]
+        assert await machine.stop() == 0
+    assert [event.seq for event in heard] == list(range(1, len(heard) + 1))
+    visited = [event.target.value for event in heard if isinstance(event, Changed)]
+    assert visited == [
+        "installing",
+        "custom_nodes",
+        "pm_generation",
+        "launching",
+        "services_starting",
+        "workers_starting",
+        "health_check",
+        "ready",
+        "stopping",
+        "stopped",
+    ]
+    assert isinstance(heard[-1], MachineStopped)
+    assert any(isinstance(event, MachineReady) for event in heard)
+
+
+async def test_leaving_stops_a_machine_that_nobody_stopped(make: Make) -> None:
+    async with Machine.open(make(), environ=ENVIRON) as machine:
+        await machine.boot()
+        pids = [p.pid for p in machine.status().processes if p.pid and not p.ours]
+    assert not any(psutil.pid_exists(pid) for pid in pids)
+
+
+async def test_two_machines_in_one_process_share_nothing(make: Make) -> None:
+    one, two = make(), make()
+    async with Machine.open(one, environ=ENVIRON) as a, Machine.open(two, environ=ENVIRON) as b:
+        await asyncio.gather(a.boot(), b.boot())
+        assert a.status().health_url != b.status().health_url
+        assert {p.pid for p in a.status().processes if not p.ours}.isdisjoint(
+            {p.pid for p in b.status().processes if not p.ours}
+        )
+        await a.stop()
+        assert b.state is MachineState.READY
+
+
+async def test_the_stream_of_events_ends_with_the_machine(make: Make) -> None:
+    async with Machine.open(make(), environ=ENVIRON) as machine:
+
+        async def listen() -> list[str]:
+            return [event.kind async for event in machine.events(Changed)]
+
+        listening = asyncio.create_task(listen())
+        await machine.boot()
+        await machine.stop()
+        assert (await listening)[-1] == "changed"
+
+
+async def test_a_stop_during_the_boot_is_told_to_who_waits_for_it(make: Make) -> None:
+    settings = make(simulation_ready_delay_ms=30_000)
+    async with Machine.open(settings, environ=ENVIRON) as machine:
+
+        def stop(event: Changed) -> None:
+            if event.target is MachineState.SERVICES_STARTING:
+                machine.request_stop("changed my mind")
+
+        machine.on(Changed, stop)
+        with pytest.raises(LifecycleError) as raised:
+            await machine.boot()
+        assert raised.value.code == "machine-stopped-early"
+        assert await machine.wait() == 0
+
+
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [
+        ({"service_mapping": Path("/nonexistent/mapping.json")}, "mapping-unreadable"),
+        ({"workers": "comfyui:1"}, "no-queue"),
+        ({"workers": "nonsense:1"}, "worker-unknown"),
+        ({"workers": "simulation:1", "redis_url": "redis://127.0.0.1:1"}, "redis-unreachable"),
+    ],
+)
+async def test_a_boot_that_cannot_succeed_raises_its_cause(
+    make: Make, fields: dict[str, Any], code: str
+) -> None:
+    async with Machine.open(make(**fields), environ=ENVIRON) as machine:
+        with pytest.raises(LifecycleError) as raised:
+            await machine.boot()
+        codes = {part.code for part in raised.value.parts()}
+        assert code in codes, raised.value
+        assert raised.value.remedies
+        await machine.wait()
+
+
+async def test_the_fleet_hears_how_the_machine_is(make: Make, own_valkey: ValkeyServer) -> None:
+    """Hubs learn of a machine by its messages: phases in order, and ``machine_ready`` once."""
+    settings = make(redis_url=own_valkey.url)
+    client = connect(own_valkey.url, blocking=True)
+    channel = f"machine:status:{settings.machine_id}"
+    async with client.pubsub() as heard:
+        await heard.subscribe(channel)
+        async with Machine.open(settings, environ=ENVIRON) as machine:
+            await machine.boot()
+            await machine.stop()
+        said = []
+        async for message in heard.listen():
+            if message["type"] == "message":
+                said.append(json.loads(message["data"]))
+                if said[-1]["update_type"] == "shutdown":
+                    break
+    await client.aclose()
+    kinds = [message["update_type"] for message in said]
+    assert kinds.count("machine_ready") == 1
+    phases = [message["status"]["machine"]["phase"] for message in said]
+    assert phases == sorted(phases, key=["starting", "ready", "shutdown"].index)
+    ready = next(message for message in said if message["update_type"] == "machine_ready")
+    assert set(ready["structure"]["capabilities"]) == {"simulation", "comfyui"} or (
+        "simulation" in ready["structure"]["capabilities"]
+    )
+
+
+async def test_a_second_machine_of_the_same_id_is_refused(
+    make: Make, own_valkey: ValkeyServer
+) -> None:
+    first = make(redis_url=own_valkey.url, machine_id="twin")
+    second = make(redis_url=own_valkey.url, machine_id="twin")
+    async with Machine.open(first, environ=ENVIRON) as one:
+        await one.boot()
+        async with Machine.open(second, environ=ENVIRON) as two:
+            with pytest.raises(LifecycleError) as raised:
+                await two.boot()
+            assert raised.value.code == "machine-id-taken"
+            await two.wait()
+        assert one.state is MachineState.READY
+
+
+async def test_a_service_that_keeps_dying_fails_the_machine(make: Make) -> None:
+    """Ready is no promise for ever: the essential service's budget is spent, the machine fails."""
+    settings = make(workers="tests.support.short_tempered:SERVICE:1", redis_mode=RedisMode.EMBEDDED)
+    root = str(Path(__file__).parents[2])
+    async with Machine.open(
+        settings, environ={**ENVIRON, "PYTHONPATH": root, "FAKE_FOLDER": str(settings.workspace)}
+    ) as machine:
+        await machine.boot()
+        errors: list[dict[str, Any]] = []
+
+        def kill_again(event: ProcessChanged) -> None:
+            if event.process.name == "short-tempered-0" and event.process.ready:
+                os.kill(event.process.pid or 0, signal.SIGKILL)
+
+        machine.on(ProcessChanged, kill_again)
+        machine.on(MachineFailed, lambda event: errors.append(event.error))
+        first = next(p for p in machine.status().processes if p.role.value == "service")
+        assert first.name == "short-tempered-0"
+        os.kill(first.pid or 0, signal.SIGKILL)
+        assert await machine.wait() == 3
+    assert [error["code"] for error in errors] == ["process-failed"]
+    assert "short-tempered-0" in errors[0]["summary"]
+
+
+async def test_a_job_from_python(make: Make) -> None:
+    async with Machine.open(make(), environ=ENVIRON) as machine:
+        await machine.boot()
+        redis = connect(read_discovery(machine.paths).url)
+        queue = QueueClient(redis)
+        graph = {
+            "1": {
+                "class_type": "EmptyImage",
+                "inputs": {"width": 8, "height": 8, "batch_size": 1, "color": 0},
+            },
+            "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0]}},
+        }
+        graph["2"]["inputs"]["filename_prefix"] = "x"  # type: ignore[index]
+        job = await queue.submit(graph, service_required="simulation")
+        async for event in queue.watch(job):
+            last = event
+        assert last.kind == "completed"
+        (output,) = await queue.outputs(job)
+        assert output.data.startswith(b"\x89PNG")
+        await redis.aclose()
