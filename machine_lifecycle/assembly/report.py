@@ -111,15 +111,13 @@ class Reporter:
     def waiting(self) -> tuple[str, ...]:
         """What is waited for now, each with its age: processes, and steps that have not ended."""
         now, life = self.clock.wall(), self.lifecycle
-        found = {
-            status.name: (status.waiting_for, status.since)
-            for status in self.supervisor.statuses()
-            if status.waiting_for
-        }
+        statuses = self.supervisor.statuses()
+        found = {s.name: (s.waiting_for, s.since) for s in statuses if s.waiting_for}
+        known = {status.name for status in statuses}
         for (state, attempt, step), (detail, since) in self.running.items():
-            # A process that is waited for is a step of its state, too; it knows better itself.
-            if (state, attempt) == (life.state.value, life.attempt):
-                found.setdefault(step, (detail, since))
+            # A process that is waited for is a step of its state, too, but knows better itself.
+            if (state, attempt) == (life.state.value, life.attempt) and step not in known:
+                found[step] = (detail, since)
         pause = life.record.retry_at - self.clock.monotonic()
         if life.state is MachineState.FAILED and pause > 0:
             entered = life.record.entered + now - self.clock.monotonic()

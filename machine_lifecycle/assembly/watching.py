@@ -165,7 +165,10 @@ class Watching:
         self.clear_condition(ConditionKind.RESUMING)
 
     def expect(self, plan: BootPlan) -> None:
-        """List the plan's workers before they say hello."""
+        """List the plan's workers before they say hello; count adopted ones that have said it.
+
+        A living worker finds its way back to us within milliseconds, before its process is adopted.
+        """
         for worker in plan.workers:
             self.links.expect(
                 worker.id,
@@ -174,3 +177,7 @@ class Watching:
                 capabilities=tuple(worker.capabilities),
                 gpu=worker.gpu,
             )
+        known = {status.name for status in self.supervisor.statuses()}
+        for status in self.links.statuses():
+            if status.connected and status.process in known:
+                self.supervisor.link_ready(status.process, True)  # noqa: FBT003 - one fact
