@@ -69,6 +69,8 @@ class Outside:
             **settings,
         }
         self.child: subprocess.Popen[str] | None = None
+        self.patience = PATIENCE
+        """Seconds to wait for an event; a real service takes longer than a simulated one."""
         self.events: list[dict[str, Any]] = []
         self._news: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self._reader: threading.Thread | None = None
@@ -111,7 +113,7 @@ class Outside:
 
     def until(self, kind: str, **fields: Any) -> dict[str, Any]:
         """Wait for an event of this kind with these fields."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + self.patience
         while True:
             try:
                 event = self._news.get(timeout=max(0.01, deadline - time.monotonic()))
@@ -142,7 +144,7 @@ class Outside:
 
     def until_status(self, state: str, *, not_pid: int = 0) -> None:
         """Wait until the machine answers that it is in a state, where no events can be read."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + self.patience
         while time.monotonic() < deadline:
             said = self.call("status", "--json")
             if said.returncode == 0:
