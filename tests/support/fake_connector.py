@@ -82,7 +82,14 @@ class FakeConnector:
         self._note(f"end {job.id}")
         size = int(payload.get("bytes", 0))
         files = (
-            Output(name="a.png", kind="image", mime="image/png", data=b"\xff" * size, node="9"),
+            Output(
+                name="a.png",
+                kind="image",
+                mime="image/png",
+                data=b"\xff" * size,
+                node="9",
+                reference="/view?filename=a.png",
+            ),
         )
         return JobResult(outputs=files if size else (), data={"list": []}, service_job_id="p1")
 

@@ -1,0 +1,51 @@
+"""What a worker reads from its environment, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from machine_lifecycle.jobs.errors import ConnectorBroken, WorkerSettingWrong
+from machine_lifecycle.jobs.worker_config import WorkerConfig, load_connector
+
+ROUTES = json.dumps([{"asks": "simulation", "service": "simulation", "connector": "module:Class"}])
+GOOD = {"HUB_REDIS_URL": "redis://127.0.0.1:6379", "MACHINE_ID": "m1", "WORKER_ROUTES": ROUTES}
+
+
+def test_what_is_set_is_read() -> None:
+    config = WorkerConfig.from_env(GOOD | {"CONNECTORS": "sim", "WORKER_RAM_GB": "12.5"}, index=2)
+    assert (config.worker_id, config.process) == ("m1-worker-sim-2", "redis-worker-sim-2")
+    assert config.ram_gb == 12.5
+    assert config.control_socket is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("HUB_REDIS_URL", "", "is not set"),
+        ("WORKER_GPU_MEMORY_GB", "much", "is no number: 'much'"),
+        ("WORKER_ROUTES", "", "names no route"),
+        ("WORKER_ROUTES", "{", "can't be read"),
+        ("WORKER_ROUTES", '[{"asks": "simulation"}]', "can't be read"),
+    ],
+)
+def test_what_can_not_be_used_is_named(name: str, value: str, reason: str) -> None:
+    with pytest.raises(WorkerSettingWrong) as wrong:
+        WorkerConfig.from_env(GOOD | {name: value})
+    assert wrong.value.code == "worker-setting-wrong"
+    assert name in wrong.value.summary
+    assert reason in wrong.value.summary
+    assert any(f"export {name}=" in (remedy.command or "") for remedy in wrong.value.remedies)
+
+
+@pytest.mark.parametrize(
+    "reference", ["no_such_module:Connector", "json:Connector", "decimal:Decimal", "json"]
+)
+def test_a_connector_that_can_not_be_loaded_is_named(reference: str) -> None:
+    with pytest.raises(ConnectorBroken) as broken:
+        load_connector(reference, {})
+    assert broken.value.code == "connector-broken"
+    assert reference in broken.value.summary
+    module = reference.partition(":")[0]
+    assert broken.value.remedies[0].command == f"python -c 'import {module}'"
