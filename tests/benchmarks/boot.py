@@ -19,7 +19,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tests.support.outside import Outside, free_port, subreaper
+from machine_lifecycle.system.network import free_port
+from tests.support.outside import Outside, subreaper
 
 RUNS = int(os.environ.get("BENCH_RUNS", "5"))  # noqa: TID251 - a setting of this program
 DELAYS = (0, 300, 1500)

@@ -6,23 +6,14 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.support.outside import Outside, subreaper
+from tests.support.outside import Outside, machines
 from tests.support.redis_server import ValkeyServer
 
 
 @pytest.fixture
 def outside() -> Iterator[Callable[..., Outside]]:
-    """Makes machines; ends and removes them afterwards."""
-    made: list[Outside] = []
-
-    def make(**settings: str) -> Outside:
-        made.append(Outside(**settings))
-        return made[-1]
-
-    with subreaper():
+    with machines() as make:
         yield make
-        for one in made:
-            one.close()
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,7 @@ from machine_lifecycle.installers.execute import Executor
 from machine_lifecycle.model.paths import Paths
 from machine_lifecycle.model.plan import InstallPlan
 from machine_lifecycle.model.settings import Settings
+from tests.support.progress import KeptProgress
 
 MAIN = """
 import sys
@@ -27,19 +28,6 @@ assert sys.argv[1:] == ["--help"]
 print("usage: main.py")
 """
 GIT = {"GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_NOSYSTEM": "1", "PATH": os.defpath}
-
-
-class Quiet:
-    """Keeps what was reported."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def step(self, name: str, detail: str = "", *, done: int = 0, total: int = 0) -> None:  # noqa: ARG002
-        self.lines.append(f"{name}: {detail}")
-
-    def finished(self, name: str, *, seconds: float, skipped: bool = False) -> None:  # noqa: ARG002
-        self.lines.append(f"{name} {'skipped' if skipped else 'finished'}")
 
 
 def _wheel(folder: Path, name: str, version: str, needs: str = "") -> None:
@@ -138,7 +126,7 @@ def _modules(python: Path) -> set[str]:
 
 
 async def test_the_base_is_installed_once_and_again_when_it_is_gone(bed: Bed) -> None:
-    sink = Quiet()
+    sink = KeptProgress()
     assert await bed.executor().install(PLAN, "base", sink) == 6
     python = comfyui_python(bed.settings, bed.paths)
     assert {"torch", "small", "requests", "pip"} <= _modules(python)
@@ -148,9 +136,11 @@ async def test_the_base_is_installed_once_and_again_when_it_is_gone(bed: Bed) ->
     assert pins.split()[0] == "torch==2.0"
     assert _changes(bed.home) == ""
 
-    assert await bed.executor().install(PLAN, "base", Quiet()) == 0
+    assert await bed.executor().install(PLAN, "base", KeptProgress()) == 0
     python.unlink()
-    assert await bed.executor().install(PLAN, "base", Quiet()) == 4  # environment and what is in it
+    assert (
+        await bed.executor().install(PLAN, "base", KeptProgress()) == 4
+    )  # environment and what is in it
     assert {"torch", "small"} <= _modules(python)
 
 
@@ -170,8 +160,8 @@ async def test_a_failing_pack_among_good_ones_is_named_and_the_rest_is_in(bed: B
         {"name": "Script", "url": good, "custom_script": "echo no >&2; exit 7"},
     )
     run = bed.executor(*nodes)
-    await run.install(PLAN, "base", Quiet())
-    await run.install(PLAN, "nodes", Quiet())
+    await run.install(PLAN, "base", KeptProgress())
+    await run.install(PLAN, "nodes", KeptProgress())
     assert {one.subject for one in run.failures} == {"Dead", "Greedy", "Script"}
     codes = {one.subject: one.error.code for one in run.failures if one.error}
     assert codes == {
@@ -194,8 +184,8 @@ async def test_a_failing_pack_among_good_ones_is_named_and_the_rest_is_in(bed: B
         {**node, "custom_script": "true"} if node["name"] == "Script" else node for node in nodes
     )
     again = bed.executor(*mended)
-    assert await again.install(PLAN, "base", Quiet()) == 0
-    assert await again.install(PLAN, "nodes", Quiet()) == 3
+    assert await again.install(PLAN, "base", KeptProgress()) == 0
+    assert await again.install(PLAN, "nodes", KeptProgress()) == 3
     assert {one.subject for one in again.failures} == {"Greedy"}
 
 
@@ -211,8 +201,8 @@ async def test_a_script_that_moves_torch_is_caught_and_torch_put_back(bed: Bed) 
         environ=bed.environ
         | {"PATH": f"{Path(wheel.find_uv_bin()).parent}{os.pathsep}{os.defpath}"},
     )
-    await run.install(PLAN, "base", Quiet())
-    await run.install(PLAN, "nodes", Quiet())
+    await run.install(PLAN, "base", KeptProgress())
+    await run.install(PLAN, "nodes", KeptProgress())
     (failure,) = run.failures
     assert failure.error is not None
     assert failure.error.code == "torch-changed"
@@ -223,9 +213,9 @@ async def test_a_script_that_moves_torch_is_caught_and_torch_put_back(bed: Bed) 
 async def test_a_required_pack_that_fails_fails_the_boot(bed: Bed) -> None:
     nowhere = str(bed.root / "nowhere")
     run = bed.executor({"name": "Must", "url": nowhere, "required": True})
-    await run.install(PLAN, "base", Quiet())
+    await run.install(PLAN, "base", KeptProgress())
     with pytest.raises(Problems) as caught:
-        await run.install(PLAN, "nodes", Quiet())
+        await run.install(PLAN, "nodes", KeptProgress())
     assert "Must" in str(caught.value)
 
 
@@ -234,18 +224,18 @@ async def test_a_comfyui_that_does_not_start_is_told_with_its_last_lines(bed: Be
         bed.root / "broken", main__py="import nothing_there\n", requirements__txt="torch\n"
     )
     with pytest.raises(Problems) as caught:
-        await bed.executor(comfyui_repo_url=broken).install(PLAN, "base", Quiet())
+        await bed.executor(comfyui_repo_url=broken).install(PLAN, "base", KeptProgress())
     (error,) = caught.value.errors
     assert error.code == "verification-failed"
     assert "nothing_there" in str(error)
 
 
 async def test_an_environment_that_is_there_is_used_and_its_torch_kept(bed: Bed) -> None:
-    await bed.executor().install(PLAN, "base", Quiet())
+    await bed.executor().install(PLAN, "base", KeptProgress())
     python = bed.root / "there"
     (bed.home / "venv").rename(python)
     named = str(python / "bin" / "python")
     bed.environ["UV_CONSTRAINT"] = ""
-    await bed.executor(comfyui_python=named).install(PLAN, "base", Quiet())
+    await bed.executor(comfyui_python=named).install(PLAN, "base", KeptProgress())
     assert not (bed.home / "venv").exists()
     assert list(python.glob("lib/python*/site-packages/torch-2.0.dist-info"))

@@ -21,6 +21,7 @@ from machine_lifecycle.installers.execute import Executor
 from machine_lifecycle.model.installing import InstallContext, Step, StepContext
 from machine_lifecycle.model.paths import Paths
 from machine_lifecycle.model.plan import InstallPlan
+from tests.support.progress import KeptProgress
 
 Run = Callable[[StepContext], Awaitable[None]]
 ENV = {"PATH": "/usr/bin:/bin"}
@@ -30,19 +31,6 @@ class Flaky(LifecycleError):
     """Fails once."""
 
     code: ClassVar[str] = "test-flaky"
-
-
-class Sink:
-    """Keeps what was reported."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def step(self, name: str, detail: str = "", *, done: int = 0, total: int = 0) -> None:  # noqa: ARG002
-        self.lines.append(f"{name}: {detail}")
-
-    def finished(self, name: str, *, seconds: float, skipped: bool = False) -> None:  # noqa: ARG002
-        self.lines.append(f"{name} {'skipped' if skipped else 'finished'}")
 
 
 @attrs.frozen
@@ -81,9 +69,9 @@ async def test_steps_follow_their_needs_and_are_done_once(paths: Paths) -> None:
         return run
 
     steps = (step("c", note("c"), "b"), step("b", note("b"), "a"), step("a", note("a")))
-    assert await executor(paths, *steps).install(PLAN, "base", Sink()) == 3
+    assert await executor(paths, *steps).install(PLAN, "base", KeptProgress()) == 3
     assert order == ["a", "b", "c"]
-    sink = Sink()
+    sink = KeptProgress()
     assert await executor(paths, *steps).install(PLAN, "base", sink) == 0
     assert sink.lines == ["a skipped", "b skipped", "c skipped"]
     assert [done for _, done in executor(paths, *steps).steps(PLAN)] == [True] * 3
@@ -105,7 +93,7 @@ async def test_no_more_than_so_many_at_once_and_exclusive_ones_alone(paths: Path
 
     steps = [step(f"s{i}", work(i, False)) for i in range(8)]  # noqa: FBT003
     steps += [step(f"x{i}", work(i, True), exclusive="packages") for i in range(3)]  # noqa: FBT003
-    assert await executor(paths, *steps, concurrency=3).install(PLAN, "base", Sink()) == 11
+    assert await executor(paths, *steps, concurrency=3).install(PLAN, "base", KeptProgress()) == 11
     assert most[0] == 3
     assert alone[0] == 1
 
@@ -124,7 +112,7 @@ async def test_all_failures_are_told_and_what_needs_them_is_left_out(paths: Path
         paths, step("a", fails), step("b", crashes), step("c", good, "a"), step("d", good)
     )
     with pytest.raises(Problems) as caught:
-        await run.install(PLAN, "base", Sink())
+        await run.install(PLAN, "base", KeptProgress())
     assert {error.code for error in caught.value.errors} == {
         "install-command-failed",
         "install-step-crashed",
@@ -140,7 +128,7 @@ async def test_an_optional_failure_is_kept_and_the_boot_goes_on(paths: Paths) ->
         await ctx.run_command(["/no/such/program"], env=ENV)
 
     run = executor(paths, step("a", fails, required=False, subject="Pack"))
-    assert await run.install(PLAN, "base", Sink()) == 0
+    assert await run.install(PLAN, "base", KeptProgress()) == 0
     (failure,) = run.failures
     assert failure.subject == "Pack"
     assert isinstance(failure.error, ProgramMissing)
@@ -159,7 +147,7 @@ async def test_only_what_another_try_could_mend_is_tried_again(paths: Paths) -> 
         raise ProgramMissing(program="x")
 
     steps = (step("a", flaky, retries=2), step("b", hopeless, retries=2, required=False))
-    assert await executor(paths, *steps).install(PLAN, "base", Sink()) == 1
+    assert await executor(paths, *steps).install(PLAN, "base", KeptProgress()) == 1
     assert tries.count("flaky") == 3
     assert tries.count("hopeless") == 1
 
@@ -169,7 +157,7 @@ async def test_a_step_over_its_time_ends_with_all_its_processes(paths: Paths) ->
         await ctx.run_command(["sh", "-c", "sleep 600 & sleep 600"], env=ENV)
 
     with pytest.raises(Problems) as caught:
-        await executor(paths, step("a", hangs, timeout=0.3)).install(PLAN, "base", Sink())
+        await executor(paths, step("a", hangs, timeout=0.3)).install(PLAN, "base", KeptProgress())
     assert isinstance(caught.value.errors[0], StepTimeout)
 
 
@@ -187,7 +175,7 @@ async def test_a_program_over_its_time_and_a_full_disk_have_codes_of_their_own(
 
     steps = (step("a", slow), step("b", full), step("c", full_too))
     with pytest.raises(Problems) as caught:
-        await executor(paths, *steps).install(PLAN, "base", Sink())
+        await executor(paths, *steps).install(PLAN, "base", KeptProgress())
     codes = sorted(error.code for error in caught.value.errors)
     assert codes == ["disk-full", "disk-full", "install-command-timeout"]
     assert "begun" in str(caught.value)
@@ -196,7 +184,7 @@ async def test_a_program_over_its_time_and_a_full_disk_have_codes_of_their_own(
 async def test_cancelling_leaves_nothing_running_and_the_step_undone(paths: Paths) -> None:
     started = asyncio.Event()
 
-    class Listening(Sink):
+    class Listening(KeptProgress):
         def step(self, name: str, detail: str = "", *, done: int = 0, total: int = 0) -> None:  # noqa: ARG002
             if detail == "up":
                 started.set()
@@ -217,7 +205,7 @@ async def test_secrets_reach_neither_log_nor_report(paths: Paths) -> None:
     async def says(ctx: StepContext) -> None:
         await ctx.run_command(["sh", "-c", "echo $TOKEN"], env=ENV | {"TOKEN": "s3cret-value"})
 
-    sink = Sink()
+    sink = KeptProgress()
     await executor(paths, step("a", says), environ={"HF_TOKEN": "s3cret-value"}).install(
         PLAN, "base", sink
     )
@@ -235,7 +223,7 @@ from machine_lifecycle.model.paths import Paths
 from machine_lifecycle.model.plan import InstallPlan
 
 root = Path(sys.argv[1])
-class Sink:
+class KeptProgress:
     def step(self, name, detail="", *, done=0, total=0):
         if detail.startswith("pid"):
             print(detail, flush=True)
@@ -255,7 +243,7 @@ class Fixed:
         )
 paths = Paths(workspace=root / "ws", runtime=root / "rt")
 run = Executor(paths, resolve=lambda _: Fixed())
-asyncio.run(run.install(InstallPlan(service="thing", installer="fixed"), "base", Sink()))
+asyncio.run(run.install(InstallPlan(service="thing", installer="fixed"), "base", KeptProgress()))
 """
 
 

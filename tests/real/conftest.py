@@ -19,7 +19,7 @@ from typing import Any
 import attrs
 import pytest
 
-from tests.support.outside import Outside, subreaper
+from tests.support.outside import Outside, machines
 
 COLOUR = 0x336699
 INVERTED = (204, 153, 101)
@@ -138,17 +138,8 @@ def graphs() -> Graphs:
 
 @pytest.fixture
 def outside() -> Iterator[Callable[..., Outside]]:
-    """Makes machines; ends and removes them afterwards."""
-    made: list[Outside] = []
-
-    def make(**settings: str) -> Outside:
-        made.append(Outside(**settings))
-        return made[-1]
-
-    with subreaper():
+    with machines() as make:
         yield make
-        for one in made:
-            one.close()
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -225,6 +225,23 @@ class Outside:
             check=False,
             cwd=self.folder,
         )
+
+
+@contextlib.contextmanager
+def machines() -> Iterator[Callable[..., Outside]]:
+    """Makes machines, each with settings of its own; ends and removes them afterwards."""
+    made: list[Outside] = []
+
+    def make(**settings: str) -> Outside:
+        made.append(Outside(**settings))
+        return made[-1]
+
+    with subreaper():
+        try:
+            yield make
+        finally:
+            for one in made:
+                one.close()
 
 
 def role_of(argv: list[str]) -> str:
