@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from machine_lifecycle.cli import cli
+from machine_lifecycle.cli.group import cli
 from machine_lifecycle.model.settings import setting_info
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -297,7 +297,7 @@ def commands(
 
 def cli_page() -> str:
     """The help of every command."""
-    from machine_lifecycle.cli import cli  # noqa: PLC0415 - not needed by the other pages
+    from machine_lifecycle.cli.group import cli  # noqa: PLC0415 - not needed by the other pages
 
     lines = [
         "# Commands",

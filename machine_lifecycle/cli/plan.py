@@ -35,6 +35,7 @@ def plan(ctx: click.Context, as_json: bool) -> None:  # noqa: FBT001 - click
     warnings = (*loaded.warnings, *planner.mapping().warnings)
     made = planner.plan(detect(loaded.settings))
     health = loaded.settings.health_port
+    warnings += _taken(made, health)
     if as_json:
         values = plan_values(made)
         emit_json({**values, "listing": list(made.listing), "warnings": list(warnings)})
@@ -48,6 +49,19 @@ def plan(ctx: click.Context, as_json: bool) -> None:  # noqa: FBT001 - click
     _workers(made)
     for warning in warnings:
         console(stderr=True).print(f"warning: {warning}", markup=False)
+
+
+def _taken(made: BootPlan, health: int) -> tuple[str, ...]:
+    """Which ports somebody listens on now: perhaps this machine, which runs already."""
+    from machine_lifecycle.system.network import listeners  # noqa: PLC0415 - loads psutil
+
+    found = listeners()
+    wanted = [("health-server", health), *((spec.name, spec.port) for spec in made.processes)]
+    return tuple(
+        f"port {port}, meant for {name}, is taken now by {found[port]}"
+        for name, port in wanted
+        if port and port in found
+    )
 
 
 def _hardware(hardware: Hardware) -> str:

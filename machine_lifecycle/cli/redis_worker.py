@@ -2,37 +2,44 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
+import os
 import signal
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
 
-import click
+from machine_lifecycle.errors import LifecycleError
 
-from machine_lifecycle.cli.environment import environment
-
-__all__ = ["redis_worker"]
+__all__ = ["run_worker"]
 
 
-@click.command("redis-worker")
-@click.option("--index", default=0, show_default=True, help="Which of its type it is.")
-def redis_worker(index: int) -> None:
+def run_worker(words: Sequence[str]) -> None:
     """Run one worker: take jobs from the queue and do them through a connector.
 
     It reads WORKER_ROUTES, HUB_REDIS_URL, WORKER_ID and what its connectors need. Under a machine
     (MACHINE_CONTROL_SOCKET) it waits until its service is ready; alone it starts at once.
     """
-    from importlib.metadata import version  # noqa: PLC0415 - only when a worker runs
+    parser = argparse.ArgumentParser(
+        prog="machine-lifecycle redis-worker", description=str(run_worker.__doc__).split("\n")[0]
+    )
+    parser.add_argument("--index", type=int, default=0, help="which of its type it is (default 0)")
+    index = parser.parse_args(words).index
+    try:
+        asyncio.run(_work(index))
+    except LifecycleError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(error.exit_code)
 
+
+async def _work(index: int) -> None:
+    from machine_lifecycle.jobs.starting import open_worker  # noqa: PLC0415 - heavy; --help is not
     from machine_lifecycle.jobs.worker_config import WorkerConfig  # noqa: PLC0415 - likewise
 
-    config = WorkerConfig.from_env(environment(), index=index, version=version("machine-lifecycle"))
-
-    async def work() -> None:
-        from machine_lifecycle.jobs.starting import open_worker  # noqa: PLC0415 - likewise
-
-        async with open_worker(config) as worker:
-            loop = asyncio.get_running_loop()
-            for name in (signal.SIGTERM, signal.SIGINT):
-                loop.add_signal_handler(name, worker.stop)
-            await worker.run()
-
-    asyncio.run(work())
+    config = WorkerConfig.from_env(os.environ, index=index, version=version("machine-lifecycle"))
+    async with open_worker(config) as worker:
+        loop = asyncio.get_running_loop()
+        for name in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(name, worker.stop)
+        await worker.run()

@@ -30,7 +30,7 @@ def test_cheap_commands_load_nothing_heavy(words: list[str]) -> None:
         "import atexit, sys\n"
         f"heavy = lambda: [m for m in {HEAVY!r} if m in sys.modules and m != 'rich']\n"
         "atexit.register(lambda: print('LOADED', heavy()))\n"
-        "from machine_lifecycle.cli import cli\n"
+        "from machine_lifecycle.cli.group import cli\n"
         f"cli({words!r})\n"
     )
     done = subprocess.run(

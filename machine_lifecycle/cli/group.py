@@ -1,0 +1,143 @@
+"""The commands as one group. Each is imported when it is called."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+import click
+
+from machine_lifecycle.errors import LifecycleError
+
+__all__ = ["cli", "run"]
+
+_COMMANDS = {
+    # name: (module, attribute, one line of help, group)
+    "boot": ("boot", "boot", "Boot this machine and run until told to stop (the default)."),
+    "demo": ("demo", "demo", "Boot a simulated machine, do one job, save the picture, stop."),
+    "plan": ("plan", "plan", "Show what a boot would install and start; changes nothing."),
+    "settings": ("settings", "settings", "Show the effective settings and where each came from."),
+    "services": ("services", "services", "List the services that can be run."),
+    "status": ("processes", "status", "Show how the running machine does."),
+    "ps": ("processes", "ps", "List the running machine's processes."),
+    "logs": ("processes", "logs", "Show or follow the logs of processes."),
+    "restart": ("processes", "restart", "Restart one process of the running machine."),
+    "stop": ("processes", "stop", "Stop the running machine, or one of its processes."),
+    "drain": ("processes", "drain", "Let running jobs end and take no further ones."),
+    "undrain": ("processes", "undrain", "Take jobs again after a drain."),
+    "submit": ("jobs", "submit", "Put a job into the queue; watch it, save what it makes."),
+    "jobs": ("jobs", "jobs", "List, show, cancel and retry jobs."),
+    "explain": ("explain", "explain", "Explain an error code and its remedies."),
+    "diagram": ("diagram", "diagram", "Print the state diagram (Mermaid)."),
+}
+_STDERR = 2
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's
+        """Every command, in the order a newcomer meets them."""
+        return list(_COMMANDS)
+
+    def get_command(
+        self,
+        ctx: click.Context,  # noqa: ARG002 - click's
+        cmd_name: str,
+    ) -> click.Command | None:
+        """Import one command."""
+        if cmd_name not in _COMMANDS:
+            return None
+        module, attribute, _ = _COMMANDS[cmd_name]
+        loaded = importlib.import_module(f"machine_lifecycle.cli.{module}")
+        command = getattr(loaded, attribute)
+        if not isinstance(command, click.Command):  # pragma: no cover - a mistake of ours
+            raise TypeError(f"{module}.{attribute} is no command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, _COMMANDS[name][2]) for name in self.list_commands(ctx)])
+
+
+@click.group(
+    cls=LazyGroup,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.option(
+    "--env-file",
+    type=click.Path(dir_okay=False),
+    help="Read settings from this file too; default: .env if it is there.",
+)
+@click.option(
+    "--init",
+    "as_init",
+    is_flag=True,
+    help="Be safe as the first process of a container: reap, forward signals, respawn.",
+)
+@click.version_option(package_name="machine-lifecycle", prog_name="machine-lifecycle")
+@click.pass_context
+def cli(ctx: click.Context, env_file: str | None, as_init: bool) -> None:  # noqa: FBT001 - click
+    """Turn this machine into one that takes jobs.
+
+    Without a command: boot what the environment says and run until told to stop. The default is a
+    simulated GPU service, so it works on a laptop:
+
+    \b
+      machine-lifecycle demo                      see it work
+      WORKERS=comfyui:1 machine-lifecycle plan    see what would run
+      machine-lifecycle                           boot, and stay
+    """  # noqa: D301 - click reads the escape
+    ctx.obj = {"env_file": env_file}
+    if ctx.invoked_subcommand is not None:
+        return
+    if as_init:
+        from machine_lifecycle.cli.init import run_as_init  # noqa: PLC0415 - only when asked for
+
+        sys.exit(run_as_init(env_file))
+    command = LazyGroup.get_command(ctx.command, ctx, "boot")  # type: ignore[arg-type]  # is one
+    if command is not None:
+        ctx.invoke(command)
+
+
+def run() -> None:
+    """Run the command line; errors of ours end with their own exit status."""
+    _open_streams()
+    try:
+        cli(standalone_mode=True)
+    except LifecycleError as error:
+        from machine_lifecycle.cli.output import show_error  # noqa: PLC0415 - only on errors
+
+        show_error(error)
+        sys.exit(error.exit_code)
+    finally:
+        _let_go_of_stdout()
+
+
+def _open_streams() -> None:
+    """Have all three standard streams, where we were started with one closed.
+
+    The next file or socket to be opened would get its number otherwise, and what is printed would
+    go into it.
+    """
+    number = os.open(os.devnull, os.O_RDWR)
+    while number <= _STDERR:
+        os.set_inheritable(number, True)  # noqa: FBT003 - has no name
+        number = os.open(os.devnull, os.O_RDWR)
+    os.close(number)
+    for name, fd in (("stdout", 1), ("stderr", _STDERR)):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(fd, "w", encoding="utf-8", closefd=False))
+
+
+def _let_go_of_stdout() -> None:
+    """Keep Python from ending with a status of its own because the reader of a pipe has gone."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
