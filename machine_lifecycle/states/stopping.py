@@ -11,7 +11,7 @@ from machine_lifecycle.states.stimuli import AllStopped, Stimulus
 
 __all__ = ["force", "run"]
 
-_DRAIN_SHARE = 0.5
+_DRAIN_SHARE = 0.8
 """Largest share of the stop budget in which jobs may end; processes need the rest to end well."""
 
 _DEREGISTER_SHARE = 0.1

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import socket
 
-__all__ = ["free_port", "port_is_free"]
+import psutil
+
+__all__ = ["free_port", "listeners", "port_is_free"]
 
 
 def _family(host: str) -> socket.AddressFamily:
@@ -32,3 +34,29 @@ def free_port(host: str = "127.0.0.1") -> int:
     with socket.socket(_family(host), socket.SOCK_STREAM) as probe:
         probe.bind((host, 0))
         return int(probe.getsockname()[1])
+
+
+def listeners() -> dict[int, str]:
+    """Ports that somebody listens on now, each with who it is as far as we may know.
+
+    Read from the system's tables: nothing is bound, nobody is connected to. Empty where they can't
+    be read (macOS without privileges).
+    """
+    try:
+        connections = psutil.net_connections(kind="tcp")
+    except (psutil.Error, OSError):
+        return {}
+    return {
+        connection.laddr.port: _who(connection.pid)
+        for connection in connections
+        if connection.status == psutil.CONN_LISTEN and connection.laddr
+    }
+
+
+def _who(pid: int | None) -> str:
+    if pid is None:
+        return "a process of somebody else"
+    try:
+        return f"process {pid} ({psutil.Process(pid).name()})"
+    except psutil.Error:
+        return f"process {pid}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -58,6 +59,26 @@ def test_plan_for_people_names_hardware_and_ports(tmp_path: Path) -> None:
     assert ended.returncode == 0, ended.stderr
     for word in ("Simulated GPU", "mock", "8189", "redis-worker-comfyui-1", "--port 8188"):
         assert word in ended.stdout
+
+
+def test_plan_warns_of_a_port_that_is_taken(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as stranger:
+        port = str(stranger.getsockname()[1])
+        ended = run(tmp_path, "plan", WORKERS="simulation:1", SIMULATION_BASE_PORT=port)
+    assert ended.returncode == 0, ended.stderr
+    assert f"port {port}, meant for simulation-gpu0, is taken now by process" in ended.stderr
+    ended = run(tmp_path, "plan", WORKERS="simulation:1", SIMULATION_BASE_PORT=port)
+    assert "is taken now" not in ended.stderr
+
+
+def test_an_unreadable_env_file_is_told(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"WORKERS=\xff\xfe")
+    ended = run(tmp_path, "settings")
+    assert ended.returncode == 2
+    assert "env-file-unreadable" in ended.stderr
+    named = run(tmp_path, "--env-file", "none.env", "settings")
+    assert named.returncode == 2
+    assert "none.env" in named.stderr
 
 
 def test_a_bad_configuration_ends_with_status_2_and_all_reasons(tmp_path: Path) -> None:
