@@ -18,6 +18,7 @@ from machine_lifecycle.control.links import Links
 from machine_lifecycle.control.messages import MAX_LINE, decode, encode, text_of
 from machine_lifecycle.errors import LifecycleError
 from machine_lifecycle.states.errors import InternalFault
+from machine_lifecycle.system.tasks import end_tasks
 
 __all__ = ["ControlServer"]
 
@@ -94,9 +95,7 @@ class ControlServer:
         for _ in range(3):
             await asyncio.sleep(0)
         server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end_tasks(*self._tasks)  # one may be asking Redis to publish
         await server.wait_closed()
         self._path.unlink(missing_ok=True)
 
