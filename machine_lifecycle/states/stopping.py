@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
+from machine_lifecycle.errors import LifecycleError
 from machine_lifecycle.states.context import Context
 from machine_lifecycle.states.stimuli import AllStopped, Stimulus
 
@@ -34,7 +35,7 @@ async def run(ctx: Context) -> Stimulus:
         await ctx.links.release()
         ctx.progress.finished("drain", seconds=ctx.clock.monotonic() - began)
     await ctx.supervisor.stop_all(max(0.0, end - ctx.clock.monotonic() - 2 * kept))
-    await _within(kept, ctx.registry.deregister())
+    await _deregister(ctx, kept)
     await ctx.queue.close()
     return AllStopped()
 
@@ -42,9 +43,17 @@ async def run(ctx: Context) -> Stimulus:
 async def force(ctx: Context) -> Stimulus:
     """End everything at once; what can be said to the fleet in a moment is said."""
     ctx.supervisor.kill_all()
-    await _within(ctx.settings.stop_budget * _DEREGISTER_SHARE, ctx.registry.deregister())
+    await _deregister(ctx, ctx.settings.stop_budget * _DEREGISTER_SHARE)
     await ctx.queue.close()
     return AllStopped()
+
+
+async def _deregister(ctx: Context, seconds: float) -> None:
+    """Take the machine out of Redis; if that is away, what stands there ends by itself."""
+    try:
+        await _within(seconds, ctx.registry.deregister())
+    except LifecycleError as error:
+        ctx.progress.step("deregister", f"left to expire: {error.summary}")
 
 
 async def _within(seconds: float, waiting: Coroutine[Any, Any, None]) -> None:

@@ -54,7 +54,7 @@ async def check_redis(redis: Redis, secrets: dict[str, str]) -> None:
     async for found in redis.scan_iter():
         key = str(found)
         reader = readers.get(str(await redis.type(key)))
-        text = f"{key} {await reader(key) if reader else ''}"
+        text = key + str(await reader(key) if reader else "")
         seen += 1
         for name, secret in secrets.items():
             assert secret not in text, f"{name} is in Redis under {key}"

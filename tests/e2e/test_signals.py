@@ -128,3 +128,54 @@ async def test_a_second_signal_forces(
     assert machine.wait() == code
     machine.reap()
     assert machine.running() == []
+
+
+async def test_a_stop_without_redis_still_leaves_nothing(outside: Callable[..., Outside]) -> None:
+    """The fleet's Redis is gone: the machine stops all the same, within its budget."""
+    server = ValkeyServer()
+    server.start()
+    try:
+        machine = outside(HUB_REDIS_URL=server.url).start()
+        machine.until("machine_ready")
+        server.stop(signal.SIGKILL)
+        machine.signal(signal.SIGTERM)
+        assert machine.wait() == 0, machine.said()
+        machine.reap()
+        assert machine.running() == []
+        assert not (machine.folder / "r" / "machine.json").exists()
+    finally:
+        server.close()
+
+
+async def test_a_redis_that_comes_back_finds_the_machine_again(
+    outside: Callable[..., Outside],
+) -> None:
+    """A restart of Redis is no reason to fail: machine and worker register again, jobs are done."""
+    server = ValkeyServer()
+    server.start()
+    try:
+        machine = outside(HUB_REDIS_URL=server.url).start()
+        machine.until("machine_ready")
+        server.stop()
+        server.start()
+        client = connect(server.url)
+        queue = QueueClient(client)
+        graph = {
+            "1": {
+                "class_type": "EmptyImage",
+                "inputs": {"width": 8, "height": 8, "batch_size": 1, "color": 0},
+            },
+            "2": {
+                "class_type": "SaveImage",
+                "inputs": {"images": ["1", 0], "filename_prefix": "x"},
+            },
+        }
+        job = await queue.submit(graph, service_required="simulation")
+        async for event in queue.watch(job):
+            last = event
+        assert last.kind == "completed"
+        await client.aclose()
+        machine.signal(signal.SIGTERM)
+        assert machine.wait() == 0, machine.said()
+    finally:
+        server.close()
