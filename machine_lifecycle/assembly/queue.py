@@ -90,9 +90,9 @@ class Queue:
         if self.embedded:
             progress.step("queue", "starting the embedded Valkey")
             spec = embedded_spec(self._paths)
+            self._url = embedded_url(self._paths)  # before the first wait: workers need it
             await self._supervisor.launch((spec,))
             await self._supervisor.wait_ready((PROCESS_NAME,), progress)
-            self._url = embedded_url(self._paths)
         else:
             if not self._settings.redis_url:
                 raise NoQueue(workers=self._settings.workers)

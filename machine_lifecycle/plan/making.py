@@ -280,9 +280,7 @@ def make_plan(
     for request in requests:
         draft.add(request)
     variables = _port_variables(draft.definitions, draft)
-    port_errors: list[LifecycleError] = check_ports(
-        draft.instances, variables, settings, free_port
-    )
+    port_errors: list[LifecycleError] = check_ports(draft.instances, variables, settings, free_port)
     if draft.errors or port_errors:
         raise Problems(subject="The plan", errors=(*draft.errors, *port_errors))
     plan = BootPlan(

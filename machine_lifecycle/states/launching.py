@@ -11,7 +11,7 @@ __all__ = ["run"]
 async def run(ctx: Context) -> Stimulus:
     """Hand every process to the supervisor, which follows their dependencies from here on.
 
-    Workers are spawned along with their services and stand by. Processes of an earlier
+    Workers that stand by since Starting are left alone. Processes of an earlier
     orchestrator that match the plan are adopted, so a second run spawns nothing twice.
     """
     began = ctx.clock.monotonic()

@@ -15,17 +15,15 @@ __all__ = ["run"]
 async def run(ctx: Context) -> Stimulus:
     """Decide everything that will run, settle what an earlier run left, claim the machine's id.
 
-    The queue is opened while the plan is made; neither needs the other. Run again, it finds the
-    queue open and makes a new plan.
+    The queue is opened while the plan is made; neither needs the other. Workers are spawned as
+    soon as the plan is there: most of their start is imports, and they stand by until their
+    service is ready. Run again, it finds the queue open and makes a new plan.
     """
     began = ctx.clock.monotonic()
     async with asyncio.TaskGroup() as both:
         both.create_task(ctx.queue.open(ctx.progress))
         planning = both.create_task(_plan(ctx))
     plan = planning.result()
-    adopted = await ctx.supervisor.recover(plan.processes)
-    if adopted:
-        ctx.condition(ConditionKind.RESUMING, "adoption", f"adopted {', '.join(adopted)}")
     await ctx.registry.register(plan)
     ctx.progress.finished("plan", seconds=ctx.clock.monotonic() - began)
     return PlanMade(attempt=ctx.attempt, plan=plan)
@@ -38,4 +36,8 @@ async def _plan(ctx: Context) -> BootPlan:
     ctx.progress.step("hardware", f"{count} GPU{many} ({hardware.source.value})")
     plan = ctx.planner.plan(hardware)
     ctx.progress.step("plan", f"{len(plan.processes)} processes, {len(plan.workers)} workers")
+    adopted = await ctx.supervisor.recover(plan.processes)
+    if adopted:
+        ctx.condition(ConditionKind.RESUMING, "adoption", f"adopted {', '.join(adopted)}")
+    await ctx.supervisor.launch([spec for spec in plan.processes if spec.standby and spec.needs])
     return plan

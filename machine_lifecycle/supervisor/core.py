@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import graphlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from machine_lifecycle.errors import LifecycleError, Problems
@@ -27,12 +27,12 @@ from machine_lifecycle.supervisor.wave import stop_wave
 __all__ = ["Supervisor"]
 
 
-def _check_needs(specs: Iterable[ProcessSpec], known: Mapping[str, Unit]) -> None:
+def _check_needs(specs: Sequence[ProcessSpec], known: Mapping[str, Unit]) -> None:
     graph = {spec.name: spec.needs for spec in specs}
-    for name, needs in graph.items():
-        missing = tuple(need for need in needs if need not in graph and need not in known)
-        if missing:
-            raise NeedsUnmet(process=name, needs=missing)
+    for spec in specs:
+        missing = tuple(need for need in spec.needs if need not in graph and need not in known)
+        if missing and not spec.standby:  # which waits, also for what is launched later
+            raise NeedsUnmet(process=spec.name, needs=missing)
     try:
         graphlib.TopologicalSorter(graph).prepare()
     except graphlib.CycleError as error:
@@ -132,6 +132,7 @@ class Supervisor:
                 errors.append(error)
             else:
                 unit.begin()
+        self._roster.arrange(spec.name for spec in specs)
         _raise_all(errors, "processes")
         await asyncio.sleep(0)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from machine_lifecycle.errors import LifecycleError
 from machine_lifecycle.model.processes import ProcessSpec, ProcessStatus
@@ -65,6 +65,11 @@ class Roster:
         if self._tee:
             self._tee.add(spec.name, Follower(unit.log, size(unit.log)))
         return unit
+
+    def arrange(self, names: Iterable[str]) -> None:
+        """List these last, in this order: that of the plan, whenever each was launched."""
+        for name in names:
+            self.units[name] = self.units.pop(name)
 
     def needs_ready(self, unit: Unit) -> bool:
         """Whether everything that a unit needs is ready."""

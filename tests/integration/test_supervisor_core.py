@@ -175,6 +175,21 @@ async def test_workers_start_when_their_service_is_ready(main_house: House) -> N
     assert not main_house.status("b").ready
 
 
+async def test_one_that_stands_by_may_be_launched_before_what_it_needs(main_house: House) -> None:
+    """A worker's imports need not wait until its service is launched."""
+    stands_by = spec("b", role=Role.WORKER, needs=("s",), standby=True, readiness=(LinkReady(),))
+    supervisor = main_house.supervisor
+    await supervisor.launch([stands_by])
+    pid = main_house.status("b").pid
+    assert pid
+    assert not supervisor.may_go("b")
+    await supervisor.launch([spec("s"), stands_by])
+    await main_house.ready("s")
+    assert supervisor.may_go("b")
+    assert main_house.status("b").pid == pid
+    assert [status.name for status in supervisor.statuses()] == ["s", "b"]
+
+
 @pytest.mark.parametrize("kind", ["tcp", "http", "ws", "log", "command", "notify", "none"])
 async def test_each_kind_of_readiness(house: House, kind: str) -> None:
     port = free_port()
