@@ -109,7 +109,7 @@ class Parts:
             on_connected=self.watching.worker_connected,
             on_job_taken=self.watching.job_taken,
             on_job_done=self.watching.job_done,
-            on_trouble=lambda worker, error: _log.warning("%s: %s", worker, error.get("summary")),
+            on_trouble=self.watching.worker_in_trouble,
             on_change=self._shown_is_old,
             wall=self.clock.wall,
         )

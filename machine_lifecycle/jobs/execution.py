@@ -108,6 +108,10 @@ class Execution:
     async def _settle_error(self, record: JobRecord, service: str, error: LifecycleError) -> str:
         if error.recoverable:
             detail = await self._services.down(service)
+            if error.code == "service-hung":
+                # It answers all the same; only whoever started it can mend it, by a restart.
+                self._voice.trouble(error)
+                detail = error.summary
             if detail:
                 down = ServiceDown(service=service, detail=detail)
                 crash = Hold.STOPPING not in self._voice.holds

@@ -262,3 +262,25 @@ def test_the_pictures_of_ten_jobs_are_ten(machine: Outside) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert len(os.listdir(out)) == 10  # noqa: PTH208 - a count
+
+
+def test_a_service_that_is_silent_for_ever_is_restarted(outside: Callable[..., Outside]) -> None:
+    """A node may end the service's working thread; its pages answer on, and nothing is done."""
+    machine = outside(SIMULATION_HUNG_AFTER="1").start()
+    machine.until("machine_ready")
+    deadly = json.loads(json.dumps(GRAPH))
+    deadly["2"] = {
+        "class_type": "SimulateRaise",
+        "inputs": {"image": ["1", 0], "kind": "SystemExit", "message": "gone"},
+    }
+    killer = machine.call("submit", graph_file(machine, deadly)).stdout.strip()
+    for _ in range(2):
+        machine.until("job_finished", job_id=killer, outcome="released")
+        machine.until_process("simulation-gpu0", ready=False)
+        machine.until_process("simulation-gpu0", ready=True)
+    # A job that did this three times is not tried again, and another one is done.
+    machine.until("job_finished", job_id=killer, outcome="failed")
+    shown = json.loads(machine.call("jobs", "show", killer, "--json").stdout)
+    assert shown["status"] == "failed"
+    done = machine.call("submit", graph_file(machine, GRAPH), "--watch")
+    assert done.returncode == 0, done.stderr
