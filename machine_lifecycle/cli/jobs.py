@@ -117,7 +117,8 @@ async def follow(client: QueueClient, ids: list[str], *, quiet: bool) -> list[Jo
     async def one(job_id: str) -> JobRecord:
         from rich.markup import escape  # noqa: PLC0415 - see above
 
-        row = bar.add_task(job_id[:8], total=100, message="")
+        # Ids begin with the time: those of one minute begin alike.
+        row = bar.add_task(job_id[-8:], total=100, message="")
         record = None
         lines = ProgressLines(job_id)
         async for event in client.watch(job_id):

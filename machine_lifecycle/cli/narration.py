@@ -6,6 +6,7 @@ import logging
 
 from machine_lifecycle.cli.output import human_seconds
 from machine_lifecycle.lifecycle import events
+from machine_lifecycle.model.processes import ProcessState, ProcessStatus
 from machine_lifecycle.states.names import MachineState
 from machine_lifecycle.states.table import TABLE
 
@@ -34,7 +35,7 @@ class Narrator:
             case events.StepFinished():
                 log.info("%s: done in %s", event.step, human_seconds(event.seconds))
             case events.ProcessChanged(process=process):
-                log.debug("process %s: %s", process.name, process.state.value)
+                self._process(process)
             case events.JobStarted():
                 log.info("job %s taken by %s", event.job_id, event.worker_id)
             case events.JobFinished():
@@ -47,6 +48,18 @@ class Narrator:
                 self._failed(event)
             case events.MachineStopped():
                 log.info("stopped, exit code %d%s", event.exit_code, _after_colon(event.reason))
+
+    def _process(self, process: ProcessStatus) -> None:
+        """What goes well is for those who look closely; an end is for everybody."""
+        why = process.last_exit.reason if process.last_exit else "for no known reason"
+        if process.state is ProcessState.BACKOFF:
+            self._log.warning("%s ended (%s) and is started again", process.name, why)
+        elif process.state is ProcessState.FATAL:
+            self._log.error("%s ended (%s) and is given up", process.name, why)
+        elif process.ready and process.restarts:
+            self._log.info("%s is ready again, restart %d", process.name, process.restarts)
+        else:
+            self._log.debug("process %s: %s", process.name, process.state.value)
 
     def _ready(self, event: events.MachineReady) -> None:
         for timing in event.timings:

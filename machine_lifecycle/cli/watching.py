@@ -34,5 +34,6 @@ class ProgressLines:
         self._kind, self._told = event.kind, now
         by = f" by {event.worker_id}" if event.kind == "claimed" and event.worker_id else ""
         message = f": {event.message}" if event.message else ""
-        line = f"job {self._job_id[:8]} {event.percent:3.0f}% {event.kind}{by}{message}"
+        # Ids begin with the time: those of one minute begin alike.
+        line = f"job {self._job_id[-8:]} {event.percent:3.0f}% {event.kind}{by}{message}"
         click.echo(line, err=True)

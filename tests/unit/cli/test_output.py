@@ -32,9 +32,9 @@ def test_progress_is_told_now_and_then_and_each_change_at_once(
         lines.tell(JobEvent(kind=kind, job_id="0123456789", percent=percent, worker_id="w-0"))
     said = capsys.readouterr().err.splitlines()
     assert said == [
-        "job 01234567   0% submitted",
-        "job 01234567   0% claimed by w-0",
-        "job 01234567   5% progress",
-        "job 01234567  50% progress",
-        "job 01234567 100% completed",
+        "job 23456789   0% submitted",
+        "job 23456789   0% claimed by w-0",
+        "job 23456789   5% progress",
+        "job 23456789  50% progress",
+        "job 23456789 100% completed",
     ]
