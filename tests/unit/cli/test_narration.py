@@ -17,13 +17,7 @@ KILLED = ExitCause(signal="SIGKILL", reason="killed by SIGKILL", at=0.0)
     ("state", "restarts", "level", "said"),
     [
         (ProcessState.BACKOFF, 0, logging.WARNING, "gpu0 ended (killed by SIGKILL) and is"),
-        (
-            ProcessState.FATAL,
-            False,
-            5,
-            logging.ERROR,
-            "(killed by SIGKILL) and is given",
-        ),
+        (ProcessState.FATAL, 5, logging.ERROR, "(killed by SIGKILL) and is given"),
         (ProcessState.RUNNING, 1, logging.INFO, "gpu0 is ready again, restart 1"),
         (ProcessState.RUNNING, 0, logging.DEBUG, "process gpu0: running"),
     ],
