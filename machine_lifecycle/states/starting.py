@@ -19,23 +19,27 @@ async def run(ctx: Context) -> Stimulus:
     soon as the plan is there: most of their start is imports, and they stand by until their
     service is ready. Run again, it finds the queue open and makes a new plan.
     """
-    began = ctx.clock.monotonic()
     async with asyncio.TaskGroup() as both:
         both.create_task(ctx.queue.open(ctx.progress))
         planning = both.create_task(_plan(ctx))
     plan = planning.result()
+    began = ctx.clock.monotonic()
     await ctx.registry.register(plan)
-    ctx.progress.finished("plan", seconds=ctx.clock.monotonic() - began)
+    ctx.progress.finished("registration", seconds=ctx.clock.monotonic() - began)
     return PlanMade(attempt=ctx.attempt, plan=plan)
 
 
 async def _plan(ctx: Context) -> BootPlan:
+    began = ctx.clock.monotonic()
     hardware = await ctx.hardware.detect()
     count = len(hardware.gpus)
     many = "" if count == 1 else "s"
     ctx.progress.step("hardware", f"{count} GPU{many} ({hardware.source.value})")
+    ctx.progress.finished("hardware", seconds=ctx.clock.monotonic() - began)
+    began = ctx.clock.monotonic()
     plan = ctx.planner.plan(hardware)
     ctx.progress.step("plan", f"{len(plan.processes)} processes, {len(plan.workers)} workers")
+    ctx.progress.finished("plan", seconds=ctx.clock.monotonic() - began)
     adopted = await ctx.supervisor.recover(plan.processes)
     if adopted:
         ctx.condition(ConditionKind.RESUMING, "adoption", f"adopted {', '.join(adopted)}")
