@@ -210,7 +210,7 @@ class Cursor:
         text = self.text()
         if len(self.document.errors) > before:
             return None
-        if not (text.isascii() and text.isdigit()) or isinstance(self.value, bool):
+        if not (text.isascii() and text.lstrip("-").isdigit()) or isinstance(self.value, bool):
             self.problem(f"`{text}` is not a whole number")
             return None
         if not low <= int(text) <= high:

@@ -95,7 +95,7 @@ def parse_mapping(text: str, environ: Mapping[str, str], source: str) -> Service
     root = document.root
     workers: dict[str, WorkerEntry] = {}
     services: dict[str, ServiceEntry] = {}
-    if not document.errors:
+    if root.value is not None or not document.errors:  # it is JSON
         root.warn_of_unknown(_TOP)
         listed = root.get("services")
         for name, cursor in listed.members() if listed else ():
@@ -147,6 +147,9 @@ def _installer(cursor: Cursor) -> str:
     if "installer" in cursor.value and cursor.value["installer"] is None:
         return NO_INSTALLER
     member = cursor.get("installer")
+    if member is not None and not isinstance(member.value, str):
+        member.problem("must be the name of an installer, or null")
+        return ""
     return member.name() if member else ""
 
 

@@ -56,6 +56,8 @@ def _parse_item(item: str) -> WorkerRequest | tuple[str, str]:
         name, last = item, "1"
     if not name or any(character.isspace() for character in name) or name.startswith(":"):
         return "the type is missing or has a space in it", "comfyui:1"
+    if name.rpartition(":")[2].isdigit():
+        return "there is more than one count", f"{name.partition(':')[0]}:{last}"
     if last.lower() == AUTO:
         return WorkerRequest(worker=name, count=AUTO)
     if not 1 <= int(last) <= MAX_COUNT:

@@ -115,7 +115,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     environ = os.environ  # noqa: TID251  # a program of its own, not a part of the machine
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s")
     if importlib.util.find_spec("PIL") is None:
-        _log.error("Pillow is missing; install it: pip install 'machine-lifecycle[demo]'")
+        _log.error("Pillow is missing; install it: %s -m pip install Pillow", sys.executable)
         return 1
     try:
         asyncio.run(_serve(_arguments(sys.argv[1:] if argv is None else argv, environ), environ))

@@ -38,7 +38,10 @@ class BadFolder(ConfigurationError):
         """See it; name another one."""
         example = "/tmp/ml" if self.variable == "MACHINE_RUNTIME_DIR" else "$HOME/machine"  # noqa: S108
         return (
-            Remedy("See who owns it", f"ls -ld {self.folder}"),
+            Remedy(
+                "See who owns it, and how much room there is",
+                f"ls -ld {self.folder}; df -h {self.folder}",
+            ),
             Remedy("Or name another folder", f"export {self.variable}={example}"),
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import stat
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +20,8 @@ __all__ = ["find_paths", "prepare"]
 _NAME = "machine-lifecycle"
 _CONTAINER_WORKSPACE = Path("/workspace")
 _OURS_ALONE = 0o700
+_LEAST_FREE = 32 << 20
+"""Bytes. Below that the queue's log and the processes' logs fill the disk within a boot."""
 _LONGEST_SOCKET_PATH = 100
 """Bytes. ``sun_path`` ends at 107 on Linux and 103 on macOS (``man 7 unix``)."""
 
@@ -52,6 +55,10 @@ def prepare(paths: Paths) -> None:
         _make(folder, 0o755, "WORKSPACE_PATH")
         if not os.access(folder, os.W_OK | os.X_OK):
             raise BadFolder(folder=folder, problem="can't be written to", variable="WORKSPACE_PATH")
+    free = shutil.disk_usage(paths.workspace).free
+    if free < _LEAST_FREE:
+        problem = f"has only {free >> 20} MiB of room left"
+        raise BadFolder(folder=paths.workspace, problem=problem, variable="WORKSPACE_PATH")
     variable = "MACHINE_RUNTIME_DIR"
     _make(paths.runtime.parent, _OURS_ALONE, variable)
     _make(paths.runtime, _OURS_ALONE, variable)

