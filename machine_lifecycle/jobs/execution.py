@@ -32,6 +32,7 @@ class Execution:
         voice: WorkerVoice,
         *,
         next_claim: Callable[[], tuple[str, str]],
+        on_hung: Callable[[], None],
     ) -> None:
         """Make it; nothing runs until ``do``.
 
@@ -43,6 +44,7 @@ class Execution:
             voice: Tells what happens.
             next_claim: Capabilities and token to claim the next job with as one completes; both
                 empty for none.
+            on_hung: Called when a service turns out to be silent for ever.
         """
         self.running: RunningJob | None = None
         self._config = config
@@ -51,6 +53,7 @@ class Execution:
         self._services = services
         self._voice = voice
         self._next_claim = next_claim
+        self._on_hung = on_hung
 
     def cancel(self, job_id: str) -> None:
         """Somebody asked that this job end; nothing happens if it does not run here."""
@@ -110,6 +113,7 @@ class Execution:
             detail = await self._services.down(service)
             if error.code == "service-hung":
                 # It answers all the same; only whoever started it can mend it, by a restart.
+                self._on_hung()
                 self._voice.trouble(error)
                 detail = error.summary
             if detail:

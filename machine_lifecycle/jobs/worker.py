@@ -32,6 +32,8 @@ _PATIENCE = 1.3
 _LEAVE = 0.3
 """Seconds for taking our name out of Redis, and as long for leaving the services."""
 _LONGEST_WAIT = 5.0
+_MENDING = 10.0
+"""Seconds in which the restart of a hung service should have begun; else it is tried again."""
 
 
 class Worker:
@@ -53,7 +55,7 @@ class Worker:
         self._voice = WorkerVoice(config, self._registration, order=self._told)
         self._execution = Execution(
             config, self._functions, self._settler, services, self._voice,
-            next_claim=self._next_claim,
+            next_claim=self._next_claim, on_hung=self._rest,
         )  # fmt: skip
         self._hearing = Hearing(config, stir=self._stirred, cancelled=self._execution.cancel)
         self._stir = asyncio.Event()
@@ -97,7 +99,7 @@ class Worker:
         holds = self._voice.holds
         match order.get("do"):
             case "go":
-                holds.difference_update({Hold.STANDBY, Hold.PAUSED})
+                holds.difference_update({Hold.STANDBY, Hold.PAUSED, Hold.HUNG})
             case "pause":
                 holds.add(Hold.PAUSED)
                 # Whoever started the service knows that it is gone: nothing will come of this
@@ -114,6 +116,15 @@ class Worker:
             case "stop":
                 self.stop()
         self._voice.changed()
+        self._stir.set()
+
+    def _rest(self) -> None:
+        """Take nothing until the service was restarted, which ``go`` tells; or for a while."""
+        self._voice.holds.add(Hold.HUNG)
+        asyncio.get_running_loop().call_later(_MENDING, self._rested)
+
+    def _rested(self) -> None:
+        self._voice.holds.discard(Hold.HUNG)
         self._stir.set()
 
     def _stirred(self, due_ms: float) -> None:

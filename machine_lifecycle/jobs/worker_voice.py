@@ -26,6 +26,8 @@ class Hold:
     PAUSED = "paused"
     DRAINING = "draining"
     STOPPING = "stopping"
+    HUNG = "hung"
+    """Its service answers and does nothing; whoever started it may be about to restart it."""
 
 
 @attrs.frozen(kw_only=True)

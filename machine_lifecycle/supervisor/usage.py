@@ -15,6 +15,7 @@ __all__ = ["figures"]
 def figures(pids: Iterable[int]) -> Mapping[int, Figures]:
     """Figures of the trees under *pids*; those that have ended are left out. Blocks for some ms.
 
+    A tree ends where another one of *pids* begins: an orchestrator doesn't count its services.
     Processor time counts from the last time that this was asked, so it is 0 the first time.
     """
     # psutil keeps its Process objects between calls, and with them the last processor times.
@@ -23,12 +24,13 @@ def figures(pids: Iterable[int]) -> Mapping[int, Figures]:
     for pid, process in everybody.items():
         children.setdefault(process.info["ppid"], []).append(pid)
     result = {}
-    for root in pids:
+    roots = set(pids)
+    for root in roots:
         if root not in everybody:
             continue
         tree, cpu, rss = [root], 0.0, 0
         for pid in tree:  # grows while it is walked
-            tree += children.get(pid, [])
+            tree += [child for child in children.get(pid, ()) if child not in roots]
             with contextlib.suppress(psutil.Error), everybody[pid].oneshot():
                 cpu += everybody[pid].cpu_percent(None)
                 rss += everybody[pid].memory_info().rss
