@@ -173,8 +173,13 @@ async def test_rows_of_the_queue(service: Any, job: Any, steps: Any, color: int)
         "inputs": {"images": ["3", 0], "filename_prefix": "suite/slow"},
     }
     orders: tuple[dict[str, Any], ...] = ({}, {}, {"front": True}, {"number": 1e6})
-    ids = [(await _post(service, {"prompt": slow, **order}))[1]["prompt_id"] for order in orders]
+    ids: list[str] = []
     try:
+        for order in orders:
+            ids.append((await _post(service, {"prompt": slow, **order}))[1]["prompt_id"])
+            # Once the first one runs, nothing can come before it any more.
+            while ids[0] not in (await service.queue_ids())[0]:
+                continue
         running, waiting = await service.queue_ids()
         assert set(running) | set(waiting) == set(ids)
         assert waiting[0] == ids[2]
