@@ -141,10 +141,9 @@ class Machine:
 
     async def stop(self, reason: str = "stop was called") -> int:
         """Stop within the budget of the settings; the exit code of its life."""
-        if self._life is not None and not self._life.done():
-            if self.state is not MachineState.STOPPING:
-                self.request_stop(reason)
-            return await self.wait()
+        living = self._life is not None and not self._life.done()
+        if living and self.state is not MachineState.STOPPING:
+            self.request_stop(reason)
         return await self.wait()
 
     async def drain(self) -> None:

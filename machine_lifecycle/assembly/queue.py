@@ -71,11 +71,6 @@ class Queue:
             raise RuntimeError("the queue is not open")
         return self._client
 
-    @property
-    def is_open(self) -> bool:
-        """Whether ``client`` can be used."""
-        return self._client is not None
-
     async def open(self, progress: ProgressSink) -> None:
         """Make the queue answer; does nothing if it was opened before.
 

@@ -141,10 +141,8 @@ class Settler:
         while True:
             try:
                 return await write()
-            except AWAY:
-                pass
-            except ResponseError as error:
-                if not _passing(error):
+            except (*AWAY, ResponseError) as error:
+                if isinstance(error, ResponseError) and not _passing(error):
                     raise
             await asyncio.sleep(wait)
             wait = min(wait * 2, _LONGEST_WAIT)

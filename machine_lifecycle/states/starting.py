@@ -1,4 +1,4 @@
-"""Starting: read the configuration, look at the hardware, open the queue, make the plan."""
+"""Starting: look at the hardware, open the queue, make the plan, let workers stand by."""
 
 from __future__ import annotations
 

@@ -214,12 +214,6 @@ class Child:
             reap_orphans(lambda pid: pid == self.pid or self._known(pid))
         return ()
 
-    def abandon(self) -> None:
-        """Stop watching and leave it running: for a program that ends before its processes."""
-        self._watch.close()
-        if self._popen is not None:
-            self._popen.returncode = self._popen.returncode or 0  # else its destructor warns
-
 
 def _in_group(identity: Identity, group: int) -> bool:
     try:

@@ -92,7 +92,6 @@ class Supervisor:
         self._inheritance = Inheritance(self._home, self._roster)
         self._orphans = OrphanWatch(self._home.known) if self._reaps else None
         self._waves = 0
-        self._listens = False
 
     # The protocol
 
