@@ -110,7 +110,7 @@ class Environment:
         ours: Whether it is made here; else it was there before and is never made or removed.
         constraints: File with the versions of torch and its family, once they are known.
         environ: The machine's environment.
-        backend: Build of torch, in uv's words; empty for the index's own.
+        backend: Build of torch for one that is made here, in uv's words; empty for the index's own.
     """
 
     python: Path
@@ -123,7 +123,9 @@ class Environment:
     def env(self) -> dict[str, str]:
         """The environment variables for installations into it, and for scripts of node packs."""
         pinned = self.constraints if self.constraints.exists() else None
-        env = package_environment(self.environ, constraints=pinned, backend=self.backend)
+        # What is there decides which build it is; asking that build's index needs a network.
+        backend = self.backend if self.ours else ""
+        env = package_environment(self.environ, constraints=pinned, backend=backend)
         env["PATH"] = os.pathsep.join(filter(None, (str(self.python.parent), env.get("PATH", ""))))
         env["PYTHON"] = str(self.python)
         if self.ours:

@@ -6,8 +6,13 @@ and skipped by name where a variable that they need is not set.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shlex
+import shutil
+import socket
+import subprocess
 import time
 import urllib.error
 import urllib.request
@@ -26,12 +31,47 @@ INVERTED = (204, 153, 101)
 """What ComfyUI makes of it: it cuts off, so that the inverse of 0x99 is 101."""
 
 
+NODES = Path(__file__).parents[1] / "data" / "node_packs"
+"""Node packs of ours, for what core nodes can't do: fail in every way, and keep a book."""
+START = 240.0
+"""Seconds for the start of two ComfyUIs beside each other; one takes 8 on an idle machine."""
+_HANDED_ON = ("COMFYUI_BRANCH", "COMFYUI_COMMIT", "COMFY_ARGS", "HF_HUB_OFFLINE")
+_HANDED_ON_PREFIXES = ("GIT_CONFIG_", "PIP_", "UV_")
+
+
 def variable(name: str) -> str:
     """What a variable says where the real thing is; the test is skipped without it."""
     value = os.environ.get(name, "")  # noqa: TID251 - the person who runs the tests says it there
     if not value:
         pytest.skip(f"{name} is not set: no real ComfyUI to run against")
     return value
+
+
+@attrs.frozen
+class Version:
+    """A ComfyUI that a machine installs: where it is cloned from, and what runs it."""
+
+    url: str
+    python: str
+
+    @property
+    def name(self) -> str:
+        """Owner and name, as the tests are named after it."""
+        return "/".join(self.url.removesuffix(".git").rstrip("/").split("/")[-2:])
+
+
+def versions() -> list[Version | None]:
+    """Those that ``COMFYUI_REPO_URL`` and ``COMFYUI_PYTHON`` name: one, or several with blanks; else
+    a single None.
+    """
+    urls, pythons = (
+        shlex.split(os.environ.get(name, ""))  # noqa: TID251 - see variable
+        for name in ("COMFYUI_REPO_URL", "COMFYUI_PYTHON")
+    )
+    pythons = pythons * len(urls) if len(pythons) == 1 else pythons
+    if not pythons:
+        return [None]
+    return [Version(*pair) for pair in zip(urls, pythons, strict=True)]
 
 
 @attrs.frozen
@@ -103,6 +143,20 @@ class Driven:
         """Everything known of a job."""
         return json.loads(self.machine.call("jobs", "show", job, "--json").stdout)
 
+    def boot(self) -> list[dict[str, Any]]:
+        """Boot it; the events until it was ready."""
+        self.machine.start().until("machine_ready")
+        return self.machine.events
+
+    def status(self) -> Any:
+        """``status --json``."""
+        return json.loads(self.machine.call("status", "--json").stdout)
+
+    def page(self, path: str) -> Any:
+        """What a page of its health server answers."""
+        with asked(self.status()["health_url"] + path) as answer:
+            return answer
+
     def processes(self) -> dict[str, Any]:
         """``ps`` by name."""
         listed = json.loads(self.machine.call("ps", "--json").stdout)
@@ -110,9 +164,16 @@ class Driven:
 
     def until_running(self, job: str) -> None:
         """Wait until a node works on the job: until then the service may not know it."""
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while not self.show(job)["progress"]:
             assert time.monotonic() < deadline, self.show(job)
+
+    def until_ready(self, *names: str) -> dict[str, Any]:
+        """Wait until processes are ready; ``ps`` by name then."""
+        deadline = time.monotonic() + START
+        while not all((found := self.processes())[name]["ready"] for name in names):
+            assert time.monotonic() < deadline, {name: found[name] for name in names}
+        return found
 
 
 @contextmanager
@@ -152,3 +213,81 @@ def first_picture() -> Callable[[Any], tuple[tuple[int, int], Any]]:
             return picture.size, picture.getpixel((0, 0))
 
     return look
+
+
+def free_base() -> int:
+    """The first of four free ports."""
+    for base in range(21_000 + os.getpid() % 900 * 10, 32_000, 10):
+        with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
+            for port in range(base, base + 4):
+                stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
+            return base
+    raise RuntimeError("no free ports")
+
+
+def machine_settings(version: Version, **settings: str) -> dict[str, str]:
+    """Those of a machine that installs this ComfyUI and starts it on its simulated GPUs."""
+    passed = {
+        name: value
+        for name, value in os.environ.items()  # noqa: TID251 - see variable
+        if name in _HANDED_ON or name.startswith(_HANDED_ON_PREFIXES)
+    }
+    return {
+        **passed,
+        "COMFYUI_REPO_URL": version.url,
+        "COMFYUI_PYTHON": version.python,
+        "WORKERS": "comfyui:1",
+        "GPU_MODE": "mock",
+        "MOCK_GPU_NUM": "1",
+        "REDIS": "embedded",
+        "COMFYUI_BASE_PORT": str(free_base()),
+        **settings,
+    }
+
+
+def repository(folder: Path, **files: str) -> str:
+    """A git repository with these files; its path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (folder / name.replace("__dot__", ".")).write_text(text, encoding="utf-8")
+    login = ("-c", "user.name=Somebody", "-c", "user.email=somebody@example.org")
+    for words in (("init", "-q"), ("add", "."), (*login, "commit", "-qm", "One pack")):
+        subprocess.run(["git", *words], cwd=folder, check=True)  # noqa: S607 - as a person would
+    return str(folder)
+
+
+def node_list(folder: Path, *packs: dict[str, Any]) -> str:
+    """A list of node packs for ``CONFIG_NODES_PATH``."""
+    path = folder / "config_nodes.json"
+    path.write_text(json.dumps({"custom_nodes": packs}), encoding="utf-8")
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def checks(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A list with our own pack: nodes that fail in every way, take their time, keep a book."""
+    folder = tmp_path_factory.mktemp("packs")
+    copied = shutil.copytree(NODES / "checks", folder / "checks")
+    return node_list(folder, {"name": "checks", "url": repository(copied), "required": True})
+
+
+@pytest.fixture(params=versions(), ids=lambda version: version.name if version else "none")
+def comfyui(request: pytest.FixtureRequest) -> Version:
+    """Each ComfyUI in turn that there is to install."""
+    if request.param is None:
+        for name in ("COMFYUI_REPO_URL", "COMFYUI_PYTHON"):
+            variable(name)
+    version: Version = request.param
+    return version
+
+
+@pytest.fixture
+def local(outside: Callable[..., Outside], comfyui: Version) -> Callable[..., Driven]:
+    """Makes machines that install and start a ComfyUI; see ``machine_settings``."""
+
+    def make(**settings: str) -> Driven:
+        machine = outside(**machine_settings(comfyui, **settings))
+        machine.patience = START
+        return Driven(machine)
+
+    return make

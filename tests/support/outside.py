@@ -205,7 +205,7 @@ class Outside:
         """End whatever is left, by pid, and remove the folders."""
         if self.child is not None and self.child.poll() is None:
             self.child.kill()
-        if self.child is not None and self._reader is not None and self._reader.is_alive():
+        if self.child is not None and self.child.stdout and not self.child.stdout.closed:
             self.wait()
         for process in self.running():
             with contextlib.suppress(psutil.Error):

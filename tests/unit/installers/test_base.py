@@ -10,7 +10,7 @@ import pytest
 from machine_lifecycle.installers.base import Stamps, check_steps, fingerprint, load_installer
 from machine_lifecycle.installers.command import Redactor
 from machine_lifecycle.installers.errors import GitUrlRefused, InstallerBroken
-from machine_lifecycle.installers.packages import package_environment, torch_backend
+from machine_lifecycle.installers.packages import Environment, package_environment, torch_backend
 from machine_lifecycle.installers.repository import Repository, check_repository, git_environment
 from machine_lifecycle.model.hardware import Gpu, GpuSource, Hardware
 from machine_lifecycle.model.installing import Step, StepContext
@@ -130,6 +130,23 @@ def test_torch_comes_for_the_driver_and_for_the_processor_where_there_is_none() 
     assert torch_backend(Settings(comfyui_cpu_mode=True), real) == "cpu"
     assert torch_backend(Settings(torch_backend="cu128"), real) == "cu128"
     assert torch_backend(Settings(torch_backend="none"), real) == ""
+
+
+def test_an_environment_that_was_there_asks_no_index_of_torch(tmp_path: Path) -> None:
+    """Which build it has is decided; asking would need a network for nothing."""
+
+    def backend(*, ours: bool) -> str | None:
+        environment = Environment(
+            python=tmp_path / "bin" / "python",
+            ours=ours,
+            constraints=tmp_path / "constraints.txt",
+            environ={},
+            backend="cpu",
+        )
+        return environment.env.get("UV_TORCH_BACKEND")
+
+    assert backend(ours=True) == "cpu"
+    assert backend(ours=False) is None
 
 
 def test_secrets_are_masked_wherever_they_stand() -> None:
