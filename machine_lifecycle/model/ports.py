@@ -132,7 +132,8 @@ class Supervisor(Protocol):
     async def recover(self, specs: Sequence[ProcessSpec]) -> tuple[str, ...]:
         """Look at what an earlier orchestrator left: processes that match one of *specs* are
         adopted, all others of its journal are ended. Called once the plan is made; the names of
-        adopted ones. Processes of role ``support`` are left alone.
+        adopted ones. Processes of role ``support`` are left alone. Raises if a stranger has a
+        port that one of *specs* needs.
         """
 
     async def wait_ready(self, names: Sequence[str], progress: ProgressSink) -> None:

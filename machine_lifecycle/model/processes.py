@@ -119,6 +119,9 @@ class RestartPolicy:
         min_uptime: After so long in readiness the count of restarts starts anew.
         budget: Restarts within ``window`` before the process is given up.
         window: Seconds over which the budget counts.
+        alike: First starts that may end in the same way before the process was ever ready; one
+            that fails by itself (a failed import, a wrong argument) would fail for ever. 0: no
+            such limit.
     """
 
     when: RestartWhen = RestartWhen.ALWAYS
@@ -128,6 +131,7 @@ class RestartPolicy:
     min_uptime: float = 10.0
     budget: int = 10
     window: float = 600.0
+    alike: int = 2
 
 
 @attrs.frozen(kw_only=True)

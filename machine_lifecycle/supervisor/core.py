@@ -47,6 +47,16 @@ def _raise_all(errors: Sequence[LifecycleError], subject: str) -> None:
         raise Problems(subject=subject, errors=tuple(errors))
 
 
+def _check_ports(specs: Sequence[ProcessSpec]) -> None:
+    errors: list[LifecycleError] = []
+    for spec in specs:
+        try:
+            spawn.check_port(spec)
+        except LifecycleError as error:
+            errors.append(error)
+    _raise_all(errors, "ports")
+
+
 class Supervisor:
     """Keeps processes running. Implements ``machine_lifecycle.model.ports.Supervisor``.
 
@@ -110,13 +120,8 @@ class Supervisor:
         if wave != self._waves:
             return  # everything was stopped meanwhile
         fresh = [spec for spec in specs if not self._roster.runs(spec.name)]
+        _check_ports(fresh)
         errors: list[LifecycleError] = []
-        for spec in fresh:
-            try:
-                spawn.check_port(spec)
-            except LifecycleError as error:
-                errors.append(error)
-        _raise_all(errors, "ports")
         units = [self._roster.enlist(spec) for spec in fresh]
         for unit in units:
             self._roster.tell_needs(unit)
@@ -210,9 +215,15 @@ class Supervisor:
 
         Returns:
             Names of the adopted processes.
+
+        Raises:
+            PortTaken: A stranger has a port of one that does not run yet. Some services would
+                notice only after a long start, and before that comes the installation.
         """
         self._open()
-        return await self._inheritance.settle(specs)
+        adopted = await self._inheritance.settle(specs)
+        _check_ports([spec for spec in specs if not self._roster.runs(spec.name)])
+        return adopted
 
     def log_paths(self) -> dict[str, Path]:
         """The log file of every process, by name."""

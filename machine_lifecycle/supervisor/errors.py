@@ -74,9 +74,14 @@ class ProcessFailed(LifecycleError):
 
     @property
     def remedies(self) -> tuple[Remedy, ...]:
-        """Read its log; start it again."""
+        """Read its log; look who killed it; start it again."""
+        kernel = Remedy(
+            "Nobody of the machine killed it; see whether the kernel did, for want of memory",
+            "dmesg -T | grep -i -A1 'out of memory'",
+        )
         return (
             Remedy("Read its log", f"tail -n 100 {self.log}"),
+            *((kernel,) if "SIGKILL" in self.reason else ()),
             Remedy("Start it again", f"machine-lifecycle restart {self.process}"),
         )
 

@@ -42,12 +42,20 @@ class Life:
                 ended, reason, ready_for = await self._run(unit.child)
                 await unit.child.sweep()
                 unit.note(ended, reason)
-                self._history = policy.settled(unit.spec.restart, self._history, ready_for)
+                self._weigh(ready_for)
                 failed = ended.failed or bool(reason)
             else:
                 failed = True
             if not await self._pause(failed=failed):
                 return
+
+    def _weigh(self, ready_for: float | None) -> None:
+        """Keep what the run that ended says about the next one; ``None``: it never was ready."""
+        cause = self._unit.last_exit
+        if ready_for is not None:
+            self._history = policy.settled(self._unit.spec.restart, self._history, ready_for)
+        elif cause is not None:
+            self._history = policy.never_ready(self._history, cause)
 
     async def _try_spawn(self) -> bool:
         unit = self._unit
@@ -66,12 +74,14 @@ class Life:
             unit.error = None
         return True
 
-    async def _run(self, child: Child) -> tuple[Ended, str, float]:
-        """From spawn to end: how it ended, our own reason if we ended it, seconds in readiness."""
+    async def _run(self, child: Child) -> tuple[Ended, str, float | None]:
+        """From spawn to end: how it ended, our own reason if we ended it, and the seconds since it
+        was ready; ``None`` if it never was.
+        """
         unit = self._unit
         loop = asyncio.get_running_loop()
         probing = loop.create_task(unit.startup.until_ready(), name=f"{unit.spec.name} readiness")
-        reason, ready_at = "", loop.time()
+        reason, ready_at = "", -1.0
         try:
             await _first(probing, child.ended)
             if not child.ended.done():
@@ -89,8 +99,7 @@ class Life:
         finally:
             probing.cancel()
             await asyncio.wait([probing])
-        was_ready = unit.state is ProcessState.RUNNING
-        return ended, reason, loop.time() - ready_at if was_ready else 0.0
+        return ended, reason, loop.time() - ready_at if ready_at >= 0 else None
 
     async def _pause(self, *, failed: bool) -> bool:
         """Wait before the next start; false if there is none."""

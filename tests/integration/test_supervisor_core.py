@@ -249,7 +249,7 @@ async def test_only_the_crashed_process_comes_back(house: House) -> None:
 
 
 async def test_the_budget_ends_a_crash_loop(house: House) -> None:
-    policy = RestartPolicy(backoff=0, budget=3)
+    policy = RestartPolicy(backoff=0, budget=3, alike=0)
     await house.supervisor.launch(
         [spec("p", "--crash=1", restart=policy, readiness=(NotifyReady(),))]
     )
@@ -257,6 +257,26 @@ async def test_the_budget_ends_a_crash_loop(house: House) -> None:
         await house.ready("p")
     assert house.status("p").restarts == 3
     assert house.status("p").state is ProcessState.FATAL
+
+
+async def test_a_kill_by_somebody_else_is_told_as_such(house: House) -> None:
+    policy = RestartPolicy(backoff=0, when=RestartWhen.NEVER)
+    await house.supervisor.launch([spec("p", restart=policy, readiness=(NotifyReady(),))])
+    os.kill(house.status("p").pid or 0, signal.SIGKILL)
+    with pytest.raises(ProcessFailed, match="killed by SIGKILL") as failed:
+        await house.ready("p")
+    assert any("dmesg" in (remedy.command or "") for remedy in failed.value.remedies)
+
+
+async def test_a_start_that_always_fails_alike_is_tried_twice(house: House) -> None:
+    policy = RestartPolicy(backoff=0)
+    await house.supervisor.launch(
+        [spec("p", "--crash=1", restart=policy, readiness=(NotifyReady(),))]
+    )
+    with pytest.raises(ProcessFailed, match="exit status 1; 2 starts ended so") as failed:
+        await house.ready("p")
+    assert failed.value.context[-1] == "started"
+    assert house.status("p").restarts == 1
 
 
 async def test_a_late_start_is_a_failure(house: House) -> None:
@@ -330,13 +350,14 @@ async def test_single_processes_are_stopped_started_and_restarted(house: House) 
         await house.supervisor.stop("q")
 
 
-async def test_a_taken_port_is_told_at_once(house: House) -> None:
+@pytest.mark.parametrize("asked", ["recover", "launch"])
+async def test_a_taken_port_is_told_at_once(house: House, asked: str) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
         with pytest.raises(PortTaken) as caught:
-            await house.supervisor.launch([spec("p", port=port)])
+            await getattr(house.supervisor, asked)([spec("p", port=port)])
     assert caught.value.remedies[0].command == f"ss -ltnp 'sport = :{port}'"
     assert str(os.getpid()) in caught.value.owner
     assert house.supervisor.statuses() == ()

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import attrs
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from machine_lifecycle.model.processes import RestartPolicy, RestartWhen
-from machine_lifecycle.supervisor.policy import GiveUp, History, Rest, Wait, decide, record, settled
+from machine_lifecycle.model.processes import ExitCause, RestartPolicy, RestartWhen
+from machine_lifecycle.supervisor.policy import (
+    GiveUp,
+    History,
+    Rest,
+    Wait,
+    decide,
+    never_ready,
+    record,
+    settled,
+)
 
 fractions = st.floats(0, 1)
 seconds = st.floats(0, 1e6)
@@ -54,7 +65,8 @@ def test_only_a_long_readiness_starts_the_count_anew(
     policy: RestartPolicy, streak: int, ready_for: float
 ) -> None:
     history = History((1.0,) * streak, streak)
-    expected = History() if ready_for >= policy.min_uptime else history
+    known = History() if ready_for >= policy.min_uptime else history
+    expected = attrs.evolve(known, proved=True)
     assert settled(policy, history, ready_for) == expected
 
 
@@ -78,3 +90,37 @@ def test_when() -> None:
     assert verdict(RestartWhen.ON_FAILURE, failed=False) is Rest
     assert verdict(RestartWhen.ON_FAILURE, failed=True) is Wait
     assert verdict(RestartWhen.ALWAYS, failed=False) is Wait
+
+
+def ended(reason: str, *tail: str) -> ExitCause:
+    return ExitCause(reason=reason, at=0, tail=tail)
+
+
+BROKEN = ended("exit status 1", "Traceback", "ImportError: no torch (pid 17, 0x7f03)", "")
+AGAIN = ended("exit status 1", "Traceback", "ImportError: no torch (pid 18, 0xaf03)", "")
+
+
+@pytest.mark.parametrize(
+    ("second", "verdict"),
+    [
+        (AGAIN, GiveUp),
+        (ended("exit status 1", "ImportError: no numpy"), Wait),
+        (ended("killed by SIGKILL", *BROKEN.tail), Wait),
+    ],
+)
+def test_a_start_that_fails_by_itself_is_not_repeated(second: ExitCause, verdict: type) -> None:
+    history = never_ready(History(), BROKEN)
+    policy = RestartPolicy()
+    assert isinstance(decide(policy, history, failed=True, now=0, fraction=0), Wait)
+    history = never_ready(record(policy, history, 0), second)
+    assert isinstance(decide(policy, history, failed=True, now=1, fraction=0), verdict)
+    unlimited = attrs.evolve(policy, alike=0)
+    assert isinstance(decide(unlimited, history, failed=True, now=1, fraction=0), Wait)
+
+
+def test_what_was_ready_once_keeps_its_whole_budget() -> None:
+    policy, history = RestartPolicy(), settled(RestartPolicy(), History(), 0.1)
+    for _ in range(policy.budget):
+        history = record(policy, never_ready(history, BROKEN), 0)
+        verdict = decide(policy, attrs.evolve(history, times=()), failed=True, now=0, fraction=0)
+        assert isinstance(verdict, Wait)
