@@ -26,6 +26,7 @@ ERROR_MODULES = (
     "machine_lifecycle.fleet.errors",
     "machine_lifecycle.health.errors",
     "machine_lifecycle.installers.errors",
+    "machine_lifecycle.installers.git_errors",
     "machine_lifecycle.jobs.errors",
     "machine_lifecycle.plan.errors",
     "machine_lifecycle.services.errors",

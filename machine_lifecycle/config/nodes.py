@@ -13,6 +13,7 @@ from machine_lifecycle.config.errors import NodesInvalid, raise_problems
 __all__ = ["NodeEntry", "parse_nodes"]
 
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_USERINFO = re.compile(r"(?<=://)[^/\s]+@")
 _FIELDS = frozenset(
     {
         "branch",
@@ -98,7 +99,7 @@ def _node(name: str, cursor: Cursor) -> NodeEntry:
     cursor.warn_of_unknown(_FIELDS)
     url = _url(cursor)
     given = cursor.get("name")
-    name = given.name() if given else name or url.rstrip("/").rpartition("/")[2]
+    name = given.name() if given else name or re.split("[/:]", url.rstrip("/"))[-1]
     name = name.removesuffix(".git") if not given else name
     if name and (name in {".", ".."} or any(mark in name for mark in "/\\\0")):
         (given or cursor).problem(
@@ -125,7 +126,8 @@ def _url(cursor: Cursor) -> str:
     # Lists in use have whole commands here.
     url = member.name().removeprefix("git clone ").strip()
     if url.startswith("-") or any(character.isspace() for character in url):
-        member.problem(f"`{url}` is no address of a repository")
+        shown = _USERINFO.sub("***@", url)
+        member.problem(f"`{shown}` is no address of a repository")
     return url
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import io
+import re
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -34,6 +35,7 @@ __all__ = [
 ]
 
 MASK = "********"
+_USERINFO = re.compile(r"(?<=://)[^/\s]+@")
 
 _OURS = ("MACHINE_", "COMFYUI_", "WORKER_", "SIMULATION_", "HUB_REDIS", "WORKSPACE_", "MOCK_GPU")
 
@@ -301,7 +303,7 @@ def shown(settings: Settings) -> dict[str, str]:
 
 def _masked(info: SettingInfo, text: str) -> str:
     if not info.secret or not text:
-        return text
+        return _USERINFO.sub(f"{MASK}@", text)  # a repository's address may hold a token
     if info.field != "redis_url":
         return MASK
     parts = urlsplit(text)

@@ -144,6 +144,8 @@ class _Base:
             url=url.removeprefix("git clone ").strip(),
             branch=settings.comfyui_branch or options.get("branch", ""),
             commit=settings.comfyui_commit,
+            # A mapping names a branch for every repository that may be set; a person means one.
+            or_default=not settings.comfyui_branch,
         )
 
     def steps(self) -> tuple[Step, ...]:

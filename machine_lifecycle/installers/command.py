@@ -37,7 +37,7 @@ _GRACE = 3.0
 class Redactor:
     """Masks secrets in text: given values, and passwords in URLs."""
 
-    _in_url = re.compile(r"(?<=://)[^/\s@]+@")
+    _in_url = re.compile(r"(?<=://)[^/\s]+@")
 
     def __init__(self, values: Collection[str] = ()) -> None:
         # Values below four letters would mask half of every log and are no secrets.

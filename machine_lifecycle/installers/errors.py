@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from enum import Enum
 from pathlib import Path
 from typing import ClassVar
 
@@ -15,11 +14,6 @@ __all__ = [
     "CommandFailed",
     "CommandTimeout",
     "DiskFull",
-    "FolderInTheWay",
-    "GitCause",
-    "GitCloneFailed",
-    "GitMissing",
-    "GitUrlRefused",
     "InstallerBroken",
     "PackagesFailed",
     "ProgramMissing",
@@ -98,96 +92,6 @@ class ProgramMissing(LifecycleError):
     def remedies(self) -> tuple[Remedy, ...]:
         """Install it."""
         return (Remedy(f"Install {self.program} and have it on PATH"),)
-
-
-@attrs.define(kw_only=True, slots=False, eq=False)
-class GitMissing(ProgramMissing):
-    """The program git is not there."""
-
-    code: ClassVar[str] = "git-missing"
-
-    program: str = "git"
-
-    @property
-    def remedies(self) -> tuple[Remedy, ...]:
-        """Install it."""
-        return (Remedy("Install git", "apt-get install -y git"),)
-
-
-class GitCause(Enum):
-    """What stood in git's way, as far as its words tell; it chooses the remedy only."""
-
-    AUTH = "auth"
-    NOT_FOUND = "not-found"
-    NETWORK = "network"
-    TLS = "tls"
-    OTHER = "other"
-
-
-@attrs.define(kw_only=True, slots=False, eq=False)
-class GitCloneFailed(LifecycleError):
-    """A repository could not be brought.
-
-    Attributes:
-        url: Where from, without credentials.
-        target: Where to.
-        wanted: Branch or commit that was asked for, or empty.
-        cause: Read from git's words.
-    """
-
-    code: ClassVar[str] = "git-clone-failed"
-
-    url: str
-    target: Path
-    wanted: str = ""
-    cause: GitCause = GitCause.OTHER
-
-    @property
-    def summary(self) -> str:
-        """What could not be brought, and why."""
-        at = f" at {self.wanted}" if self.wanted else ""
-        return f"could not bring {self.url}{at} to {self.target} ({self.cause.value})"
-
-    @property
-    def remedies(self) -> tuple[Remedy, ...]:
-        """According to the cause."""
-        url = shlex.quote(self.url)
-        look = f"git ls-remote {url}"
-        texts = {
-            GitCause.AUTH: f"Give access to {self.url}: a token in the URL, or an ssh key",
-            GitCause.NOT_FOUND: f"Check that {self.url} is there and may be read",
-            GitCause.NETWORK: f"Check that the host of {self.url} can be reached",
-            GitCause.TLS: "Name the certificates to trust in GIT_SSL_CAINFO",
-            GitCause.OTHER: f"Look what git says of {self.url}",
-        }
-        return (Remedy(texts[self.cause], look),)
-
-
-@attrs.define(kw_only=True, slots=False, eq=False)
-class FolderInTheWay(LifecycleError):
-    """A folder holds something else than what is to be put there; nothing of it was touched.
-
-    Attributes:
-        folder: The folder.
-        reason: What is there instead.
-    """
-
-    code: ClassVar[str] = "folder-in-the-way"
-    recoverable: ClassVar[bool] = False
-
-    folder: Path
-    reason: str
-
-    @property
-    def summary(self) -> str:
-        """Which folder, and what it holds."""
-        return f"{self.folder} is in the way: {self.reason}"
-
-    @property
-    def remedies(self) -> tuple[Remedy, ...]:
-        """Move it."""
-        folder = shlex.quote(str(self.folder))
-        return (Remedy("Move it aside", f"mv {folder} {folder}.aside"),)
 
 
 @attrs.define(kw_only=True, slots=False, eq=False)
@@ -354,23 +258,3 @@ class InstallerBroken(ConfigurationError):
     def summary(self) -> str:
         """Which installer, and why."""
         return f"installer {self.installer!r}: {self.problem}"
-
-
-@attrs.define(kw_only=True, slots=False, eq=False)
-class GitUrlRefused(ConfigurationError):
-    """A repository's address, branch or commit is no such thing.
-
-    Attributes:
-        text: As written.
-        problem: What is wrong with it.
-    """
-
-    code: ClassVar[str] = "git-url-refused"
-
-    text: str
-    problem: str
-
-    @property
-    def summary(self) -> str:
-        """What is refused, and why."""
-        return f"{self.text!r} is refused: {self.problem}"

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Mapping
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 import attrs
 
-from machine_lifecycle.installers.errors import GitUrlRefused
+from machine_lifecycle.installers.git_errors import GitUrlRefused
 
-__all__ = ["Repository", "check_repository", "git_environment"]
+__all__ = ["FULL_SHA", "Repository", "check_repository", "git_environment"]
+
+FULL_SHA = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
+"""A whole hash, of SHA-1 or SHA-256: servers hand out a single commit by no shorter one."""
 
 _PASSED = (
-    *("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TMPDIR", "SSH_AUTH_SOCK", "GIT_SSH"),
-    *("GIT_SSL_CAINFO", "GIT_SSL_CAPATH", "GIT_SSL_NO_VERIFY", "SSL_CERT_FILE", "SSL_CERT_DIR"),
-    *("GIT_ALLOW_PROTOCOL", "GIT_TEMPLATE_DIR", "http_proxy", "https_proxy", "all_proxy"),
-    *("no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"),
+    *("PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "SSH_AUTH_SOCK", "GIT_SSH", "GIT_SSH_COMMAND"),
+    *("GIT_SSH_VARIANT", "GIT_SSL_CAINFO", "GIT_SSL_CAPATH", "GIT_SSL_NO_VERIFY"),
+    *("SSL_CERT_FILE", "SSL_CERT_DIR", "GIT_ALLOW_PROTOCOL", "GIT_TEMPLATE_DIR"),
+    *("http_proxy", "https_proxy", "all_proxy", "no_proxy"),
+    *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"),
 )
 
 
@@ -29,20 +34,36 @@ class Repository:
         branch: Branch or tag; empty for the remote's default.
         commit: Full or abbreviated hash; empty for the branch's newest.
         recursive: Whether submodules are brought too.
+        or_default: Whether the remote's default branch will do where it lacks the branch.
     """
 
     url: str = attrs.field(repr=False)
     branch: str = ""
     commit: str = ""
     recursive: bool = False
+    or_default: bool = False
 
     @property
     def plain_url(self) -> str:
         """The address without a password: shown, and kept as the clone's origin."""
         parts = urlsplit(self.url)
-        if parts.scheme not in {"http", "https"} or "@" not in parts.netloc:
+        if not parts.scheme or "@" not in parts.netloc:
             return self.url
-        return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+        login, _, host = parts.netloc.rpartition("@")
+        if parts.scheme not in {"http", "https"}:  # the name is part of where an ssh host is
+            host = f"{login.partition(':')[0]}@{host}"
+        return urlunsplit(parts._replace(netloc=host))
+
+    @property
+    def ref(self) -> str:
+        """What is wanted of it, as one word to compare."""
+        return f"{self.branch}@{self.commit}"
+
+    @property
+    def shown(self) -> str:
+        """What is wanted, for people."""
+        at = self.commit[:12] or self.branch
+        return f"{self.plain_url} at {at}" if at else self.plain_url
 
 
 def check_repository(repository: Repository) -> None:
@@ -51,7 +72,7 @@ def check_repository(repository: Repository) -> None:
     Raises:
         GitUrlRefused: The address, branch or commit is refused.
     """
-    if "::" in repository.url.split("/", 1)[0]:
+    if "::" in repository.url.split("/", 1)[0]:  # such as `ext::`, which runs any program
         raise GitUrlRefused(text=repository.plain_url, problem="it names a helper program")
     for text in (repository.plain_url, repository.branch, repository.commit):
         if text.startswith("-"):
@@ -82,7 +103,7 @@ def git_environment(
         "safe.directory": "*",  # the workspace may belong to another user of the container
     }
     parts = urlsplit(repository.url)
-    if repository.plain_url != repository.url:
+    if repository.plain_url != repository.url and parts.scheme in {"http", "https"}:
         login = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
         header = "Authorization: Basic " + base64.b64encode(login.encode()).decode()
         host = parts.netloc.rpartition("@")[2]
@@ -94,9 +115,10 @@ def git_environment(
     env["GIT_TERMINAL_PROMPT"] = "0"
     env["GIT_ASKPASS"] = ""
     env["SSH_ASKPASS"] = ""
-    env["GIT_SSH_COMMAND"] = environ.get(
-        "GIT_SSH_COMMAND", "ssh -o BatchMode=yes -o ConnectTimeout=20"
-    )
+    env["LC_ALL"] = "C"  # its words choose the remedy
+    keys = {env[f"GIT_CONFIG_KEY_{number}"].lower() for number in range(given)}
+    if not {"GIT_SSH", "GIT_SSH_COMMAND"} & env.keys() and "core.sshcommand" not in keys:
+        env["GIT_SSH_COMMAND"] = "ssh -o BatchMode=yes -o ConnectTimeout=20"
     if global_config:
         env |= {name: environ[name] for name in ("GIT_CONFIG_GLOBAL",) if name in environ}
     else:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import os
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from machine_lifecycle.installers.command import CommandRunner, Journal, Redactor
-from machine_lifecycle.installers.errors import FolderInTheWay, GitCause, GitCloneFailed, GitMissing
 from machine_lifecycle.installers.git import bring
+from machine_lifecycle.installers.git_errors import (
+    FolderInTheWay,
+    GitCause,
+    GitCloneFailed,
+    GitMissing,
+)
 from machine_lifecycle.installers.repository import Repository, git_environment
 from machine_lifecycle.model.installing import StepContext
+from tests.support.git_server import Origin
 
 ENV = {
     "PATH": os.defpath + ":/usr/local/bin",
@@ -23,40 +28,9 @@ ENV = {
 }
 
 
-class Origin:
-    """A repository to clone from."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        folder.mkdir(parents=True)
-        self.git("init", "--quiet", "--initial-branch=master")
-        self.git("config", "uploadpack.allowAnySHA1InWant", "true")
-
-    def git(self, *words: str) -> str:
-        env = git_environment(ENV, Repository(url=str(self.folder))) | {
-            "GIT_AUTHOR_NAME": "a",
-            "GIT_AUTHOR_EMAIL": "a@b",
-            "GIT_COMMITTER_NAME": "a",
-            "GIT_COMMITTER_EMAIL": "a@b",
-        }
-        argv = ["git", *words]
-        return subprocess.run(  # noqa: S603, RUF100 - git, with words of the test's own
-            argv, cwd=self.folder, env=env, check=True, capture_output=True, text=True
-        ).stdout.strip()
-
-    def commit(self, **files: str) -> str:
-        for name, text in files.items():
-            (self.folder / name).write_text(text)
-        self.git("add", ".")
-        self.git("commit", "--quiet", "-m", "change")
-        return self.git("rev-parse", "HEAD")
-
-
 @pytest.fixture
 def origin(tmp_path: Path) -> Origin:
-    made = Origin(tmp_path / "origin")
-    made.commit(a="1")
-    return made
+    return Origin(tmp_path / "origin", a="1")
 
 
 @pytest.fixture
@@ -93,12 +67,17 @@ async def test_a_clone_is_whole_and_a_second_run_does_nothing(
     assert [path.name for path in target.parent.iterdir()] == ["clone"]
 
 
-async def test_a_missing_branch_gives_the_default_one_loudly(
+async def test_a_missing_branch_gives_the_default_one_loudly_only_where_that_will_do(
     tmp_path: Path, origin: Origin, ctx: StepContext, lines: list[str]
 ) -> None:
-    await _bring(ctx, tmp_path / "c", str(origin.folder), branch="main")
+    await _bring(ctx, tmp_path / "c", str(origin.folder), branch="main", or_default=True)
     assert any("WARNING" in line and "main" in line for line in lines)
     assert (tmp_path / "c" / "a").exists()
+    with pytest.raises(GitCloneFailed, match="main") as caught:
+        await _bring(ctx, tmp_path / "d", str(origin.folder), branch="main")
+    assert caught.value.cause is GitCause.REF
+    assert not caught.value.recoverable
+    assert not os.path.lexists(tmp_path / "d")  # noqa: ASYNC240 - one look at a local file
 
 
 async def test_a_commit_is_pinned_whether_the_clone_is_new_or_there(
@@ -176,20 +155,6 @@ async def test_files_of_the_user_are_kept_and_clashes_refused(
         await _bring(ctx, other, str(origin.folder))
     assert [path.name for path in other.iterdir()] == ["a"]
     assert (other / "a").read_text() == "something else"
-
-
-async def test_changed_files_and_foreign_clones_are_left_alone(
-    tmp_path: Path, origin: Origin, ctx: StepContext
-) -> None:
-    target = tmp_path / "c"
-    await _bring(ctx, target, str(origin.folder))
-    new = origin.commit(a="2")
-    (target / "a").write_text("mine")
-    with pytest.raises(FolderInTheWay, match="changed"):
-        await _bring(ctx, target, str(origin.folder), commit=new)
-    assert (target / "a").read_text() == "mine"
-    with pytest.raises(FolderInTheWay, match="clone of"):
-        await _bring(ctx, target, str(tmp_path / "another"))
 
 
 async def test_what_a_killed_run_left_is_repaired(

@@ -65,3 +65,20 @@ def test_what_is_refused(value: object, words: str) -> None:
 def test_empty_lists() -> None:
     assert parse([]) == ()
     assert parse({"custom_nodes": []}) == ()
+
+
+def test_a_name_is_read_from_every_form_of_address() -> None:
+    forms = (
+        "https://h/o/pack.git",
+        "git@h:o/pack",
+        "git@h:pack.git",
+        "/srv/pack/",
+        "git clone h:pack",
+    )
+    assert [parse([{"url": url}])[0].name for url in forms] == ["pack"] * len(forms)
+
+
+def test_a_password_in_an_unusable_address_is_not_shown() -> None:
+    with pytest.raises(Problems) as caught:
+        parse([{"name": "a", "url": "https://me:s3cret@h/a b"}])
+    assert "s3cret" not in str(caught.value)

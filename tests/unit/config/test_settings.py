@@ -126,3 +126,8 @@ def test_limits() -> None:
     assert parse_limits("") == {}
     with pytest.raises(Unusable, match="twice"):
         parse_limits("a=1,a=2")
+
+
+def test_a_token_in_an_address_is_not_shown() -> None:
+    settings = load_settings({"COMFYUI_REPO_URL": "https://me:s3cret@h/a.git"}).settings
+    assert shown(settings)["comfyui_repo_url"] == "https://********@h/a.git"

@@ -9,7 +9,8 @@ import pytest
 
 from machine_lifecycle.installers.base import Stamps, check_steps, fingerprint, load_installer
 from machine_lifecycle.installers.command import Redactor
-from machine_lifecycle.installers.errors import GitUrlRefused, InstallerBroken
+from machine_lifecycle.installers.errors import InstallerBroken
+from machine_lifecycle.installers.git_errors import GitUrlRefused
 from machine_lifecycle.installers.packages import Environment, package_environment, torch_backend
 from machine_lifecycle.installers.repository import Repository, check_repository, git_environment
 from machine_lifecycle.model.hardware import Gpu, GpuSource, Hardware

@@ -1,0 +1,127 @@
+"""A new clone, made beside its place and put there when it is whole."""
+
+from __future__ import annotations
+
+import filecmp
+import shutil
+from pathlib import Path
+
+from machine_lifecycle.installers.git_errors import FolderInTheWay
+from machine_lifecycle.installers.gitprogram import Git
+from machine_lifecycle.installers.repository import FULL_SHA
+
+__all__ = ["Clone"]
+
+
+class Clone:
+    """Brings a repository to a folder that holds no clone yet."""
+
+    def __init__(self, git: Git) -> None:
+        self._git = git
+        self._target = git.target
+        # One fixed name, so that what a killed run left is found again.
+        self._staging = git.target.with_name(f".{git.target.name}.machine-lifecycle-clone")
+
+    async def run(self) -> str:
+        """Clone beside the target, then put it in place; the full hash of what is there.
+
+        Raises:
+            FolderInTheWay: The target holds other files by the same names.
+        """
+        self._target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            head = await self._stage()
+            self._place()
+        finally:
+            # A full disk needs the room, and half a clone is of no use to anybody.
+            self._clear()
+        return head
+
+    async def _stage(self) -> str:
+        git, branch = self._git, await self._git.branch()
+        if not await self._shallow(branch):
+            self._clear()
+            await self._full(branch)
+        head = await git.head(self._staging)
+        # Ours and no part of the repository: it must not show as a change.
+        exclude = self._staging / ".git/info/exclude"
+        exclude.parent.mkdir(exist_ok=True)
+        with exclude.open("a", encoding="utf-8") as file:
+            file.write("/.machine-lifecycle/\n/venv/\n/.env\n")
+        await git.remember(self._staging, head)
+        return head
+
+    def _clear(self) -> None:
+        if self._staging.exists():
+            shutil.rmtree(self._staging)
+
+    async def _shallow(self, branch: str) -> bool:
+        """Bring one commit without its history; False where that can't be had."""
+        self._clear()
+        git, commit, stage = self._git, self._git.wanted.commit, str(self._staging)
+        if commit and not FULL_SHA.fullmatch(commit):
+            return False
+        if commit:
+            await git("init", "--quiet", stage)
+            await git("remote", "add", "origin", git.url, cwd=self._staging)
+            steps: tuple[tuple[str, ...], ...] = (
+                ("fetch", "--depth", "1", "--no-tags", "origin", commit),
+                ("checkout", "--quiet", "--detach", commit),
+            )
+        else:
+            at = ("--branch", branch) if branch else ()
+            steps = (("clone", "--quiet", "--depth", "1", "--no-tags", *at, "--", git.url, stage),)
+        if git.wanted.recursive:
+            steps += (("submodule", "update", "--quiet", "--init", "--recursive", "--depth", "1"),)
+        for words in steps:
+            cwd = self._staging if self._staging.exists() else None
+            if (await git(*words, cwd=cwd, check=False)).status:
+                return False
+        return True
+
+    async def _full(self, branch: str) -> None:
+        git = self._git
+        at = ("--branch", branch) if branch else ()
+        await git("clone", "--quiet", *at, "--", git.url, str(self._staging))
+        if git.wanted.commit:
+            words = ("checkout", "--quiet", "--detach", git.wanted.commit, "--")
+            await git(*words, cwd=self._staging)
+        if git.wanted.recursive:
+            await git.submodules(self._staging)
+
+    def _place(self) -> None:
+        """Rename into place; into a folder with files of the user's, file by file."""
+        if not self._target.exists() or not any(self._target.iterdir()):
+            self._staging.replace(self._target)  # replaces an empty folder too
+            return
+        others = [path for path in self._target.iterdir() if path.name != ".machine-lifecycle"]
+        if clash := _clashes(self._staging, self._target):
+            names = ", ".join(clash[:5])
+            reason = f"it is no clone of {self._git.url} and holds {names}"
+            raise FolderInTheWay(folder=self._target, reason=reason)
+        self._git.ctx.report(f"{self._target} holds {len(others)} entries, which are kept")
+        _merge(self._staging, self._target)
+
+
+def _clashes(source: Path, target: Path) -> list[str]:
+    """Files of *source* that *target* has with other contents."""
+    found = []
+    for path in source.iterdir():
+        there = target / path.name
+        if path.is_dir() and not path.is_symlink() and there.is_dir():
+            found += [f"{path.name}/{name}" for name in _clashes(path, there)]
+        elif there.exists() and not (
+            there.is_file() and path.is_file() and filecmp.cmp(path, there, shallow=False)
+        ):
+            found.append(path.name)
+    return sorted(found)
+
+
+def _merge(source: Path, target: Path) -> None:
+    """Move *source* into *target*; ``.git`` last, as it says that the rest is whole."""
+    for path in sorted(source.iterdir(), key=lambda path: path.name == ".git"):
+        there = target / path.name
+        if path.is_dir() and not path.is_symlink() and there.is_dir():
+            _merge(path, there)
+        else:
+            path.replace(there)

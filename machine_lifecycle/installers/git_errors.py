@@ -1,0 +1,191 @@
+"""What can go wrong while a git repository is brought to disk."""
+
+from __future__ import annotations
+
+import shlex
+from enum import Enum
+from pathlib import Path
+from typing import ClassVar
+
+import attrs
+
+from machine_lifecycle.errors import ConfigurationError, LifecycleError, Remedy
+from machine_lifecycle.installers.errors import ProgramMissing
+
+__all__ = [
+    "FilesChanged",
+    "FolderInTheWay",
+    "GitCause",
+    "GitCloneFailed",
+    "GitMissing",
+    "GitUrlRefused",
+]
+
+
+@attrs.define(kw_only=True, slots=False, eq=False)
+class GitMissing(ProgramMissing):
+    """The program git is not there."""
+
+    code: ClassVar[str] = "git-missing"
+
+    program: str = "git"
+
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """Install it."""
+        return (Remedy("Install git", "apt-get install -y git"),)
+
+
+class GitCause(Enum):
+    """What stood in git's way, as far as its words tell; it chooses the remedy only."""
+
+    AUTH = "auth"
+    LOGIN = "login-refused"
+    REF = "no-such-ref"
+    NOT_FOUND = "not-found"
+    NETWORK = "network"
+    TLS = "tls"
+    OTHER = "other"
+
+
+@attrs.define(kw_only=True, slots=False, eq=False)
+class GitCloneFailed(LifecycleError):
+    """A repository could not be brought.
+
+    Attributes:
+        url: Where from, without credentials.
+        target: Where to.
+        wanted: Branch or commit that was asked for, or empty.
+        cause: Read from git's words.
+    """
+
+    code: ClassVar[str] = "git-clone-failed"
+
+    url: str
+    target: Path
+    wanted: str = ""
+    cause: GitCause = GitCause.OTHER
+
+    # A fact of the cause, so it shadows the class attribute.
+    @property
+    def recoverable(self) -> bool:  # type: ignore[override]  # see above
+        """Whether the cause may pass by itself; a password that was refused is so again."""
+        return self.cause in {GitCause.NETWORK, GitCause.OTHER}
+
+    @property
+    def summary(self) -> str:
+        """What could not be brought, and why."""
+        at = f" at {self.wanted}" if self.wanted else ""
+        return f"could not bring {self.url}{at} to {self.target} ({self.cause.value})"
+
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """According to the cause."""
+        url = shlex.quote(self.url)
+        look = f"git ls-remote {url}"
+        texts = {
+            GitCause.AUTH: f"Give access to {self.url}: a token in the URL, or an ssh key",
+            GitCause.LOGIN: f"Put a valid token into the URL of {self.url}: that one was refused",
+            GitCause.REF: f"Choose one of the branches and tags of {self.url}",
+            GitCause.NOT_FOUND: f"Check that {self.url} is there and may be read",
+            GitCause.NETWORK: f"Check that the host of {self.url} can be reached",
+            GitCause.TLS: "Name the certificates to trust in GIT_SSL_CAINFO",
+            GitCause.OTHER: f"Look what git says of {self.url}",
+        }
+        return (Remedy(texts[self.cause], look),)
+
+
+@attrs.define(kw_only=True, slots=False, eq=False)
+class FolderInTheWay(LifecycleError):
+    """A folder holds something else than what is to be put there; nothing of it was touched.
+
+    Attributes:
+        folder: The folder.
+        reason: What is there instead.
+        inside: Single files of it that are in the way; empty: the folder is.
+    """
+
+    code: ClassVar[str] = "folder-in-the-way"
+    recoverable: ClassVar[bool] = False
+
+    folder: Path
+    reason: str
+    inside: tuple[str, ...] = ()
+
+    @property
+    def summary(self) -> str:
+        """Which folder, and what it holds."""
+        return f"{self.folder} is in the way: {self.reason}"
+
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """Move it, or what is in it."""
+        if self.inside:
+            paths = [shlex.quote(str(self.folder / name)) for name in self.inside]
+            moves = " && ".join(f"mv {path} {path}.aside" for path in paths)
+            return (Remedy("Move them aside", moves),)
+        folder = shlex.quote(str(self.folder))
+        return (Remedy("Move it aside", f"mv {folder} {folder}.aside"),)
+
+
+@attrs.define(kw_only=True, slots=False, eq=False)
+class FilesChanged(LifecycleError):
+    """A clone was to be taken elsewhere, and holds work of somebody's; nothing of it was touched.
+
+    Attributes:
+        folder: The clone.
+        files: Files of the repository that were changed by hand.
+        commits: Commits that the remote was not known to have.
+        wanted: Where it was to be taken.
+    """
+
+    code: ClassVar[str] = "files-changed-by-hand"
+    recoverable: ClassVar[bool] = False
+
+    folder: Path
+    files: tuple[str, ...]
+    commits: tuple[str, ...] = ()
+    wanted: str
+
+    @property
+    def summary(self) -> str:
+        """Which clone, and what was changed."""
+        what = [", ".join(self.files[:5]) + (" and more" if len(self.files) > 5 else "")]  # noqa: PLR2004
+        if self.commits:
+            many = "s" if len(self.commits) > 1 else ""
+            what.append(f"{len(self.commits)} commit{many} of its own")
+        changed = " and ".join(filter(None, what))
+        return f"{self.folder} can't be taken to {self.wanted}: changed by hand: {changed}"
+
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """Look, then keep it aside."""
+        git = f"git -C {shlex.quote(str(self.folder))}"
+        found = []
+        if self.files:
+            found.append(Remedy("See what was changed", f"{git} diff"))
+            found.append(Remedy("Put the changes aside, to be had back later", f"{git} stash"))
+        if self.commits:
+            keep = f"{git} tag kept-{self.commits[0][:8]} {self.commits[0]}"
+            found.append(Remedy("Keep the commits under a name", keep))
+        return tuple(found)
+
+
+@attrs.define(kw_only=True, slots=False, eq=False)
+class GitUrlRefused(ConfigurationError):
+    """A repository's address, branch or commit is no such thing.
+
+    Attributes:
+        text: As written.
+        problem: What is wrong with it.
+    """
+
+    code: ClassVar[str] = "git-url-refused"
+
+    text: str
+    problem: str
+
+    @property
+    def summary(self) -> str:
+        """What is refused, and why."""
+        return f"{self.text!r} is refused: {self.problem}"

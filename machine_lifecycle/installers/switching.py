@@ -1,0 +1,153 @@
+"""Taking a clone that is there to another address, branch or commit."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from machine_lifecycle.installers.git_errors import FilesChanged, FolderInTheWay
+from machine_lifecycle.installers.gitprogram import Git
+from machine_lifecycle.installers.repository import FULL_SHA, Repository
+
+__all__ = ["Switch"]
+
+_PLAIN = ("-c", "core.quotePath=false")
+_FETCH = ("fetch", "--no-tags", "--no-recurse-submodules")
+_SYMREF = re.compile(r"^ref: refs/heads/(\S+)\s+HEAD$", re.MULTILINE)
+
+
+class Switch:
+    """Brings the clone in the target to what is wanted.
+
+    The wanted commit is fetched into the same clone and checked out; files that no commit knows
+    (models, outputs, other packs) stay where they are. Nothing is touched if files of the
+    repository were changed by hand, if it has commits of its own, or if other files are in the
+    way. The address is written last, so that a run that was killed is done again.
+    """
+
+    def __init__(self, git: Git) -> None:
+        self._git = git
+        self._here = git.target
+
+    async def run(self) -> str:
+        """Do it where it is needed; the full hash of what is there then.
+
+        Raises:
+            FolderInTheWay: It is no clone, or other files are in the way.
+            FilesChanged: It holds work of somebody's.
+        """
+        git, here = self._git, self._here
+        found = await git.text("config", "--get", "remote.origin.url", cwd=here)
+        if not found:
+            raise FolderInTheWay(folder=here, reason="it is a repository of its own, no clone")
+        head = await git.head(here)
+        marker = Path(await git.text("rev-parse", "--absolute-git-dir", cwd=here))
+        marker /= "machine-lifecycle-update"
+        same = _normal(Repository(url=found).plain_url) == _normal(git.url)
+        if not marker.exists() and same and await self._is_there(head):
+            await git.remember(here, head)
+            return head
+        if not same:
+            git.ctx.report(f"{here.name} was cloned from {found}; it is taken to {git.url}")
+        branch, new = await self._fetch(marker.parent)
+        if not marker.exists():
+            await self._check(head, new)
+        marker.touch()
+        try:
+            await self._checkout(branch, new, marker)
+        finally:
+            # Changed files were ruled out before, so what a cut-short checkout left is ours.
+            if await self._changed() == ():
+                marker.unlink(missing_ok=True)
+        await git("config", "remote.origin.url", git.url, cwd=here)
+        await git.remember(here, new)
+        return new
+
+    async def _is_there(self, head: str) -> bool:
+        """Whether what is checked out is what is wanted, as far as can be told without asking."""
+        git, wanted = self._git, self._git.wanted
+        if wanted.commit:
+            return head.startswith(wanted.commit)
+        before, _ = await git.remembered(self._here)
+        if before not in {"", wanted.ref}:
+            return False
+        if not wanted.branch:
+            return True
+        name = await git.text("symbolic-ref", "--quiet", "--short", "HEAD", cwd=self._here)
+        if name == wanted.branch:
+            return True
+        if before:  # the default branch stands in for it, or it is a tag
+            return wanted.or_default or not name
+        return wanted.or_default and not await git.branch()
+
+    async def _fetch(self, folder: Path) -> tuple[str, str]:
+        """Have the wanted commit in the clone; the name of its branch, if any, and its hash."""
+        git, here, commit = self._git, self._here, self._git.wanted.commit
+        if commit:
+            name = f"{commit}^{{commit}}"
+            if not await git.text("rev-parse", "--verify", "--quiet", name, cwd=here):
+                await self._fetch_commit(commit, folder)
+            found = await git("rev-parse", "--verify", name, cwd=here)
+            return "", found.output.strip()
+        branch = await git.branch()
+        # A clone with all of its history keeps it.
+        depth = ("--depth", "1") if (folder / "shallow").exists() else ()
+        await git(*_FETCH, *depth, git.url, branch or "HEAD", cwd=here)
+        new = await git("rev-parse", "--verify", "FETCH_HEAD^{commit}", cwd=here)
+        return branch or await self._default_branch(), new.output.strip()
+
+    async def _default_branch(self) -> str:
+        said = await self._git("ls-remote", "--symref", self._git.url, "HEAD")
+        found = _SYMREF.search(said.output)
+        return found[1] if found else ""
+
+    async def _fetch_commit(self, commit: str, folder: Path) -> None:
+        git = self._git
+        if FULL_SHA.fullmatch(commit):
+            one = (*_FETCH, "--depth", "1", git.url, commit)
+            if (await git(*one, cwd=self._here, check=False)).status == 0:
+                return
+        deepen = ("--unshallow",) if (folder / "shallow").exists() else ()
+        every = "+refs/heads/*:refs/remotes/origin/*"
+        await git(*_FETCH, *deepen, git.url, every, cwd=self._here)
+
+    async def _changed(self) -> tuple[str, ...]:
+        """Files of the repository that are not as its commit has them."""
+        look = ("status", "--porcelain", "--untracked-files=no", "--ignore-submodules=dirty")
+        changes = await self._git(*_PLAIN, *look, cwd=self._here)
+        return tuple(line[3:] for line in changes.output.splitlines() if line.strip())
+
+    async def _check(self, head: str, new: str) -> None:
+        """Refuse what would lose somebody's work."""
+        git, here = self._git, self._here
+        _, ours = await git.remembered(here)
+        own: tuple[str, ...] = ()
+        if head != ours:
+            listed = ("rev-list", "--max-count=20", "HEAD", "--not", "--remotes", "--tags")
+            own = tuple((await git.text(*listed, cwd=here)).split())
+        if (changed := await self._changed()) or own:
+            raise FilesChanged(folder=here, files=changed, commits=own, wanted=git.wanted.shown)
+        # Ignored files count here, unlike for `git checkout`, which would overwrite them.
+        look = ("diff", "--name-only", "--no-renames", "--diff-filter=A", "HEAD", new, "--")
+        added = (await git(*_PLAIN, *look, cwd=here)).output.splitlines()
+        if names := _there(here, added):
+            reason = f"{git.wanted.shown} has files of its own for {', '.join(names[:5])}"
+            raise FolderInTheWay(folder=here, reason=reason, inside=names)
+
+    async def _checkout(self, branch: str, new: str, marker: Path) -> None:
+        (marker.parent / "index.lock").unlink(missing_ok=True)  # of a run of ours that was killed
+        at = ("-B", branch, new) if branch else ("--detach", new)
+        await self._git("checkout", "--quiet", "--force", *at, "--", cwd=self._here)
+        if self._git.wanted.recursive:
+            await self._git.submodules(self._here)
+
+
+def _there(folder: Path, names: Iterable[str]) -> tuple[str, ...]:
+    """Those of *names* that the folder has, be it as a link to nowhere."""
+    return tuple(name for name in names if os.path.lexists(folder / name))
+
+
+def _normal(url: str) -> str:
+    return url.rstrip("/").removesuffix(".git")
