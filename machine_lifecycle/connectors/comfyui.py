@@ -8,8 +8,6 @@ module only carries them.
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import contextlib
 import uuid
 from collections import deque
@@ -20,7 +18,9 @@ from machine_lifecycle.connectors.base import Endpoint, Job, JobResult, Probe, P
 from machine_lifecycle.connectors.comfyui_events import Event, Picture, PromptEvent, QueueStatus
 from machine_lifecycle.connectors.comfyui_facts import capabilities_of, probe_of
 from machine_lifecycle.connectors.comfyui_follow import Follower
+from machine_lifecycle.connectors.comfyui_inputs import with_images
 from machine_lifecycle.connectors.comfyui_outputs import fetch_outputs
+from machine_lifecycle.connectors.comfyui_packs import read_packs
 from machine_lifecycle.connectors.comfyui_pages import ComfyUIPages
 from machine_lifecycle.connectors.comfyui_protocol import (
     Accepted,
@@ -37,7 +37,6 @@ from machine_lifecycle.connectors.comfyui_socket import ComfyUISocket
 from machine_lifecycle.connectors.comfyui_watch import Watch
 from machine_lifecycle.connectors.environment import endpoint_from
 from machine_lifecycle.connectors.errors import (
-    BadPayload,
     NodeFailed,
     NodeFailedForGood,
     PromptInterrupted,
@@ -47,6 +46,7 @@ from machine_lifecycle.connectors.errors import (
 )
 from machine_lifecycle.errors import LifecycleError
 from machine_lifecycle.model.jobs import NodeFailure
+from machine_lifecycle.model.packs import Loaded, Run
 
 __all__ = ["ComfyUIConnector", "ComfyUIRemoteConnector", "SimulationConnector"]
 
@@ -120,9 +120,13 @@ class ComfyUIConnector:
             return Probe(healthy=False, detail=error.reason)
 
     async def capabilities(self) -> Mapping[str, Any]:
-        """Version, devices, number of node classes, node packs that loaded, models by kind."""
+        """Version, devices, node classes, their number by node pack, models by kind."""
         stats = await self._pages.system_stats()
         return capabilities_of(stats, await self._pages.object_info())
+
+    async def loaded(self, run: Run | None, proved: Mapping[str, Any]) -> Loaded:
+        """Which node packs are in and which failed; see ``model.packs.PackReader``."""
+        return await read_packs(self._pages, run, proved["node_packs"])
 
     async def run(self, job: Job, progress: ProgressCallback) -> JobResult:
         """Run the job's graph; see ``model.ports.Connector``.
@@ -167,8 +171,7 @@ class ComfyUIConnector:
     # One run
 
     async def _run(self, payload: Payload, watch: Watch, progress: ProgressCallback) -> JobResult:
-        for name, encoded in payload.images:
-            await self._pages.upload(name, _decoded(name, encoded))
+        payload = await with_images(self._pages, payload)
         client_id = await self._socket.ready(self._follower.connect_timeout)
         accepted = await self._submit(payload, watch, client_id)
         if watch.cancelled:
@@ -293,13 +296,6 @@ class SimulationConnector(ComfyUIConnector):
             BadServiceAddress: The port is no number.
         """
         return cls(endpoint_from(environ, ("SIMULATION", "COMFYUI"), default_host="localhost"))
-
-
-def _decoded(name: str, data: str) -> bytes:
-    try:
-        return base64.b64decode(data, validate=True)
-    except (binascii.Error, ValueError):
-        raise BadPayload(problem=f"the data of image {name} is no base64") from None
 
 
 def _late(watch: Watch, seconds: float) -> PromptTimeout:

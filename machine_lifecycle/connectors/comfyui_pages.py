@@ -58,6 +58,11 @@ class ComfyUIPages:
         """Every node class. Some megabytes."""
         return await self._json("GET", "/object_info")
 
+    async def extensions(self) -> list[str]:
+        """Addresses of the scripts that node packs add to the page."""
+        found = await self._json("GET", "/extensions")
+        return [str(address) for address in found] if isinstance(found, list) else []
+
     async def submit(self, body: Mapping[str, Any]) -> tuple[int, Any]:
         """Queue a prompt: HTTP status, and the answer's value, or its text where it is no JSON."""
         # As a stream: large bodies are then sent in pieces, and don't hold up the event loop.
@@ -100,12 +105,13 @@ class ComfyUIPages:
         return kind, raw
 
     async def upload(self, name: str, data: bytes) -> str:
-        """Put an image among the inputs; the name it got, which need not be the one asked for."""
+        """Put an image among the inputs; the name it got, which need not be the one asked for: a
+        file of that name with other bytes is never overwritten.
+        """
         form = aiohttp.FormData()
         form.add_field(
             "image", io.BytesIO(data), filename=name, content_type="application/octet-stream"
         )
-        form.add_field("overwrite", "true")
         status, _type, raw = await self._ask("POST", "/upload/image", data=form)
         if status != _OK:
             raise self._unreachable(f"upload of {name} answered with HTTP status {status}")

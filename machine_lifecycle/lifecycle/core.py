@@ -17,6 +17,7 @@ from machine_lifecycle.lifecycle.ending import Ending
 from machine_lifecycle.lifecycle.policy import BootPolicy
 from machine_lifecycle.lifecycle.record import Limits, Record, Visit
 from machine_lifecycle.lifecycle.stepper import Stepper
+from machine_lifecycle.model.plan import BootPlan
 from machine_lifecycle.states import stimuli
 from machine_lifecycle.states.errors import StateStalled, StateTooLong
 from machine_lifecycle.states.names import MachineState, Trigger
@@ -137,6 +138,8 @@ class Lifecycle:
     def _boot_fact(self, stimulus: stimuli.Stimulus) -> tuple[Directive, ...]:
         match stimulus:
             case stimuli.PlanMade(plan=plan):
+                self.record.plan = plan
+            case stimuli.ProcessesPrepared(plan=BootPlan() as plan):
                 self.record.plan = plan
             case stimuli.MachineHealthy(checks=checks):
                 self.record.checks = checks

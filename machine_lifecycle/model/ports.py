@@ -107,7 +107,9 @@ class Planner(Protocol):
     """Makes the boot plan."""
 
     def plan(self, hardware: Hardware) -> BootPlan:
-        """Pure but for reading the mapping file. Raises a ``ConfigurationError``."""
+        """Pure but for reading the mapping file and what installed services say of themselves, so
+        it is called before the installation and after it. Raises a ``ConfigurationError``.
+        """
 
 
 class ProgressSink(Protocol):

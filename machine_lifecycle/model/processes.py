@@ -51,8 +51,8 @@ class Command:
 @attrs.frozen(kw_only=True)
 class HttpReady:
     """Ready when ``GET path`` on the process's port answers 200, and, where the page tells its
-    own ``argv`` (ComfyUI's ``/system_stats``), when that names our port: a stranger on the same
-    port is not us.
+    own ``argv`` (ComfyUI's ``/system_stats``), when that says nothing else than the process was
+    started with: a stranger on the same port is not us.
     """
 
     path: str = "/"

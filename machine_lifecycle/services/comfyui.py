@@ -2,13 +2,62 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from pathlib import Path
 
 from machine_lifecycle.model.processes import Command, HttpReady, StopPolicy, WebSocketReady
 from machine_lifecycle.model.services import Binding, Instance, Ports, ServiceDefinition
+from machine_lifecycle.services.errors import ComfyArgsUnusable
 
-__all__ = ["SERVICE"]
+__all__ = ["SERVICE", "known_arguments"]
+
+_DECLARED = re.compile(r"""add_argument\(\s*["'](--[a-z][\w-]*)""")
+_OURS = {
+    "--port": "COMFYUI_BASE_PORT",
+    "--listen": "COMFYUI_LISTEN",
+    "--output-directory": "WORKSPACE_PATH",
+    "--temp-directory": "WORKSPACE_PATH",
+    "--user-directory": "WORKSPACE_PATH",
+    "--database-url": "WORKSPACE_PATH",
+    "--cuda-device": "CUDA_VISIBLE_DEVICES",
+}
+"""Arguments that each instance gets for itself, and the variable that moves what they say."""
+_SHORTEST = len("--po")
+
+
+def known_arguments(home: Path) -> frozenset[str]:
+    """The arguments that the ComfyUI in *home* knows, as its own code declares them; none before it
+    is installed. Versions differ: 0.3.12 has no ``--database-url``, 0.3.64 has.
+    """
+    try:
+        text = (home / "comfy" / "cli_args.py").read_text("utf-8", "replace")
+    except OSError:
+        return frozenset()
+    return frozenset(_DECLARED.findall(text))
+
+
+def _further(text: str) -> list[str]:
+    """``COMFY_ARGS``, split.
+
+    Raises:
+        ComfyArgsUnusable: It can't be split, or says what each instance must be told for itself.
+    """
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise ComfyArgsUnusable(arguments=text, problem=str(error).lower()) from error
+    for word in words:
+        flag = word.partition("=")[0]
+        for ours, variable in _OURS.items():
+            # ComfyUI takes abbreviations, too.
+            if len(flag) >= _SHORTEST and ours.startswith(flag):
+                raise ComfyArgsUnusable(
+                    arguments=text,
+                    problem=f"{ours} is given to each instance by itself",
+                    variable=variable,
+                )
+    return words
 
 
 def _folders(instance: Instance) -> tuple[Path, Path, Path]:
@@ -28,7 +77,11 @@ def _process(instance: Instance) -> Command:
     argv = [python, "main.py", "--listen", instance.host, "--port", str(instance.port)]
     argv += [] if on_gpu else ["--cpu"]
     argv += ["--output-directory", str(output), "--temp-directory", str(temporary)]
-    argv += ["--user-directory", str(user), *shlex.split(settings.get("COMFY_ARGS", ""))]
+    argv += ["--user-directory", str(user)]
+    if "--database-url" in known_arguments(instance.home):
+        # Of two instances on one database, the second goes without.
+        argv += ["--database-url", f"sqlite:///{instance.data / 'comfyui.db'}"]
+    argv += _further(settings.get("COMFY_ARGS", ""))
     env = {"PYTHONUNBUFFERED": "1"}
     if on_gpu and instance.gpu is not None:
         env["CUDA_VISIBLE_DEVICES"] = instance.gpu.visible

@@ -8,7 +8,7 @@ import attrs
 
 from machine_lifecycle.errors import ConfigurationError, Remedy
 
-__all__ = ["PluginClash", "ServiceBroken", "ServiceUnknown"]
+__all__ = ["ComfyArgsUnusable", "PluginClash", "ServiceBroken", "ServiceUnknown"]
 
 
 @attrs.define(kw_only=True, slots=False, eq=False)
@@ -97,3 +97,39 @@ class ServiceBroken(ConfigurationError):
         """See it fail alone."""
         module = self.reference.partition(":")[0]
         return (Remedy("See the whole error", f"python -c 'import {module}'"),)
+
+
+@attrs.define(kw_only=True, slots=False, eq=False)
+class ComfyArgsUnusable(ConfigurationError):
+    """``COMFY_ARGS`` can't be handed to ComfyUI.
+
+    Attributes:
+        arguments: As written.
+        problem: What is wrong with them.
+        variable: The variable that says what they tried to say, or empty.
+    """
+
+    code: ClassVar[str] = "comfy-args-unusable"
+
+    arguments: str
+    problem: str
+    variable: str = ""
+
+    @property
+    def summary(self) -> str:
+        """What was written, and what is wrong with it."""
+        return f"COMFY_ARGS can't be used ({self.arguments}): {self.problem}"
+
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """Say it elsewhere, or write it differently."""
+        if not self.variable:
+            return (Remedy("Write it as a shell would read it", "export COMFY_ARGS='--lowvram'"),)
+        examples = {
+            "COMFYUI_BASE_PORT": "8188",
+            "COMFYUI_LISTEN": "127.0.0.1",
+            "CUDA_VISIBLE_DEVICES": "0",
+            "WORKSPACE_PATH": "/workspace",
+        }
+        line = f"export {self.variable}={examples[self.variable]}"
+        return (Remedy(f"Take it out of COMFY_ARGS, and set {self.variable} instead", line),)

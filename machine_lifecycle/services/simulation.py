@@ -10,7 +10,12 @@ from machine_lifecycle.model.services import Binding, Instance, Ports, ServiceDe
 
 __all__ = ["SERVICE"]
 
-_SETTINGS = ("SIMULATION_STEP_MS", "SIMULATION_READY_DELAY_MS", "WORKER_SIMULATION_FAILURE_RATE")
+_SETTINGS = (
+    "SIMULATION_STEP_MS",
+    "SIMULATION_READY_DELAY_MS",
+    "SIMULATION_CUSTOM_NODES",
+    "WORKER_SIMULATION_FAILURE_RATE",
+)
 
 
 def _folders(instance: Instance) -> tuple[Path, Path]:

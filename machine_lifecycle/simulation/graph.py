@@ -218,7 +218,7 @@ class _Check:
     ) -> dict[str, Any] | None:
         kind, limits = wanted
         if spec.name == "LoadImage":
-            if inputs[name] in self._images:
+            if str(inputs[name]).removesuffix(" [input]") in self._images:
                 return None
             details = f"{name} - Invalid image file: {inputs[name]}"
             return _input_error(

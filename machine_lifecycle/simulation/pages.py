@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
+from machine_lifecycle.simulation.custom_nodes import CustomNodes
 from machine_lifecycle.simulation.execution import Folders, Habits
 from machine_lifecycle.simulation.flavours import Flavour
 from machine_lifecycle.simulation.nodes import CHECKPOINT, object_info
@@ -90,9 +91,10 @@ class FilePages:
         if not path.is_relative_to(root.resolve()):
             return web.Response(status=400)
         folder.mkdir(parents=True, exist_ok=True)
+        data = image.file.read()
         if form.get("overwrite") not in ("true", "1"):
-            path = _free_name(path)
-        path.write_bytes(image.file.read())
+            path = _free_name(path, data)
+        path.write_bytes(data)
         return web.json_response({"name": path.name, "subfolder": subfolder, "type": kind})
 
     def _root(self, kind: str) -> Path | None:
@@ -100,10 +102,11 @@ class FilePages:
         return {"input": folders.input, "output": folders.output, "temp": folders.temp}.get(kind)
 
 
-def _free_name(path: Path) -> Path:
+def _free_name(path: Path, data: bytes) -> Path:
+    """The name itself, or one with a number, if a file with other bytes has it."""
     number = 1
     free = path
-    while free.exists():
+    while free.exists() and free.read_bytes() != data:
         free = path.with_name(f"{path.stem} ({number}){path.suffix}")
         number += 1
     return free
@@ -113,16 +116,22 @@ class ListPages:
     """What the service can do, and on what."""
 
     def __init__(
-        self, flavour: Flavour, habits: Habits, folders: Folders, argv: tuple[str, ...]
+        self,
+        flavour: Flavour,
+        habits: Habits,
+        folders: Folders,
+        argv: tuple[str, ...],
+        packs: CustomNodes,
     ) -> None:
         self._flavour = flavour
         self._habits = habits
         self._folders = folders
         self._argv = argv
+        self._packs = packs
 
     async def object_info(self, request: web.Request) -> web.Response:
         """All classes, or one."""
-        answer = object_info(input_names(self._folders))
+        answer = {**object_info(input_names(self._folders)), **self._packs.info}
         name = request.match_info.get("name")
         if name is not None:
             answer = {name: answer[name]} if name in answer else {}
@@ -152,6 +161,10 @@ class ListPages:
             "argv": list(self._argv),
         }
         return web.json_response({"system": system, "devices": [device]})
+
+    async def extensions(self, _request: web.Request) -> web.Response:
+        """Scripts that node packs add to the page."""
+        return web.json_response(list(self._packs.scripts))
 
     async def embeddings(self, _request: web.Request) -> web.Response:
         """There are none."""

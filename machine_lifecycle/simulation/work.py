@@ -110,7 +110,7 @@ def _scale(inputs: Mapping[str, Any], desk: Desk) -> Done:
 
 
 def _load(inputs: Mapping[str, Any], desk: Desk) -> Done:
-    path = desk.folder("input") / inputs["image"]
+    path = desk.folder("input") / inputs["image"].removesuffix(" [input]")
     return Done((render.from_file(str(path)), None))
 
 

@@ -11,9 +11,13 @@ __all__ = ["run"]
 async def run(ctx: Context) -> Stimulus:
     """Write the process manifest in one step: secrets by name, never by value.
 
+    The plan is made again for that: what was installed meanwhile may say how it wants to be
+    started (the arguments that this ComfyUI knows). What is equal stays equal.
+
     (The name of the state is an older one: a process manager's file used to be generated here.)
     """
     began = ctx.clock.monotonic()
-    ctx.manifest.write(ctx.plan)
+    plan = ctx.planner.plan(ctx.plan.hardware)
+    ctx.manifest.write(plan)
     ctx.progress.finished("manifest", seconds=ctx.clock.monotonic() - began)
-    return ProcessesPrepared(attempt=ctx.attempt)
+    return ProcessesPrepared(attempt=ctx.attempt, plan=plan)

@@ -90,9 +90,14 @@ class NodesInstalled(Stimulus):
 
 @attrs.frozen(kw_only=True)
 class ProcessesPrepared(Stimulus):
-    """The process manifest is written."""
+    """The process manifest is written.
+
+    Attributes:
+        plan: As it is now that everything is installed; ``None``: as it was.
+    """
 
     trigger: ClassVar[Trigger | None] = Trigger.PROCESSES_PREPARED
+    plan: BootPlan | None = None
 
 
 @attrs.frozen(kw_only=True)

@@ -11,6 +11,8 @@ import contextlib
 import hashlib
 import json
 import os
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Any
 
 __all__ = ["accepts_connection", "accepts_websocket", "answers_http", "dial_host"]
@@ -79,22 +81,35 @@ async def _tried(attempt: Any) -> str:
         return (error.strerror or str(error)).lower()
 
 
-def _named_port(body: bytes) -> str:
-    """The port that a page's own ``system.argv`` names, or empty."""
+def _pairs(argv: Iterable[str]) -> dict[str, str]:
+    """What each ``--argument`` is followed by, or equals."""
+    words = [part for word in argv for part in word.split("=", 1)]
+    return {one: two for one, two in pairwise(words) if one.startswith("--")}
+
+
+def _strange(body: bytes, argv: Sequence[str]) -> str:
+    """What a page's own ``system.argv`` says differently than ours, in words; empty for nothing.
+    What it leaves out counts for nothing: a node pack may have eaten it.
+    """
     try:
-        argv = json.loads(body)["system"]["argv"]
-        for index, word in enumerate(argv):
-            if word == "--port":
-                return str(argv[index + 1])
-            if str(word).startswith("--port="):
-                return str(word)[len("--port=") :]
+        said = _pairs(str(word) for word in json.loads(body)["system"]["argv"])
     except (ValueError, LookupError, TypeError):
         return ""  # a page of another kind, or one that doesn't say
+    for name, value in _pairs(argv).items():
+        if said.get(name, value) != value:
+            return f"another program answers, which was started with {name} {said[name]}"
     return ""
 
 
-async def answers_http(host: str, port: int, path: str) -> str:
-    """Whether ``GET path`` answers 200 and speaks for this port: empty, or what is wrong."""
+async def answers_http(host: str, port: int, path: str, argv: Sequence[str] = ()) -> str:
+    """Whether ``GET path`` answers 200 and speaks for this process: empty, or what is wrong.
+
+    Args:
+        host: Address.
+        port: Port.
+        path: Of the page.
+        argv: What the process was started with; a page may tell what its program was.
+    """
 
     async def attempt() -> str:
         head, body = await _ask(
@@ -102,9 +117,7 @@ async def answers_http(host: str, port: int, path: str) -> str:
         )
         if (status := _status(head)) != 200:  # noqa: PLR2004 - OK
             return f"status {status}"
-        named = _named_port(body)
-        wrong = named not in {"", str(port)}
-        return f"another program answers, which was started for port {named}" if wrong else ""
+        return _strange(body, argv)
 
     return await _tried(attempt())
 

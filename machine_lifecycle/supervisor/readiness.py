@@ -124,7 +124,7 @@ async def wait_until(readiness: Readiness, around: Surroundings, say: Say) -> No
     port = spec.port or 0
     match readiness:
         case HttpReady(path=path):
-            await _look(lambda: answers_http(spec.host, port, path), say)
+            await _look(lambda: answers_http(spec.host, port, path, spec.command.argv), say)
         case WebSocketReady(path=path):
             await _look(lambda: accepts_websocket(spec.host, port, path), say)
         case TcpReady():
