@@ -21,6 +21,7 @@ from machine_lifecycle.connectors.comfyui_follow import Follower
 from machine_lifecycle.connectors.comfyui_inputs import with_images
 from machine_lifecycle.connectors.comfyui_outputs import fetch_outputs
 from machine_lifecycle.connectors.comfyui_packs import read_packs
+from machine_lifecycle.connectors.comfyui_packs import read_packs
 from machine_lifecycle.connectors.comfyui_pages import ComfyUIPages
 from machine_lifecycle.connectors.comfyui_protocol import (
     Accepted,
@@ -46,6 +47,7 @@ from machine_lifecycle.connectors.errors import (
 )
 from machine_lifecycle.errors import LifecycleError
 from machine_lifecycle.model.jobs import NodeFailure
+from machine_lifecycle.model.packs import Loaded, Run
 from machine_lifecycle.model.packs import Loaded, Run
 
 __all__ = ["ComfyUIConnector", "ComfyUIRemoteConnector", "SimulationConnector"]
@@ -121,8 +123,7 @@ class ComfyUIConnector:
 
     async def capabilities(self) -> Mapping[str, Any]:
         """Version, devices, node classes, their number by node pack, models by kind."""
-        stats = await self._pages.system_stats()
-        return capabilities_of(stats, await self._pages.object_info())
+        return capabilities_of(await self._pages.system_stats(), await self._pages.object_info())
 
     async def loaded(self, run: Run | None, proved: Mapping[str, Any]) -> Loaded:
         """Which node packs are in and which failed; see ``model.packs.PackReader``."""
@@ -167,8 +168,6 @@ class ComfyUIConnector:
         watch.cancelled = True
         # One that the service has not taken yet stops as soon as it did.
         return watch.run is None or await self._stop(watch)
-
-    # One run
 
     async def _run(self, payload: Payload, watch: Watch, progress: ProgressCallback) -> JobResult:
         payload = await with_images(self._pages, payload)

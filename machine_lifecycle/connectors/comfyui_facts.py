@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+from machine_lifecycle.connectors.comfyui_loading import module_pack
 from machine_lifecycle.model.ports import Probe
 
 __all__ = ["capabilities_of", "probe_of"]
@@ -41,18 +43,17 @@ def probe_of(stats: Any) -> Probe:
 
 
 def capabilities_of(stats: Any, object_info: Any) -> dict[str, Any]:
-    """What the service proved it can do, from ``/system_stats`` and ``/object_info``."""
+    """What the service proved it can do, from ``/system_stats`` and ``/object_info``.
+
+    ``node_classes`` are the names of all, ``node_packs`` their number by the pack they are of.
+    """
     classes = object_info if isinstance(object_info, dict) else {}
-    modules = {str(entry.get("python_module", "")) for entry in classes.values()}
-    packs = sorted(
-        module.removeprefix("custom_nodes.")
-        for module in modules
-        if module.startswith("custom_nodes.")
-    )
+    packs = Counter(module_pack(str(e.get("python_module", ""))) for e in classes.values())
+    packs.pop("", None)
     return {
         "comfyui_version": probe_of(stats).version,
-        "node_classes": len(classes),
-        "node_packs": packs,
+        "node_classes": sorted(classes),
+        "node_packs": dict(sorted(packs.items())),
         "models": {kind: found for kind in _MODEL_INPUTS if (found := _models(classes, kind))},
         "devices": _devices(stats),
     }

@@ -201,6 +201,9 @@ class Settings:
     simulation_ready_delay_ms: int = _setting(
         "SIMULATION_READY_DELAY_MS", 0, "Milliseconds until the simulated service listens."
     )
+    simulation_custom_nodes: Path | None = _setting(
+        "SIMULATION_CUSTOM_NODES", None, "Folder of node packs that it imports; none can be run."
+    )
     simulation_failure_rate: float = _setting(
         "WORKER_SIMULATION_FAILURE_RATE", 0.0, "Share of simulated jobs that fail, 0 to 1."
     )

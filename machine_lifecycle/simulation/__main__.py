@@ -17,6 +17,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from machine_lifecycle.simulation.custom_nodes import CustomNodes, import_packs
 from machine_lifecycle.simulation.execution import Folders, Habits
 from machine_lifecycle.simulation.flavours import FLAVOURS
 from machine_lifecycle.simulation.server import SimulatedComfyUI
@@ -36,6 +37,12 @@ def _arguments(argv: Sequence[str], environ: Mapping[str, str]) -> argparse.Name
     parser.add_argument("--output-directory", type=Path, default=Path("output"))
     parser.add_argument("--temp-directory", type=Path, default=Path())
     parser.add_argument("--input-directory", type=Path, default=None)
+    parser.add_argument(
+        "--custom-nodes",
+        type=Path,
+        default=environ.get("SIMULATION_CUSTOM_NODES") or None,
+        help="folder of node packs, which are imported as ComfyUI does",
+    )
     parser.add_argument("--flavour", choices=sorted(FLAVOURS), default="upstream")
     parser.add_argument(
         "--step-ms",
@@ -91,7 +98,9 @@ def _notify_ready(environ: Mapping[str, str]) -> None:
             _log.warning("can't tell %s that the service is ready: %s", address, error)
 
 
-async def _serve(options: argparse.Namespace, environ: Mapping[str, str]) -> None:
+async def _serve(
+    options: argparse.Namespace, environ: Mapping[str, str], packs: CustomNodes
+) -> None:
     habits = Habits(
         step_seconds=options.step_ms / 1000,
         failure_rate=options.failure_rate,
@@ -99,10 +108,11 @@ async def _serve(options: argparse.Namespace, environ: Mapping[str, str]) -> Non
         gpu_memory=options.gpu_memory_mib * _MIB,
     )
     flavour = FLAVOURS[options.flavour]
-    service = SimulatedComfyUI(_folders(options), flavour=flavour, habits=habits)
+    service = SimulatedComfyUI(_folders(options), flavour=flavour, habits=habits, packs=packs)
     await asyncio.sleep(options.ready_delay_ms / 1000)
     port = await service.start(options.listen, options.port)
     _notify_ready(environ)
+    _log.info("Starting server\n")
     _log.info("To see the pages go to: http://%s:%s", options.listen, port)
     try:
         await asyncio.Event().wait()
@@ -117,8 +127,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if importlib.util.find_spec("PIL") is None:
         _log.error("Pillow is missing; install it: %s -m pip install Pillow", sys.executable)
         return 1
+    options = _arguments(sys.argv[1:] if argv is None else argv, environ)
+    packs = CustomNodes()
+    if options.custom_nodes:
+        packs = import_packs(options.custom_nodes, FLAVOURS[options.flavour])
     try:
-        asyncio.run(_serve(_arguments(sys.argv[1:] if argv is None else argv, environ), environ))
+        asyncio.run(_serve(options, environ, packs))
     except KeyboardInterrupt:
         _log.info("Stopped server")
     except OSError as error:

@@ -37,6 +37,10 @@ class Flavour:
             first and the last; and
         progress_percent: how much must be done since. An interruption is noticed only when a
             message is due.
+        bare_module_names: Imports a node pack by its name; newer ones by its path.
+        entry_points: Calls a node pack's ``comfy_entrypoint``.
+        lacking_nodes: What a node pack without nodes is said to lack.
+        level_tags: Says in front of each line of its log how much it matters.
         features: What ``/features`` answers; ``None`` where there is no such page.
     """
 
@@ -55,6 +59,10 @@ class Flavour:
     names_cycles: bool = False
     progress_interval: float = 0.0
     progress_percent: float = 0.0
+    bare_module_names: bool = False
+    entry_points: bool = True
+    lacking_nodes: str = "NODE_CLASS_MAPPINGS or NODES_LIST (need one)"
+    level_tags: bool = False
     features: Mapping[str, Any] | None = attrs.field(
         factory=lambda: {"supports_preview_metadata": True, "max_upload_size": 104857600}
     )
@@ -71,6 +79,9 @@ FORK = Flavour(
     lists_for_nothing=True,
     plain_no_prompt=True,
     newline_after_message=False,
+    bare_module_names=True,
+    entry_points=False,
+    lacking_nodes="NODE_CLASS_MAPPINGS",
     features=None,
 )
 """stakeordie/ComfyUI, which answers prompts over the socket."""
@@ -86,6 +97,8 @@ NEWEST = Flavour(
     names_cycles=True,
     progress_interval=0.1,
     progress_percent=0.5,
+    lacking_nodes="NODE_CLASS_MAPPINGS or comfy_entrypoint (need one)",
+    level_tags=True,
 )
 """ComfyUI of summer 2026."""
 

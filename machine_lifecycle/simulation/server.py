@@ -11,6 +11,7 @@ from typing import Any
 from aiohttp import WSMsgType, web
 
 from machine_lifecycle.simulation import frames, pages
+from machine_lifecycle.simulation.custom_nodes import CustomNodes
 from machine_lifecycle.simulation.execution import Executor, Folders, Habits
 from machine_lifecycle.simulation.flavours import UPSTREAM, Flavour
 from machine_lifecycle.simulation.prompts import PromptPages
@@ -33,11 +34,13 @@ class SimulatedComfyUI:
         flavour: Flavour = UPSTREAM,
         habits: Habits | None = None,
         argv: tuple[str, ...] = (),
+        packs: CustomNodes | None = None,
     ) -> None:
         self.flavour = flavour
         self.folders = folders
         self.habits = habits or Habits()
         self.argv = argv or tuple(sys.argv)
+        self.packs = packs or CustomNodes()
         self.sockets = Sockets()
         self.queue = PromptQueue(self._queue_changed)
         self.executor = Executor(self.queue, flavour, folders, self.habits, self.sockets.send)
@@ -74,7 +77,7 @@ class SimulatedComfyUI:
 
     def _add_routes(self, app: web.Application) -> None:
         files = pages.FilePages(self.folders)
-        lists = pages.ListPages(self.flavour, self.habits, self.folders, self.argv)
+        lists = pages.ListPages(self.flavour, self.habits, self.folders, self.argv, self.packs)
         routes = [
             web.get("/ws", self._socket),
             *self.prompts.routes(),
@@ -83,6 +86,7 @@ class SimulatedComfyUI:
             web.get("/object_info", lists.object_info),
             web.get("/object_info/{name}", lists.object_info),
             web.get("/system_stats", lists.system_stats),
+            web.get("/extensions", lists.extensions),
             web.get("/embeddings", lists.embeddings),
             web.get("/models", lists.models),
             web.get("/models/{folder}", lists.models),

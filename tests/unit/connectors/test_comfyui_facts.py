@@ -27,8 +27,8 @@ def test_models_and_packs_are_listed(spec: Any) -> None:
     stats = {"system": {"comfyui_version": "1"}, "devices": [{"name": "cpu", "type": "cpu"}]}
     known = capabilities_of(stats, _loader(spec))
     assert known["models"] == {"checkpoints": ["a.safetensors"]}
-    assert known["node_packs"] == ["fancy-pack"]
-    assert known["node_classes"] == 2
+    assert known["node_packs"] == {"fancy-pack": 1}
+    assert known["node_classes"] == ["CheckpointLoaderSimple", "Fancy"]
     assert known["devices"][0]["name"] == "cpu"
 
 
