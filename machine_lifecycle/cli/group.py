@@ -17,6 +17,7 @@ _COMMANDS = {
     "boot": ("boot", "boot", "Boot this machine and run until told to stop (the default)."),
     "demo": ("demo", "demo", "Boot a simulated machine, do one job, save the picture, stop."),
     "plan": ("plan", "plan", "Show what a boot would install and start; changes nothing."),
+    "export": ("export", "export", "Write the plan for systemd, PM2, supervisord, Compose …"),
     "settings": ("settings", "settings", "Show the effective settings and where each came from."),
     "services": ("services", "services", "List the services that can be run."),
     "status": ("processes", "status", "Show how the running machine does."),
@@ -28,6 +29,11 @@ _COMMANDS = {
     "undrain": ("processes", "undrain", "Take jobs again after a drain."),
     "submit": ("jobs", "submit", "Put a job into the queue; watch it, save what it makes."),
     "jobs": ("jobs", "jobs", "List, show, cancel and retry jobs."),
+    "health-server": (
+        "health_server",
+        "health_server",
+        "Serve the health pages of a machine that another supervisor runs.",
+    ),
     "explain": ("explain", "explain", "Explain an error code and its remedies."),
     "diagram": ("diagram", "diagram", "Print the state diagram (Mermaid)."),
 }

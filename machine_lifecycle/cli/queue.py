@@ -10,12 +10,25 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from machine_lifecycle.cli.environment import environment, open_settings
+from machine_lifecycle.model.settings import Settings
 
 if TYPE_CHECKING:
     from machine_lifecycle.jobs.client import QueueClient
     from machine_lifecycle.jobs.records import JobRecord
 
-__all__ = ["age", "open_queue", "record_json"]
+__all__ = ["age", "open_queue", "queue_url", "record_json"]
+
+
+def queue_url(settings: Settings) -> str:
+    """Where the queue is that the settings name, else that of the machine which runs here.
+
+    Raises:
+        MachineNotRunning: There is neither.
+    """
+    from machine_lifecycle.system.places import find_paths  # noqa: PLC0415 - heavy
+    from machine_lifecycle.system.valkey import read_discovery  # noqa: PLC0415 - likewise
+
+    return settings.redis_url or read_discovery(find_paths(settings, environment())).url
 
 
 @asynccontextmanager
@@ -30,12 +43,9 @@ async def open_queue(ctx: click.Context) -> AsyncIterator[QueueClient]:
     from redis.exceptions import TimeoutError as TooLate  # noqa: PLC0415 - likewise
 
     from machine_lifecycle.jobs.client import QueueClient  # noqa: PLC0415 - likewise
-    from machine_lifecycle.system.places import find_paths  # noqa: PLC0415 - likewise
     from machine_lifecycle.system.redis import as_lifecycle_error, check, connect  # noqa: PLC0415
-    from machine_lifecycle.system.valkey import read_discovery  # noqa: PLC0415 - likewise
 
-    settings = open_settings(ctx).settings
-    url = settings.redis_url or read_discovery(find_paths(settings, environment())).url
+    url = queue_url(open_settings(ctx).settings)
     redis = connect(url)
     try:
         await check(redis, url)

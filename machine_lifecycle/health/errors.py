@@ -8,7 +8,7 @@ import attrs
 
 from machine_lifecycle.errors import LifecycleError, Remedy
 
-__all__ = ["HealthAddressUnusable", "HealthPortTaken"]
+__all__ = ["HealthAddressUnusable", "HealthPortTaken", "NotOurProcess"]
 
 
 @attrs.define(kw_only=True, slots=False, eq=False)
@@ -58,4 +58,28 @@ class HealthAddressUnusable(LifecycleError):
             Remedy("Listen for this machine only", "export MACHINE_HEALTH_HOST=127.0.0.1"),
             Remedy("Or for probes from outside", "export MACHINE_HEALTH_HOST=0.0.0.0"),
             Remedy("Ports below 1024 need privileges; take", "export MACHINE_HEALTH_PORT=9090"),
+        )
+
+
+@attrs.define(kw_only=True, slots=False, eq=False)
+class NotOurProcess(LifecycleError):
+    """These pages only look at a process: another supervisor started it."""
+
+    code: ClassVar[str] = "not-our-process"
+    recoverable: ClassVar[bool] = False
+
+    name: str
+
+    @property
+    def summary(self) -> str:
+        """What can't be done from here."""
+        return f"{self.name} can't be restarted from here: another supervisor runs it"
+
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """Ask the one who can."""
+        return (
+            Remedy("Under PM2", f"pm2 restart {self.name}"),
+            Remedy("Under supervisord", f"supervisorctl restart machine:{self.name}"),
+            Remedy("Under systemd", f"systemctl restart machine-{self.name}"),
         )

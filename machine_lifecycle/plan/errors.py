@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import ClassVar
 
 import attrs
@@ -9,6 +10,8 @@ import attrs
 from machine_lifecycle.errors import ConfigurationError, LifecycleError, Remedy
 
 __all__ = [
+    "ExportNeedsRedis",
+    "ManifestUnusable",
     "NoGpu",
     "PortClash",
     "PortRange",
@@ -262,3 +265,60 @@ class WrongBinding(ConfigurationError):
     def remedies(self) -> tuple[Remedy, ...]:
         """Give it a port."""
         return (Remedy(f'Write "ports": ["9100"] for {self.service} in the service mapping'),)
+
+
+@attrs.define(kw_only=True, slots=False, eq=False)
+class ExportNeedsRedis(ConfigurationError):
+    """Processes for another supervisor have no queue: the embedded one is the orchestrator's.
+
+    Attributes:
+        form: The format that was asked for.
+    """
+
+    code: ClassVar[str] = "export-needs-redis"
+
+    form: str
+
+    @property
+    def summary(self) -> str:
+        """What is missing, and why it is needed here."""
+        return (
+            f"an export to {self.form} needs HUB_REDIS_URL: the embedded queue is run by the "
+            "orchestrator, which is not part of it"
+        )
+
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """Name the fleet's Redis; or have the orchestrator run."""
+        return (
+            Remedy("Name the Redis that the workers are to use", "export HUB_REDIS_URL=redis://…"),
+            Remedy(
+                "Or let systemd run the whole machine, queue included",
+                "machine-lifecycle export systemd",
+            ),
+        )
+
+
+@attrs.define(kw_only=True, slots=False, eq=False)
+class ManifestUnusable(ConfigurationError):
+    """A process manifest can't be read, or is none of this version."""
+
+    code: ClassVar[str] = "manifest-unusable"
+
+    path: Path
+    reason: str
+
+    @property
+    def summary(self) -> str:
+        """Which file, and what is wrong with it."""
+        return f"the process manifest {self.path} can't be used: {self.reason}"
+
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """Write it anew."""
+        return (
+            Remedy(
+                "Write it anew, with the files that go with it",
+                f"machine-lifecycle export pm2 --out {self.path.parent}",
+            ),
+        )
