@@ -48,7 +48,7 @@ class Watching:
     worker_died: Callable[[str], None] = attrs.field(init=False)
     _idle: asyncio.Event = attrs.field(init=False, factory=asyncio.Event)
     _causes: dict[str, dict[str, str]] = attrs.field(init=False, factory=dict)
-    _running: set[str] = attrs.field(init=False, factory=set)
+    _running: set[tuple[str, str]] = attrs.field(init=False, factory=set)
     _restarts: set[asyncio.Task[None]] = attrs.field(init=False, factory=set)
 
     def __attrs_post_init__(self) -> None:
@@ -123,13 +123,13 @@ class Watching:
 
     def job_taken(self, worker_id: str, job_id: str) -> None:
         """A worker took a job."""
-        self._running.add(job_id)
+        self._running.add((job_id, worker_id))
         self._idle.clear()
         self.post(stimuli.JobTaken(job_id=job_id, worker_id=worker_id))
 
     def job_done(self, worker_id: str, job_id: str, outcome: str) -> None:
         """A worker is done with a job."""
-        self._running.discard(job_id)
+        self._running.discard((job_id, worker_id))
         if not self._running:
             self._idle.set()
         self.post(stimuli.JobDone(job_id=job_id, worker_id=worker_id, outcome=outcome))

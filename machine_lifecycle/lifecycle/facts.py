@@ -13,9 +13,9 @@ __all__ = ["condition", "job_done", "job_taken"]
 
 def job_taken(record: Record, steps: Stepper, stimulus: stimuli.JobTaken) -> tuple[Directive, ...]:
     """A worker took a job: counted in every state, told once."""
-    if stimulus.job_id in record.jobs:
+    if (stimulus.job_id, stimulus.worker_id) in record.jobs:
         return steps.ignore(stimulus, "known already")
-    record.jobs[stimulus.job_id] = stimulus.worker_id
+    record.jobs.add((stimulus.job_id, stimulus.worker_id))
     started = events.JobStarted(
         attempt=record.attempt, job_id=stimulus.job_id, worker_id=stimulus.worker_id
     )
@@ -24,9 +24,9 @@ def job_taken(record: Record, steps: Stepper, stimulus: stimuli.JobTaken) -> tup
 
 def job_done(record: Record, steps: Stepper, stimulus: stimuli.JobDone) -> tuple[Directive, ...]:
     """A worker is done with a job that it had."""
-    if record.jobs.get(stimulus.job_id) != stimulus.worker_id:
+    if (stimulus.job_id, stimulus.worker_id) not in record.jobs:
         return steps.ignore(stimulus, "not a job of that worker")
-    del record.jobs[stimulus.job_id]
+    record.jobs.remove((stimulus.job_id, stimulus.worker_id))
     record.outcomes[stimulus.outcome] = record.outcomes.get(stimulus.outcome, 0) + 1
     finished = events.JobFinished(
         attempt=record.attempt,

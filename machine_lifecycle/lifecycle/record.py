@@ -62,7 +62,8 @@ class Record:
 
     Attributes:
         conditions: Kind to (reason, monotonic seconds since).
-        jobs: Running jobs to their workers.
+        jobs: Runs under way, each a job and its worker. A job that was handed back may be taken by
+            another worker before the first has told that it let it go.
         outcomes: How many jobs ended how.
         failures: Failed attempts in a row.
     """
@@ -70,7 +71,7 @@ class Record:
     attempt: int = 1
     plan: BootPlan | None = None
     checks: tuple[Check, ...] = ()
-    jobs: dict[str, str] = attrs.field(factory=dict)
+    jobs: set[tuple[str, str]] = attrs.field(factory=set)
     outcomes: dict[str, int] = attrs.field(factory=dict)
     conditions: dict[str, tuple[str, float]] = attrs.field(factory=dict)
     failures: int = 0

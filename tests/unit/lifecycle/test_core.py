@@ -244,6 +244,19 @@ def test_a_job_told_twice_counts_once_and_only_its_worker_ends_it() -> None:
     assert life.core.record.outcomes == {"completed": 1}
 
 
+def test_a_job_that_another_worker_has_before_the_first_tells_that_it_let_go() -> None:
+    """Redis hands it on at once; what the two workers say comes over two sockets."""
+    life = Life().boot()
+    life.say(st.JobTaken(job_id="a", worker_id="w0"))
+    life.say(st.JobTaken(job_id="a", worker_id="w1"))
+    life.say(st.JobDone(job_id="a", worker_id="w0", outcome="released"))
+    life.at(S.PROCESSING)
+    life.say(st.JobDone(job_id="a", worker_id="w1", outcome="completed"))
+    life.at(S.READY)
+    assert life.core.record.outcomes == {"released": 1, "completed": 1}
+    assert [told.worker_id for told in life.told(events.JobStarted)] == ["w0", "w1"]
+
+
 def test_jobs_of_adopted_workers_count_before_ready() -> None:
     life = Life().boot(S.SERVICES_STARTING)
     life.say(st.JobTaken(job_id="a", worker_id="w0"))

@@ -63,7 +63,7 @@ class Model:
     services: set[str] = attrs.field(factory=set)
     workers: set[str] = attrs.field(factory=set)
     connected: set[str] = attrs.field(factory=set)
-    jobs: dict[str, str] = attrs.field(factory=dict)
+    jobs: set[tuple[str, str]] = attrs.field(factory=set)
 
     def end_all(self) -> None:
         self.services.clear()
@@ -155,8 +155,8 @@ class Lives(RuleBasedStateMachine):
         self.say(fact)
 
     def drop_jobs(self) -> None:
-        for job, worker in list(self.model.jobs.items()):
-            del self.model.jobs[job]
+        for job, worker in sorted(self.model.jobs):
+            self.model.jobs.remove((job, worker))
             self.say(st.JobDone(job_id=job, worker_id=worker, outcome="released"))
 
     @precondition(lambda self: self.activity is not None)
@@ -189,17 +189,19 @@ class Lives(RuleBasedStateMachine):
     @rule(data=some.data())
     def job_taken(self, data: some.DataObject) -> None:
         worker = data.draw(some.sampled_from(sorted(self.model.connected)))
-        if worker not in self.model.jobs.values():
+        if all(worker != busy for _, busy in self.model.jobs):
+            # One that another hands back may be here before the other has told.
+            handed_on = sorted(job for job, _ in self.model.jobs)
             self.number += 1
-            job = f"j{self.number}"
-            self.model.jobs[job] = worker
+            job = data.draw(some.sampled_from([f"j{self.number}", *handed_on]))
+            self.model.jobs.add((job, worker))
             self.say(st.JobTaken(job_id=job, worker_id=worker))
 
     @precondition(lambda self: self.model.jobs)
     @rule(outcome=some.sampled_from(["completed", "failed"]), data=some.data())
     def job_done(self, outcome: str, data: some.DataObject) -> None:
-        job = data.draw(some.sampled_from(sorted(self.model.jobs)))
-        worker = self.model.jobs.pop(job)
+        job, worker = data.draw(some.sampled_from(sorted(self.model.jobs)))
+        self.model.jobs.remove((job, worker))
         self.say(st.JobDone(job_id=job, worker_id=worker, outcome=outcome))
 
     @rule()
