@@ -71,7 +71,9 @@ def fingerprint(*parts: object) -> str:
 
 def write_atomically(path: Path, text: str, *, mode: int = 0o644) -> None:
     """Put *text* into *path* so that a reader, or a crash, sees the old file or the new one."""
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    # One fixed name, so that what a killed run left is found again; nobody else writes here.
+    partial = path.with_name(f".{path.name}.partial")
+    partial.unlink(missing_ok=True)
     try:
         descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:

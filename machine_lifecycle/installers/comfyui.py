@@ -9,6 +9,7 @@ from pathlib import Path
 import attrs
 
 from machine_lifecycle.config.nodes import NodeEntry, parse_nodes
+from machine_lifecycle.errors import LifecycleError
 from machine_lifecycle.installers.base import fingerprint, write_atomically
 from machine_lifecycle.installers.errors import CommandFailed, InstallerBroken, VerificationFailed
 from machine_lifecycle.installers.git import bring
@@ -80,7 +81,7 @@ def _environment(context: InstallContext) -> Environment:
         ours=not settings.comfyui_python,
         constraints=context.home / ".machine-lifecycle" / "torch-constraints.txt",
         environ=context.environ,
-        backend=torch_backend(settings, context.hardware),
+        backend=torch_backend(settings, context.hardware, context.environ),
     )
 
 
@@ -184,7 +185,7 @@ class _Base:
             retries=1,
             exclusive=_PACKAGES,
             run=environment.install_torch,
-            present=environment.constraints.exists,
+            present=environment.torch_is_there,
         )
         requirements = Step(
             id="requirements",
@@ -316,5 +317,13 @@ class _Pack:
 
     async def _script(self, ctx: StepContext) -> None:
         argv = ["bash", "-c", self._node.custom_script]
-        await ctx.run_command(argv, env=self._environment.env, cwd=self._folder)
-        await self._environment.check_torch(ctx, self._node.name)
+        environment = self._environment
+        failed: LifecycleError | None = None
+        try:
+            async with environment.changing(ctx):
+                await ctx.run_command(argv, env=environment.env, cwd=self._folder)
+        except LifecycleError as error:
+            failed = error  # it may have changed torch before
+        await environment.check_torch(ctx, self._node.name)
+        if failed:
+            raise failed

@@ -16,12 +16,8 @@ from typing import IO
 
 import psutil
 
-from machine_lifecycle.installers.errors import (
-    CommandFailed,
-    CommandTimeout,
-    DiskFull,
-    ProgramMissing,
-)
+from machine_lifecycle.installers.errors import CommandFailed, CommandTimeout, ProgramMissing
+from machine_lifecycle.installers.space import disk_full, places
 from machine_lifecycle.model.installing import CommandResult
 
 __all__ = ["CommandRunner", "Journal", "Redactor"]
@@ -71,20 +67,20 @@ class Journal:
         if not self._path.exists():
             return []
         found = []
-        for line in self._path.read_text("utf-8").splitlines():
+        for line in self._path.read_text("utf-8", "replace").splitlines():
             # The last line may be cut short by a kill; what it would have said is not known.
             with contextlib.suppress(ValueError):
                 found.append(json.loads(line))
-        return found
+        return [entry for entry in found if isinstance(entry, dict)]
 
     def unfinished(self) -> tuple[str, ...]:
         """Ids of steps that began and did not end, in order."""
         began: dict[str, None] = {}
         for entry in self._entries():
             step = str(entry.get("step", ""))
-            if entry["event"] == "begin":
+            if entry.get("event") == "begin":
                 began[step] = None
-            elif entry["event"] == "end":
+            elif entry.get("event") == "end":
                 began.pop(step, None)
         return tuple(began)
 
@@ -93,7 +89,7 @@ class Journal:
         ended = []
         for entry in self._entries():
             pid, created = entry.get("pid"), entry.get("created")
-            if entry["event"] != "spawn" or not isinstance(pid, int):
+            if entry.get("event") != "spawn" or not isinstance(pid, int):
                 continue
             if isinstance(created, float) and _is_same(pid, created):
                 _signal_group(pid, signal.SIGKILL)
@@ -159,12 +155,15 @@ class CommandRunner:
             finally:
                 await asyncio.shield(_end(process))
         status = process.returncode or 0
-        if status and any("No space left on device" in line for line in tail):
-            raise DiskFull(folder=cwd or self._log.parent, context=tuple(tail))
+        if status and (full := disk_full(tuple(tail), self._folders(env, cwd))):
+            raise full
         if check and status:
             raise CommandFailed(argv=words, status=status, log=self._log, context=tuple(tail))
         seconds = time.monotonic() - began
         return CommandResult(status=status, output=output, tail=tuple(tail), seconds=seconds)
+
+    def _folders(self, env: Mapping[str, str], cwd: Path | None) -> tuple[Path, ...]:
+        return (cwd or self._log.parent, self._log.parent, *places(env))
 
     async def _spawn(
         self, argv: Sequence[str], env: Mapping[str, str], cwd: Path | None

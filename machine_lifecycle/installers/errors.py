@@ -15,11 +15,9 @@ __all__ = [
     "CommandTimeout",
     "DiskFull",
     "InstallerBroken",
-    "PackagesFailed",
     "ProgramMissing",
     "StepCrashed",
     "StepTimeout",
-    "TorchChanged",
     "VerificationFailed",
 ]
 
@@ -95,64 +93,6 @@ class ProgramMissing(LifecycleError):
 
 
 @attrs.define(kw_only=True, slots=False, eq=False)
-class PackagesFailed(LifecycleError):
-    """Python packages could not be installed.
-
-    Attributes:
-        what: The requirements, as a file or a list.
-        python: The environment's interpreter.
-        log: File with all of the output.
-    """
-
-    code: ClassVar[str] = "packages-failed"
-
-    what: str
-    python: Path
-    log: Path
-
-    @property
-    def summary(self) -> str:
-        """What could not be installed."""
-        return f"could not install {self.what} for {self.python}"
-
-    @property
-    def remedies(self) -> tuple[Remedy, ...]:
-        """Where to look."""
-        return (
-            Remedy("Read all of the output", f"less {shlex.quote(str(self.log))}"),
-            Remedy("Name an index or a folder of wheels in UV_DEFAULT_INDEX or UV_FIND_LINKS"),
-        )
-
-
-@attrs.define(kw_only=True, slots=False, eq=False)
-class TorchChanged(LifecycleError):
-    """An installation replaced torch; the version that was there has been put back.
-
-    Attributes:
-        before: Package and version, as pinned.
-        after: As found.
-        by: The step that did it.
-    """
-
-    code: ClassVar[str] = "torch-changed"
-    recoverable: ClassVar[bool] = False
-
-    before: str
-    after: str
-    by: str
-
-    @property
-    def summary(self) -> str:
-        """What changed."""
-        return f"{self.by} changed {self.before} to {self.after}"
-
-    @property
-    def remedies(self) -> tuple[Remedy, ...]:
-        """Leave the pack out, or mend its script."""
-        return (Remedy(f"Take {self.by} out of the list, or keep its script off torch"),)
-
-
-@attrs.define(kw_only=True, slots=False, eq=False)
 class VerificationFailed(LifecycleError):
     """What was installed does not run.
 
@@ -177,27 +117,44 @@ class VerificationFailed(LifecycleError):
         return (Remedy("Try it by hand", self.command),)
 
 
+def _mib(size: int) -> str:
+    return f"{size / (1 << 20):,.0f} MiB"
+
+
 @attrs.define(kw_only=True, slots=False, eq=False)
 class DiskFull(LifecycleError):
     """There is no space left where something is installed.
 
     Attributes:
-        folder: Where it was being installed.
+        folder: Where there is none.
+        free: Bytes that were free there when it was noticed.
+        needed: Bytes that what is installed takes, roughly; 0: not known.
     """
 
     code: ClassVar[str] = "disk-full"
+    recoverable: ClassVar[bool] = False
 
     folder: Path
+    free: int
+    needed: int = 0
 
     @property
     def summary(self) -> str:
-        """Where."""
-        return f"no space left for {self.folder}"
+        """Where, how much there is, and how much it takes."""
+        needed = f", about {_mib(self.needed)} needed" if self.needed else ""
+        return f"no space left in {self.folder}: {_mib(self.free)} free{needed}"
 
     @property
     def remedies(self) -> tuple[Remedy, ...]:
-        """Make room."""
-        return (Remedy("Make room", f"df -h {shlex.quote(str(self.folder))}"),)
+        """Make room, or go elsewhere."""
+        folder = shlex.quote(str(self.folder))
+        more = max(self.needed - self.free, 0)
+        text = f"Make room for {_mib(more)}" if more else "Make room"
+        return (
+            Remedy("See what takes the room", f"df -h {folder}; du -xh -d2 {folder} | sort -h"),
+            Remedy(f"{text} in {self.folder}, then boot again: what is done stays done"),
+            Remedy("Or install on a larger disk", "export WORKSPACE_PATH=/another/folder"),
+        )
 
 
 @attrs.define(kw_only=True, slots=False, eq=False)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import random
 import re
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
 from urllib.parse import quote
 
 from machine_lifecycle.errors import LifecycleError, Problems
@@ -21,6 +21,7 @@ from machine_lifecycle.installers.base import (
 )
 from machine_lifecycle.installers.command import CommandRunner, Journal, Redactor
 from machine_lifecycle.installers.errors import DiskFull, StepCrashed, StepTimeout
+from machine_lifecycle.installers.space import fullest, ran_out
 from machine_lifecycle.model.hardware import Hardware
 from machine_lifecycle.model.installing import InstallContext, Installer, Step, StepContext
 from machine_lifecycle.model.paths import Paths
@@ -232,12 +233,15 @@ class _StageRun:
     async def _timed(self, step: Step) -> StepOutcome:
         async with self._slots:
             began = time.monotonic()
-            self._journal.write("begin", step=step.id)
-            self._stamps.remove(step.id)
-            error = await self._tries(step)
-            if error is None:
-                self._stamps.write(step)
-            self._journal.write("end", step=step.id, ok=error is None)
+            try:
+                self._journal.write("begin", step=step.id)
+                self._stamps.remove(step.id)
+                error = await self._tries(step)
+                if error is None:
+                    self._stamps.write(step)
+                self._journal.write("end", step=step.id, ok=error is None)
+            except OSError as problem:  # of the journal or the stamp: the step counts as not done
+                error = self._described(step, problem)
             seconds = time.monotonic() - began
         if error is None:
             self._progress.finished(step.id, seconds=seconds)
@@ -272,13 +276,22 @@ class _StageRun:
         try:
             async with asyncio.timeout(step.timeout) as limit:
                 await step.run(StepContext(report=report, run_command=run_command))
+        except DiskFull as error:
+            error.needed = error.needed or step.space
+            return error
         except LifecycleError as error:
             return error
         except Exception as error:  # noqa: BLE001 - a stranger's installer; kept as an outcome
             if isinstance(error, TimeoutError) and limit.expired():
                 return StepTimeout(step=step.id, limit=step.timeout)
-            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-                return DiskFull(folder=self._stamps.folder)
-            problem = self._redact(f"{type(error).__name__}: {error}")
-            return StepCrashed(step=step.id, problem=problem)
+            return self._described(step, error)
         return None
+
+    def _described(self, step: Step, error: Exception) -> LifecycleError:
+        """An error that is no description of a problem, described."""
+        if ran_out(error):
+            named = [Path(error.filename)] if isinstance(error, OSError) and error.filename else []
+            folder, free = fullest((*named, self._stamps.folder, self._logs))
+            return DiskFull(folder=folder, free=free, needed=step.space)
+        problem = self._redact(f"{type(error).__name__}: {error}")
+        return StepCrashed(step=step.id, problem=problem)

@@ -1,95 +1,44 @@
-"""Python environments and the packages in them, with the program uv.
-
-What pip's variables say (index, find-links, constraints) is said to uv too, and the other way
-round for scripts that run pip: one setting reaches every installation.
-"""
+"""Python environments and the packages in them, with the program uv."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
 import attrs
 
 from machine_lifecycle.installers.base import write_atomically
-from machine_lifecycle.installers.errors import (
-    CommandFailed,
-    CommandTimeout,
+from machine_lifecycle.installers.errors import CommandFailed, CommandTimeout, ProgramMissing
+from machine_lifecycle.installers.mending import SCRIPT, Broken, read_broken
+from machine_lifecycle.installers.package_errors import (
     PackagesFailed,
-    ProgramMissing,
     TorchChanged,
+    TorchMissing,
+    packages_failed,
 )
+from machine_lifecycle.installers.variables import package_environment
 from machine_lifecycle.model.hardware import GpuSource, Hardware
 from machine_lifecycle.model.installing import StepContext
 from machine_lifecycle.model.settings import Settings
 
-__all__ = ["Environment", "package_environment", "torch_backend"]
+__all__ = ["TORCH_FAMILY", "Environment", "torch_backend"]
 
 TORCH_FAMILY = ("torch", "torchvision", "torchaudio")
 
-_PASSED = (
-    *("PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TMPDIR", "XDG_CACHE_HOME"),
-    *("LD_LIBRARY_PATH", "CC", "CXX", "CFLAGS", "CXXFLAGS", "LDFLAGS", "MAX_JOBS", "CUDA_HOME"),
-    *("CUDA_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
-    *("http_proxy", "https_proxy", "all_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY"),
-    *("ALL_PROXY", "NO_PROXY", "SSH_AUTH_SOCK"),
-)
-_PASSED_PREFIXES = ("LC_", "PIP_", "UV_", "GIT_CONFIG_", "GIT_SSL_", "NVIDIA_", "TORCH_")
-
-# pip's name, uv's name, and what stands between several values for uv (pip: a blank).
-_TWINS = (
-    ("PIP_INDEX_URL", "UV_DEFAULT_INDEX", " "),
-    ("PIP_EXTRA_INDEX_URL", "UV_INDEX", " "),
-    ("PIP_FIND_LINKS", "UV_FIND_LINKS", ","),
-    ("PIP_CONSTRAINT", "UV_CONSTRAINT", " "),
-    ("PIP_CERT", "SSL_CERT_FILE", " "),
-    ("PIP_TRUSTED_HOST", "UV_INSECURE_HOST", " "),
-)
+_MADE_FOR = "# torch for "
+_UNDER_WAY = "what is being installed"
 
 
-def torch_backend(settings: Settings, hardware: Hardware) -> str:
+def torch_backend(settings: Settings, hardware: Hardware, environ: Mapping[str, str]) -> str:
     """Which build of torch a new environment gets, in uv's words; empty for the index's own."""
-    if settings.torch_backend:
-        return "" if settings.torch_backend == "none" else settings.torch_backend
+    if named := settings.torch_backend or environ.get("UV_TORCH_BACKEND", ""):
+        return "" if named == "none" else named
     real = hardware.gpus and hardware.source in {GpuSource.NVML, GpuSource.NVIDIA_SMI}
     return "auto" if real and not settings.comfyui_cpu_mode else "cpu"
-
-
-def package_environment(
-    environ: Mapping[str, str], *, constraints: Path | None = None, backend: str = ""
-) -> dict[str, str]:
-    """The environment for programs that install packages: no secrets, no questions.
-
-    Args:
-        environ: The machine's environment.
-        constraints: Versions that must not move, beside those of the environment.
-        backend: Build of torch, in uv's words; empty: as the environment says.
-    """
-    env = {
-        name: value
-        for name, value in environ.items()
-        if name in _PASSED or name.startswith(_PASSED_PREFIXES)
-    }
-    for pip, uv, between in _TWINS:
-        if env.get(pip) and not env.get(uv):
-            env[uv] = between.join(env[pip].split())
-        elif env.get(uv) and not env.get(pip):
-            env[pip] = " ".join(env[uv].split(between))
-    if constraints is not None:
-        for name in ("PIP_CONSTRAINT", "UV_CONSTRAINT"):
-            env[name] = f"{env.get(name, '')} {constraints}".strip()
-    if backend:
-        env["UV_TORCH_BACKEND"] = backend
-    return env | {
-        "PIP_NO_INPUT": "1",
-        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
-        "UV_NO_PROGRESS": "1",
-        "UV_PYTHON_DOWNLOADS": "never",
-        "PYTHONUNBUFFERED": "1",
-    }
 
 
 def _uv() -> str:
@@ -127,10 +76,16 @@ class Environment:
         backend = self.backend if self.ours else ""
         env = package_environment(self.environ, constraints=pinned, backend=backend)
         env["PATH"] = os.pathsep.join(filter(None, (str(self.python.parent), env.get("PATH", ""))))
-        env["PYTHON"] = str(self.python)
+        env["PYTHON"] = env["UV_PYTHON"] = str(self.python)
         if self.ours:
             env["VIRTUAL_ENV"] = str(self.python.parent.parent)
+        else:  # it was named as the one to use, be it the system's
+            env["PIP_BREAK_SYSTEM_PACKAGES"] = env["UV_BREAK_SYSTEM_PACKAGES"] = "1"
         return env
+
+    @property
+    def _mark(self) -> Path:
+        return self.constraints.with_name("packages-under-way")
 
     async def make(self, ctx: StepContext) -> None:
         """Make it, or check that it is there.
@@ -146,7 +101,8 @@ class Environment:
                     [_uv(), "venv", "--clear", "--python", sys.executable, folder], env=self.env
                 )
             except CommandFailed as error:
-                raise self._failed("the environment", error) from error
+                raise PackagesFailed.of(error, "the environment", self.python) from error
+            self._mark.unlink(missing_ok=True)
         await ctx.run_command([str(self.python), "--version"], env=self.env)
 
     async def install(self, ctx: StepContext, what: Sequence[str], *, shown: str) -> None:
@@ -154,23 +110,49 @@ class Environment:
 
         Raises:
             PackagesFailed: They can't be installed.
+            RequirementUnreadable: A line of a file is no requirement.
+            TorchIndexUnreachable: The build of torch can't be had from where it is kept.
         """
+        async with self.changing(ctx):
+            await self._install(ctx, what, shown)
+
+    async def _install(self, ctx: StepContext, what: Sequence[str], shown: str) -> None:
         argv = [_uv(), "pip", "install", "--python", str(self.python), *what]
         if self.environ.get("PIP_NO_INDEX", "0") not in {"", "0", "false"}:
             argv.append("--no-index")  # uv has no variable for it
-        if not self.ours:
-            argv.append("--break-system-packages")  # it was named as the one to use
         try:
             await ctx.run_command(argv, env=self.env)
         except CommandTimeout:
             raise
         except CommandFailed as error:
-            raise self._failed(shown, error) from error
+            raise packages_failed(error, shown, self.python, self.backend) from error
 
-    def _failed(self, what: str, error: CommandFailed) -> PackagesFailed:
-        return PackagesFailed(
-            what=what, python=self.python, log=error.log, context=error.context[-15:]
-        )
+    @contextlib.asynccontextmanager
+    async def changing(self, ctx: StepContext) -> AsyncIterator[None]:
+        """Around all that changes packages: what an earlier end cut short is mended first.
+
+        Programs that install packages call one installed as soon as its list of facts is there; a
+        kill or a full disk in the middle leaves such a one without half of its files.
+
+        Raises:
+            PackagesFailed: What is broken can't be mended.
+        """
+        if self._mark.exists():
+            await self._mend(ctx)
+        self._mark.parent.mkdir(parents=True, exist_ok=True)
+        self._mark.touch()
+        yield
+        self._mark.unlink(missing_ok=True)
+
+    async def _mend(self, ctx: StepContext) -> None:
+        looked = await ctx.run_command([str(self.python), "-I", "-c", SCRIPT], env=self.env)
+        broken: Broken = read_broken(looked.output)
+        for remains in broken.remains:
+            ctx.report(f"removed {remains}, which an earlier end had left half made")
+        if broken.packages:
+            ctx.report(f"half installed by an earlier end, installed again: {broken.packages}")
+            again = ("--no-deps", "--reinstall", *broken.packages)
+            await self._install(ctx, again, ", ".join(broken.packages))
 
     async def torch(self, ctx: StepContext) -> dict[str, str]:
         """Versions of torch and its family that are installed."""
@@ -180,19 +162,60 @@ class Environment:
         found = {str(one["name"]): str(one["version"]) for one in json.loads(listed.output)}
         return {name: found[name] for name in TORCH_FAMILY if name in found}
 
+    def _pinned(self) -> tuple[str, dict[str, str]]:
+        """Which build the pins were made for (empty if unknown), and the pins."""
+        try:
+            lines = self.constraints.read_text("utf-8").splitlines()
+        except OSError:
+            return "", {}
+        made_for = [line[len(_MADE_FOR) :] for line in lines if line.startswith(_MADE_FOR)]
+        pins = [line.partition("==") for line in lines if "==" in line]
+        return "".join(made_for[:1]), {name: version for name, _, version in pins}
+
+    def _pin(self, made_for: str, versions: Mapping[str, str]) -> None:
+        pins = "".join(f"{name}=={version}\n" for name, version in versions.items())
+        write_atomically(self.constraints, f"{_MADE_FOR}{made_for}\n{pins}")
+
+    def torch_is_there(self) -> bool:
+        """Whether torch is what it was pinned to, as far as its folder tells."""
+        _, pins = self._pinned()
+        if not self.constraints.exists():
+            return False
+        sites = (self.python.parent.parent / "lib").glob("python*/site-packages")
+        found = {path.name for site in sites for path in site.glob("torch-*.dist-info")}
+        wanted = f"torch-{pins.get('torch', '')}.dist-info"
+        # An environment of others may keep its packages elsewhere.
+        return wanted in found or not (found or self.ours)
+
     async def install_torch(self, ctx: StepContext) -> None:
         """Have torch: what is there is kept, else it is installed; then pin it.
 
         Raises:
             PackagesFailed: It can't be installed.
+            TorchIndexUnreachable: Nor asked for.
+            TorchMissing: There is none in an environment that is used as it is.
         """
         found = await self.torch(ctx)
-        if self.ours and set(found) != set(TORCH_FAMILY):
-            await self.install(ctx, TORCH_FAMILY, shown="torch")
+        made_for, pins = self._pinned()
+        if not self.ours and "torch" not in found:
+            raise TorchMissing(python=self.python)
+        build = self.backend or "the package index"
+        if self.ours:
+            other = made_for not in {"", build}
+            if other or set(found) != set(TORCH_FAMILY):
+                self._pin(_UNDER_WAY, {})  # the pins of another build must not hold it back
+                anew = [word for name in TORCH_FAMILY for word in ("--reinstall-package", name)]
+                await self.install(ctx, [*TORCH_FAMILY, *(anew if other else ())], shown="torch")
+                found, pins = await self.torch(ctx), {}
+        cut_short = self.ours or self._mark.exists()
+        if cut_short and any(found.get(name) != version for name, version in pins.items()):
+            await self._put_back(ctx, pins)
             found = await self.torch(ctx)
-        pins = "".join(f"{name}=={version}\n" for name, version in found.items())
-        write_atomically(self.constraints, pins)
-        ctx.report(f"torch stays as it is: {', '.join(pins.split()) or 'there is none'}")
+        self._pin(build, found)
+        ctx.report(f"torch stays as it is: {', '.join(_words(found)) or 'there is none'}")
+
+    async def _put_back(self, ctx: StepContext, pins: Mapping[str, str]) -> None:
+        await self.install(ctx, _words(pins), shown="torch")
 
     async def check_torch(self, ctx: StepContext, by: str) -> None:
         """Check that torch is what it was; if not, put it back.
@@ -200,11 +223,21 @@ class Environment:
         Raises:
             TorchChanged: *by* changed it.
         """
-        pins = self.constraints.read_text("utf-8").split() if self.constraints.exists() else []
+        _, pins = self._pinned()
         found = await self.torch(ctx)
-        for pin in pins:
-            name, _, version = pin.partition("==")
-            if found.get(name) != version:
-                await self.install(ctx, pins, shown="torch")
-                after = f"{name}=={found[name]}" if name in found else "nothing"
-                raise TorchChanged(before=pin, after=after, by=by)
+        for name, version in pins.items():
+            if found.get(name) == version:
+                continue
+            problem = ""
+            try:
+                await self._put_back(ctx, pins)
+            except PackagesFailed as error:
+                problem = error.summary
+            after = f"{name}=={found[name]}" if name in found else "nothing"
+            raise TorchChanged(
+                before=f"{name}=={version}", after=after, by=by, python=self.python, problem=problem
+            )
+
+
+def _words(versions: Mapping[str, str]) -> list[str]:
+    return [f"{name}=={version}" for name, version in versions.items()]

@@ -114,6 +114,7 @@ class Step:
         exclusive: Steps with the same word here run one at a time; empty: no bound.
         subject: What of the service it installs, such as a node pack; empty for the service itself.
         present: Whether what it made is still there; a quick look, called before it is skipped.
+        space: Bytes that it takes on disk, roughly; told when a disk is full. 0: not known.
     """
 
     id: str
@@ -128,6 +129,7 @@ class Step:
     exclusive: str = ""
     subject: str = ""
     present: Callable[[], bool] = _present
+    space: int = 0
 
 
 class Installer(Protocol):

@@ -11,8 +11,9 @@ from machine_lifecycle.installers.base import Stamps, check_steps, fingerprint, 
 from machine_lifecycle.installers.command import Redactor
 from machine_lifecycle.installers.errors import InstallerBroken
 from machine_lifecycle.installers.git_errors import GitUrlRefused
-from machine_lifecycle.installers.packages import Environment, package_environment, torch_backend
+from machine_lifecycle.installers.packages import Environment, torch_backend
 from machine_lifecycle.installers.repository import Repository, check_repository, git_environment
+from machine_lifecycle.installers.variables import package_environment
 from machine_lifecycle.model.hardware import Gpu, GpuSource, Hardware
 from machine_lifecycle.model.installing import Step, StepContext
 from machine_lifecycle.model.settings import Settings
@@ -125,12 +126,12 @@ def test_settings_of_pip_reach_uv_and_the_other_way_round(tmp_path: Path) -> Non
 def test_torch_comes_for_the_driver_and_for_the_processor_where_there_is_none() -> None:
     gpu = Gpu(index=0, name="x", memory_mib=1, uuid="GPU-1", visible="0")
     real = Hardware(gpus=(gpu,), source=GpuSource.NVML)
-    assert torch_backend(Settings(), Hardware()) == "cpu"
-    assert torch_backend(Settings(), Hardware(gpus=(gpu,), source=GpuSource.MOCK)) == "cpu"
-    assert torch_backend(Settings(), real) == "auto"
-    assert torch_backend(Settings(comfyui_cpu_mode=True), real) == "cpu"
-    assert torch_backend(Settings(torch_backend="cu128"), real) == "cu128"
-    assert torch_backend(Settings(torch_backend="none"), real) == ""
+    assert torch_backend(Settings(), Hardware(), {}) == "cpu"
+    assert torch_backend(Settings(), Hardware(gpus=(gpu,), source=GpuSource.MOCK), {}) == "cpu"
+    assert torch_backend(Settings(), real, {}) == "auto"
+    assert torch_backend(Settings(comfyui_cpu_mode=True), real, {}) == "cpu"
+    assert torch_backend(Settings(torch_backend="cu128"), real, {}) == "cu128"
+    assert torch_backend(Settings(torch_backend="none"), real, {}) == ""
 
 
 def test_an_environment_that_was_there_asks_no_index_of_torch(tmp_path: Path) -> None:

@@ -1,0 +1,61 @@
+"""Where a disk is full, as far as a program's words and the usual places tell."""
+
+from __future__ import annotations
+
+import errno
+import re
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from machine_lifecycle.installers.errors import DiskFull
+
+__all__ = ["disk_full", "fullest", "places", "ran_out"]
+
+_WORDS = ("No space left on device", "Disk quota exceeded")
+_PATH = re.compile(r"(/[^\s'\"`:,]+)")
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def ran_out(error: BaseException) -> bool:
+    """Whether an error, or any in its group, says that there is no room."""
+    if isinstance(error, BaseExceptionGroup):
+        return any(ran_out(one) for one in error.exceptions)
+    return isinstance(error, OSError) and error.errno in _FULL
+
+
+def places(env: Mapping[str, str]) -> tuple[Path, ...]:
+    """Where programs that install write beside their target: their cache, temporary files."""
+    home = Path(env.get("HOME") or "/")
+    cache = Path(env.get("XDG_CACHE_HOME") or home / ".cache")
+    return (
+        Path(env.get("UV_CACHE_DIR") or cache / "uv"),
+        Path(env.get("PIP_CACHE_DIR") or cache / "pip"),
+        Path(env.get("TMPDIR") or "/tmp"),  # noqa: S108 - looked at only
+    )
+
+
+def disk_full(lines: Sequence[str], folders: Iterable[Path]) -> DiskFull | None:
+    """The error for a program that said it; None if it did not.
+
+    Args:
+        lines: What it said.
+        folders: Where it may have written.
+    """
+    said = [line for line in lines if any(words in line for words in _WORDS)]
+    if not said:
+        return None
+    named = [Path(found) for line in said for found in _PATH.findall(line)]
+    folder, free = fullest((*named, *folders))
+    return DiskFull(folder=folder, free=free, context=tuple(lines[-15:]))
+
+
+def fullest(folders: Iterable[Path]) -> tuple[Path, int]:
+    """The folder with the least room, and the bytes that are free there.
+
+    Of one that is not there, the nearest folder above counts.
+    """
+    there = [next(one for one in (path, *path.parents) if one.is_dir()) for path in folders]
+    free = {path: shutil.disk_usage(path).free for path in there}
+    folder = min(there, key=lambda path: free[path])
+    return folder, free[folder]
