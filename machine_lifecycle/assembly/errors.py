@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import ClassVar
 
@@ -9,7 +10,15 @@ import attrs
 
 from machine_lifecycle.errors import ConfigurationError, LifecycleError, Remedy
 
-__all__ = ["MachineAlreadyRunning", "MachineStoppedEarly", "MappingUnreadable", "NoQueue"]
+__all__ = [
+    "ClockWrong",
+    "InodesShort",
+    "MachineAlreadyRunning",
+    "MachineStoppedEarly",
+    "MappingUnreadable",
+    "NoQueue",
+    "SpaceShort",
+]
 
 
 @attrs.define(kw_only=True, slots=False, eq=False)
@@ -100,4 +109,107 @@ class MappingUnreadable(ConfigurationError):
         return (
             Remedy("Look at the file", f"ls -l {self.path}"),
             Remedy("Or use the mapping in the package", "unset SERVICE_MAPPING_PATH"),
+        )
+
+
+_GIB = 1 << 30
+
+
+@attrs.define(kw_only=True, slots=False, eq=False)
+class SpaceShort(ConfigurationError):
+    """The disk has less room than a boot will take.
+
+    Attributes:
+        folder: On which disk.
+        free: Bytes that are free.
+        needed: Bytes that it will take.
+        why: What takes them.
+    """
+
+    code: ClassVar[str] = "space-short"
+
+    folder: Path
+    free: int
+    needed: int
+    why: str
+
+    @property
+    def summary(self) -> str:
+        """How much there is, and how much it takes."""
+        return (
+            f"{self.folder} has {self.free / _GIB:.1f} GiB free, and {self.why} takes "
+            f"{self.needed / _GIB:.0f} GiB"
+        )
+
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """Find what is large; or go elsewhere."""
+        return (
+            Remedy("See what is large there", f"du -xhd2 {self.folder} | sort -h | tail"),
+            Remedy("Or take another disk", "export WORKSPACE_PATH=/another/folder"),
+        )
+
+
+@attrs.define(kw_only=True, slots=False, eq=False)
+class InodesShort(ConfigurationError):
+    """The disk can't hold as many files as an installation has, whatever room there is.
+
+    Attributes:
+        folder: On which disk.
+        free: Files that it can still hold.
+        needed: Files that there will be.
+    """
+
+    code: ClassVar[str] = "inodes-short"
+
+    folder: Path
+    free: int
+    needed: int
+
+    @property
+    def summary(self) -> str:
+        """How many there may be, and how many there will be."""
+        return (
+            f"the disk of {self.folder} can hold {self.free:,} further files; an environment with "
+            f"torch needs {self.needed:,}"
+        )
+
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """Find where the files are; or go elsewhere."""
+        return (
+            Remedy("See where the files are", f"du -x --inodes -d2 {self.folder} | sort -n | tail"),
+            Remedy("Or take another disk", "export WORKSPACE_PATH=/another/folder"),
+        )
+
+
+@attrs.define(kw_only=True, slots=False, eq=False)
+class ClockWrong(LifecycleError):
+    """The machine's clock is off: certificates are refused, leases and times of jobs are wrong.
+
+    Attributes:
+        now: What it says, in seconds since 1970.
+        reference: Against whose clock.
+        skew: By how many seconds it is off, where that is known.
+    """
+
+    code: ClassVar[str] = "clock-wrong"
+
+    now: float
+    reference: str
+    skew: float = 0.0
+
+    @property
+    def summary(self) -> str:
+        """What it says, and whom it disagrees with."""
+        said = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(self.now))
+        by = f" by {self.skew:.1f} s" if self.skew else ""
+        return f"the clock says {said}, which is off{by} against {self.reference}"
+
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """Have it set."""
+        return (
+            Remedy("Have it set from the network", "timedatectl set-ntp true"),
+            Remedy("In a container, set the host's: they share one"),
         )

@@ -18,6 +18,8 @@ _COMMANDS = {
     "demo": ("demo", "demo", "Boot a simulated machine, do one job, save the picture, stop."),
     "plan": ("plan", "plan", "Show what a boot would install and start; changes nothing."),
     "export": ("export", "export", "Write the plan for systemd, PM2, supervisord, Compose …"),
+    "doctor": ("doctor", "doctor", "Look at everything that a boot needs; changes nothing."),
+    "diagnose": ("diagnose", "diagnose", "Gather what a bug report needs into one file."),
     "settings": ("settings", "settings", "Show the effective settings and where each came from."),
     "services": ("services", "services", "List the services that can be run."),
     "status": ("processes", "status", "Show how the running machine does."),

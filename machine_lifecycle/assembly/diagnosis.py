@@ -1,0 +1,51 @@
+"""The file of a diagnosis: texts in an archive, without secrets."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import tarfile
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from machine_lifecycle.installers.command import Redactor
+
+__all__ = ["write_bundle"]
+
+_NAMED_LIKE_ONE = re.compile(r"key|token|secret|passw|credential|auth", re.IGNORECASE)
+
+
+def write_bundle(
+    target: Path, parts: Mapping[str, str], environ: Mapping[str, str], secrets: Mapping[str, str]
+) -> int:
+    """Write an archive (``.tar.gz``, 0600) with these texts; how many there are.
+
+    Args:
+        target: The file; an older one is replaced.
+        parts: File names and texts.
+        environ: The environment: values of variables that are named like secrets are masked.
+        secrets: Values of settings that are secrets, likewise.
+
+    Raises:
+        OSError: It can't be written.
+    """
+    named = [value for name, value in environ.items() if _NAMED_LIKE_ONE.search(name)]
+    redact = Redactor((*named, *secrets.values()))
+    folder = target.name.removesuffix(".gz").removesuffix(".tar")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # Made by mkstemp: nobody else can read it, not for a moment.
+    number, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    try:
+        with os.fdopen(number, "wb") as file, tarfile.open(fileobj=file, mode="w:gz") as archive:
+            for part, text in parts.items():
+                data = redact(text).encode()
+                entry = tarfile.TarInfo(f"{folder}/{part}")
+                entry.size, entry.mtime, entry.mode = len(data), int(time.time()), 0o600
+                archive.addfile(entry, io.BytesIO(data))
+        Path(name).replace(target)
+    finally:
+        Path(name).unlink(missing_ok=True)
+    return len(parts)
