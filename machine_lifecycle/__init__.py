@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from machine_lifecycle.errors import ConfigurationError, LifecycleError, Problems, Remedy
+    from machine_lifecycle.lifecycle.errors import GateRefused
     from machine_lifecycle.lifecycle.events import (
         Changed,
         ConditionChanged,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
         StepProgressed,
         WorkerChanged,
     )
+    from machine_lifecycle.lifecycle.gates import GatePoint, Passage
     from machine_lifecycle.machine import Machine
     from machine_lifecycle.model.hardware import Gpu, GpuSource, Hardware
     from machine_lifecycle.model.jobs import Job, JobResult, Output, Progress
@@ -62,6 +64,8 @@ __all__ = [
     "Connector",
     "Event",
     "EventsDropped",
+    "GatePoint",
+    "GateRefused",
     "Gpu",
     "GpuMode",
     "GpuSource",
@@ -84,6 +88,7 @@ __all__ = [
     "NotifyReady",
     "OnFailed",
     "Output",
+    "Passage",
     "Phase",
     "Ports",
     "Probe",
@@ -109,6 +114,8 @@ __all__ = [
 
 _HOMES = {
     "errors": ("ConfigurationError", "LifecycleError", "Problems", "Remedy"),
+    "lifecycle.errors": ("GateRefused",),
+    "lifecycle.gates": ("GatePoint", "Passage"),
     "machine": ("Machine",),
     "model.hardware": ("Gpu", "GpuSource", "Hardware"),
     "model.jobs": ("Job", "JobResult", "Output", "Progress"),

@@ -12,6 +12,7 @@ from machine_lifecycle.assembly.errors import MachineStoppedEarly
 from machine_lifecycle.assembly.parts import Parts, assemble
 from machine_lifecycle.errors import LifecycleError
 from machine_lifecycle.lifecycle import events
+from machine_lifecycle.lifecycle.gates import DEADLINE, Gate, GatePoint
 from machine_lifecycle.lifecycle.hooks import Observer
 from machine_lifecycle.model.paths import Paths
 from machine_lifecycle.model.settings import Settings
@@ -95,6 +96,22 @@ class Machine:
         (``EventsDropped``); one that raises is logged and switched off. It can't harm the boot.
         """
         return self._parts.bus.on(kinds, observer)
+
+    def gate(
+        self, point: GatePoint, gate: Gate, *, name: str = "", deadline: float = DEADLINE
+    ) -> Callable[[], None]:
+        """Let *gate* hold the machine back before it installs, launches, is ready, or stops.
+
+        It is called with a ``Passage``; it returns, or raises ``GateRefused``. The answer of this
+        method takes it away again.
+
+        Args:
+            point: Before what.
+            gate: A function or coroutine function.
+            name: For people; the function's own where it is empty.
+            deadline: Seconds it has at each attempt.
+        """
+        return self._parts.gates.add(point, gate, name=name, deadline=deadline)
 
     async def events(self, kinds: type[events.Event] = events.Event) -> AsyncIterator[events.Event]:
         """Every event of these kinds from now on, until the machine has stopped."""

@@ -26,6 +26,7 @@ from machine_lifecycle.control.server import ControlServer
 from machine_lifecycle.health.server import HealthServer
 from machine_lifecycle.lifecycle import events
 from machine_lifecycle.lifecycle.core import Lifecycle
+from machine_lifecycle.lifecycle.gates import Gates
 from machine_lifecycle.lifecycle.hooks import EventBus
 from machine_lifecycle.lifecycle.policy import BootPolicy
 from machine_lifecycle.lifecycle.record import Limits
@@ -84,6 +85,7 @@ class Parts:
         self.clock = SystemClock()
         self.bus = EventBus(self.clock)
         self.bus.machine_id = identity
+        self.gates = Gates(self.clock)
         self.lifecycle = Lifecycle(
             policy=BootPolicy(
                 attempts=settings.boot_attempts,
@@ -153,6 +155,7 @@ class Parts:
             bus=self.bus,
             context=self._context,
             waiting=self.reporter.waiting,
+            gates=self.gates,
         )
         self.watching.supervisor = self.supervisor
         self.watching.links = self.links

@@ -29,6 +29,7 @@ ERROR_MODULES = (
     "machine_lifecycle.installers.git_errors",
     "machine_lifecycle.installers.package_errors",
     "machine_lifecycle.jobs.errors",
+    "machine_lifecycle.lifecycle.errors",
     "machine_lifecycle.plan.errors",
     "machine_lifecycle.services.errors",
     "machine_lifecycle.states.errors",

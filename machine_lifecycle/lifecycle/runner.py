@@ -10,6 +10,7 @@ import attrs
 from machine_lifecycle.errors import LifecycleError, Problems
 from machine_lifecycle.lifecycle import directives, events
 from machine_lifecycle.lifecycle.core import Lifecycle
+from machine_lifecycle.lifecycle.gates import AFTER, BEFORE, GatePoint, Gates, Passage
 from machine_lifecycle.lifecycle.hooks import EventBus
 from machine_lifecycle.model.ports import Clock, ProgressSink
 from machine_lifecycle.states import stimuli, stopping
@@ -35,6 +36,7 @@ class Runner:
         bus: EventBus,
         context: Callable[[int, ProgressSink], Context],
         waiting: Callable[[], tuple[str, ...]] = tuple,
+        gates: Gates | None = None,
         activities: Mapping[MachineState, Activity] = ACTIVITIES,
     ) -> None:
         """Nothing runs until ``run()``.
@@ -45,6 +47,7 @@ class Runner:
             bus: Where events go.
             context: Makes the context of an activity, for an attempt.
             waiting: What is waited for now, in words, for errors of waiting too long.
+            gates: What may hold it back; none where there is nobody to ask.
             activities: What happens in which state; others only in tests.
         """
         self._lifecycle = lifecycle
@@ -52,6 +55,7 @@ class Runner:
         self._bus = bus
         self._context = context
         self._waiting = waiting
+        self._gates = gates or Gates(clock)
         self._activities = activities
         self._inbox: asyncio.Queue[stimuli.Stimulus] = asyncio.Queue()
         self._timers: set[asyncio.Task[None]] = set()
@@ -114,10 +118,26 @@ class Runner:
             await asyncio.wait({before}, timeout=CANCEL_PATIENCE)
         sink = _Progress(self._bus, self.post, state, attempt)
         try:
-            self.post(await self._activities[state](self._context(attempt, sink)))
+            await self._ask_gates(BEFORE.get(state), attempt, sink)
+            ending = await self._activities[state](self._context(attempt, sink))
+            await self._ask_gates(AFTER.get(state), attempt, sink)
+            self.post(ending)
         except Exception as error:  # noqa: BLE001 - the edge: whatever an activity raises is a fault
             fault = as_error(error, during=state.value)
             self.post(stimuli.Faulted(attempt=attempt, error=fault, during=state))
+
+    async def _ask_gates(self, point: GatePoint | None, attempt: int, sink: ProgressSink) -> None:
+        if point is None:
+            return
+        plan = self._lifecycle.record.plan
+        passage = Passage(point=point, machine_id=self._bus.machine_id, attempt=attempt, plan=plan)
+        try:
+            await self._gates.pass_through(passage, sink)
+        except LifecycleError as refusal:
+            if point is not GatePoint.STOP:
+                raise
+            # Nothing prevents a stop: it is recorded, and goes on.
+            self.post(stimuli.Faulted(attempt=attempt, error=refusal))
 
     async def _force_stop(self) -> None:
         attempt = self._lifecycle.attempt
