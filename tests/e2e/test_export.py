@@ -7,26 +7,23 @@ name where they are not installed.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
 import signal
 import subprocess
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from tests.support.outside import Outside, free_port, subreaper
+from tests.support.pages import asked, until
 from tests.support.redis_server import ValkeyServer
 
 pytestmark = pytest.mark.timeout(120)
-PATIENCE = 40.0
 Spawn = Callable[..., subprocess.Popen[bytes]]
 GRAPH = {
     "1": {
@@ -95,30 +92,13 @@ def said(machine: Outside, name: str) -> str:
     return (machine.folder / f"{name}.out").read_text(encoding="utf-8")
 
 
-def page(machine: Outside, path: str) -> tuple[int, dict[str, object]]:
-    url = f"http://127.0.0.1:{machine.env['MACHINE_HEALTH_PORT']}{path}"
-    try:
-        with urllib.request.urlopen(url, timeout=10) as answer:
-            return answer.status, json.loads(answer.read())
-    except urllib.error.HTTPError as refused:
-        return refused.code, json.loads(refused.read())
-
-
-def until_healthy(machine: Outside, said: Callable[[], str]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        body: object = ""
-        with contextlib.suppress(OSError):
-            status, body = page(machine, "/health")
-            if status == 200:
-                return
-        assert time.monotonic() < deadline, f"{body}\n{said()}"
-        time.sleep(0.1)  # nobody tells an outsider; the pages themselves look each five seconds
+def page(machine: Outside, path: str, **how: str) -> tuple[int, Any]:
+    return asked(f"http://127.0.0.1:{machine.env['MACHINE_HEALTH_PORT']}{path}", **how)
 
 
 def serves(machine: Outside, said: Callable[[], str]) -> None:
     """It gets healthy, says so on every page, and does a job."""
-    until_healthy(machine, said)
+    until(lambda: page(machine, "/health"), lambda answer: answer[0] == 200, said)
     _, status = page(machine, "/status")
     assert status["state"] == "ready"
     assert page(machine, "/ready")[0] == 200
@@ -152,10 +132,9 @@ def test_lines_of_a_procfile_are_commands_of_a_shell(machine: Outside, spawn: Sp
     # A service that dies is seen, and named. The machine goes on with the other one.
     started[1].send_signal(signal.SIGKILL)
     started[1].wait(10)
-    deadline = time.monotonic() + PATIENCE
-    while not (status := page(machine, "/status")[1])["conditions"]:
-        assert time.monotonic() < deadline, "a dead service went unseen"
-        time.sleep(0.1)
+    status = until(
+        lambda: page(machine, "/status"), lambda answer: bool(answer[1]["conditions"]), machine.said
+    )
     assert status["state"] == "ready", "it was ready once"
     assert "simulation-gpu0: connection refused" in json.dumps(status["conditions"])
     assert page(machine, "/health")[0] == 200
@@ -270,23 +249,12 @@ def test_pages_of_another_supervisors_machine_restart_nothing(machine: Outside) 
     secret = {"MACHINE_HEALTH_TOKEN": "a-token"}
     words = ("health-server", "--manifest", str(out / "process-manifest.json"))
     machine.start(*words, **secret)
-    url = f"http://127.0.0.1:{machine.env['MACHINE_HEALTH_PORT']}/restart/service"
-    request = urllib.request.Request(  # noqa: S310 - loopback
-        f"{url}?service=simulation-gpu0",
-        method="POST",
-        headers={"Authorization": "Bearer a-token"},
+    path = "/restart/service?service=simulation-gpu0"
+    answer = until(
+        lambda: page(machine, path, token="a-token", method="POST"),
+        lambda answer: answer[0] != 0,
+        machine.said,
     )
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        try:
-            with urllib.request.urlopen(request, timeout=10):  # noqa: S310 - loopback
-                pytest.fail("it was restarted")
-        except urllib.error.HTTPError as refused:
-            answer = json.loads(refused.read())
-            break
-        except OSError:
-            assert time.monotonic() < deadline, machine.said()
-            time.sleep(0.05)
     assert answer["code"] == "not-our-process"
     machine.signal(signal.SIGTERM)
     assert machine.wait() == 0
