@@ -61,8 +61,8 @@ class Version:
 
 
 def versions() -> list[Version | None]:
-    """Those that ``COMFYUI_REPO_URL`` and ``COMFYUI_PYTHON`` name: one, or several with blanks; else
-    a single None.
+    """Those that ``COMFYUI_REPO_URL`` and ``COMFYUI_PYTHON`` name, with blanks between; else a
+    single None.
     """
     urls, pythons = (
         shlex.split(os.environ.get(name, ""))  # noqa: TID251 - see variable
@@ -106,6 +106,17 @@ class Graphs:
                 "inputs": {"image": [str(number - 1), 0], "blur_radius": 31, "sigma": 5.0},
             }
         return {**graph, "99": _save(str(steps + 1), "slow")}
+
+    def steps(
+        self, mark: str, *, steps: int, seconds: float, ledger: Path | None = None
+    ) -> dict[str, Any]:
+        """Steps of so many seconds each, by a node of our own pack ``checks``."""
+        inputs = {"steps": steps, "seconds": seconds, "mark": mark, "ledger": str(ledger or "")}
+        return {
+            "1": _empty(0x223344, 64, 48),
+            "2": {"class_type": "CheckSteps", "inputs": {"image": ["1", 0], **inputs}},
+            "3": _save("2", f"steps-{mark}"),
+        }
 
 
 def _inputs(colour: int, width: int, height: int, batch: int = 1) -> dict[str, Any]:
@@ -271,7 +282,9 @@ def checks(tmp_path_factory: pytest.TempPathFactory) -> str:
     return node_list(folder, {"name": "checks", "url": repository(copied), "required": True})
 
 
-@pytest.fixture(params=versions(), ids=lambda version: version.name if version else "none")
+@pytest.fixture(
+    scope="session", params=versions(), ids=lambda version: version.name if version else "none"
+)
 def comfyui(request: pytest.FixtureRequest) -> Version:
     """Each ComfyUI in turn that there is to install."""
     if request.param is None:
