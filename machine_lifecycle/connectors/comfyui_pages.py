@@ -63,11 +63,6 @@ class ComfyUIPages:
         found = await self._json("GET", "/extensions")
         return [str(address) for address in found] if isinstance(found, list) else []
 
-    async def extensions(self) -> list[str]:
-        """Addresses of the scripts that node packs add to the page."""
-        found = await self._json("GET", "/extensions")
-        return [str(address) for address in found] if isinstance(found, list) else []
-
     async def submit(self, body: Mapping[str, Any]) -> tuple[int, Any]:
         """Queue a prompt: HTTP status, and the answer's value, or its text where it is no JSON."""
         # As a stream: large bodies are then sent in pieces, and don't hold up the event loop.

@@ -13,7 +13,6 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from machine_lifecycle.simulation.custom_nodes import CustomNodes
-from machine_lifecycle.simulation.custom_nodes import CustomNodes
 from machine_lifecycle.simulation.execution import Folders, Habits
 from machine_lifecycle.simulation.flavours import Flavour
 from machine_lifecycle.simulation.nodes import CHECKPOINT, object_info
@@ -162,10 +161,6 @@ class ListPages:
             "argv": list(self._argv),
         }
         return web.json_response({"system": system, "devices": [device]})
-
-    async def extensions(self, _request: web.Request) -> web.Response:
-        """Scripts that node packs add to the page."""
-        return web.json_response(list(self._packs.scripts))
 
     async def extensions(self, _request: web.Request) -> web.Response:
         """Scripts that node packs add to the page."""
