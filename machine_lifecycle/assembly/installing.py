@@ -44,6 +44,11 @@ class Installation:
         failed = self._executor.failures
         return {one.subject or one.step: one.error for one in failed if one.error is not None}
 
+    def listed(self, service: str) -> frozenset[str]:
+        """Names of what a service was to get beside itself: node packs. None before Installing."""
+        outcomes = self._executor.outcomes if self._executor else ()
+        return frozenset(one.subject for one in outcomes if one.service == service and one.subject)
+
     async def install(self, plan: InstallPlan, stage: str, progress: ProgressSink) -> int:
         """Do one stage of one service; nothing for a service without an installer."""
         if not plan.installer:

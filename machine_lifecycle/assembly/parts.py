@@ -14,6 +14,7 @@ from machine_lifecycle.assembly.commands import Commands, Steered
 from machine_lifecycle.assembly.fleet import Fleet
 from machine_lifecycle.assembly.installing import Installation
 from machine_lifecycle.assembly.lock import machine_lock
+from machine_lifecycle.assembly.packs import PackWatch
 from machine_lifecycle.assembly.planner import MachinePlanner
 from machine_lifecycle.assembly.queue import Queue
 from machine_lifecycle.assembly.report import Reporter
@@ -107,11 +108,22 @@ class Parts:
             tee=_tee if settings.tee_logs else None,
             guest=guest,
         )
+        self._gpus = Gpus(settings=settings)
+        self._installer = Installation(settings, paths, environ, self._gpus)
+        self.packs = PackWatch(
+            lifecycle=self.lifecycle,
+            bus=self.bus,
+            listed=self._installer.listed,
+            failed=lambda: tuple(self._installer.failures),
+            raise_condition=self.watching.raise_condition,
+            drop_cause=self.watching.drop_cause,
+        )
         self.links = Links(
             on_connected=self.watching.worker_connected,
             on_job_taken=self.watching.job_taken,
             on_job_done=self.watching.job_done,
             on_trouble=self.watching.worker_in_trouble,
+            on_loaded=self.packs.heard,
             on_change=self._shown_is_old,
             wall=self.clock.wall,
         )
@@ -127,6 +139,7 @@ class Parts:
             supervisor=self.supervisor,
             clock=self.clock,
             workers=self.links.statuses,
+            packs=self.packs.report,
             queue=lambda: (self._redis_answers, self.queue.where),
             health=lambda: (self.health_url, self._port),
         )
@@ -147,8 +160,6 @@ class Parts:
             health_server=lambda: bool(self._port),
         )
         self._planner = planner
-        self._gpus = Gpus(settings=settings)
-        self._installer = Installation(settings, paths, environ, self._gpus)
         self.runner = Runner(
             self.lifecycle,
             clock=self.clock,
@@ -241,6 +252,9 @@ class Parts:
             self.queue.announce(self.machine_id, os.getpid(), self.health_url)
         if event.target is MachineState.RESTARTING:
             self.watching.begin_anew()
+            self.packs.begin_anew()
+        if event.source is MachineState.CUSTOM_NODES:
+            self.packs.settle()  # adopted workers may have told before the list was read
         if event.target is not MachineState.STOPPED:
             await self.fleet.publish("event_driven")
 

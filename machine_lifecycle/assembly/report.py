@@ -12,6 +12,7 @@ import attrs
 from machine_lifecycle.lifecycle.core import Lifecycle
 from machine_lifecycle.lifecycle.events import Event, StepFinished, StepProgressed
 from machine_lifecycle.model.hardware import Hardware
+from machine_lifecycle.model.packs import Loaded
 from machine_lifecycle.model.ports import Clock, Supervisor
 from machine_lifecycle.model.processes import ProcessState, ProcessStatus, Role
 from machine_lifecycle.model.status import Condition, StatusReport, WorkerStatus
@@ -32,6 +33,7 @@ class Reporter:
 
     Attributes:
         workers: The workers, as they say themselves.
+        packs: The node packs of each instance.
         queue: Whether the queue is open, and where it is.
         health: URL and port of the health pages.
     """
@@ -41,6 +43,7 @@ class Reporter:
     supervisor: Supervisor
     clock: Clock
     workers: Callable[[], tuple[WorkerStatus, ...]]
+    packs: Callable[[], tuple[Loaded, ...]]
     queue: Callable[[], tuple[bool, str]]
     health: Callable[[], tuple[str, int]]
     opened: float = attrs.field(init=False)
@@ -92,6 +95,7 @@ class Reporter:
             capabilities=record.plan.capabilities if record.plan else (),
             processes=(self._ourselves(offset), *self.supervisor.statuses()),
             workers=self.workers(),
+            loaded=self.packs(),
             checks=record.checks,
             timings=timings,
             failure=record.failure.to_wire() if record.failure else None,

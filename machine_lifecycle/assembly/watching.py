@@ -81,7 +81,7 @@ class Watching:
     def needs_changed(self, process: str, ready: bool) -> None:  # noqa: FBT001 - one fact
         """What a worker needs got ready, or was lost."""
         if ready:
-            self.links.go(process)
+            self.links.go(process, self.supervisor.runs(process))
         else:
             self.links.pause(process)
 
@@ -103,7 +103,7 @@ class Watching:
             return
         self.clear_condition(ConditionKind.RESUMING)
         if self._all_connected():
-            self.clear_condition(ConditionKind.DEGRADED, keep=("packs",))
+            self.clear_condition(ConditionKind.DEGRADED, keep=("packs", "loading"))
 
     def _all_connected(self) -> bool:
         plan = self.lifecycle.record.plan
@@ -175,8 +175,15 @@ class Watching:
 
     def clear_condition(self, kind: str, *, keep: tuple[str, ...] = ()) -> None:
         """Drop the causes of a condition, but for those to keep."""
+        self._keep(kind, lambda cause: cause in keep)
+
+    def drop_cause(self, kind: str, cause: str) -> None:
+        """Drop one cause of a condition."""
+        self._keep(kind, lambda other: other != cause)
+
+    def _keep(self, kind: str, holds: Callable[[str], bool]) -> None:
         causes = self._causes.get(kind, {})
-        left = {cause: reason for cause, reason in causes.items() if cause in keep}
+        left = {cause: reason for cause, reason in causes.items() if holds(cause)}
         if left == causes:
             return
         self._causes[kind] = left

@@ -15,6 +15,7 @@ from machine_lifecycle.cli.environment import environment, open_settings
 from machine_lifecycle.config.settings import LoadedSettings
 from machine_lifecycle.errors import LifecycleError
 from machine_lifecycle.model.settings import LogFormat
+from machine_lifecycle.model.status import ConditionKind, StatusReport
 
 __all__ = ["boot", "live"]
 
@@ -82,7 +83,7 @@ async def _one_life(loaded: LoadedSettings, *, jsonl: bool, pretty: bool) -> tup
                 pass  # the observer has told it; with ON_FAILED=stay the machine lives on
             else:
                 if pretty:
-                    _tell_ready(machine.status().health_url)
+                    _tell_ready(machine.status())
             return await machine.wait(), machine.restart_requested
     except LifecycleError as error:
         show_error(error)
@@ -99,5 +100,10 @@ def _write_line(event: object) -> None:
     sys.stdout.flush()
 
 
-def _tell_ready(url: str) -> None:
-    click.echo(f"Ready. Pages: {url}   Jobs: machine-lifecycle submit FILE   Stop: Ctrl+C")
+def _tell_ready(report: StatusReport) -> None:
+    degraded = report.condition(ConditionKind.DEGRADED)
+    click.echo(
+        f"Ready{f', degraded: {degraded.reason}' if degraded else '.'}"
+        f"{chr(10) if degraded else ' '}"
+        f"Pages: {report.health_url}   Jobs: machine-lifecycle submit FILE   Stop: Ctrl+C"
+    )

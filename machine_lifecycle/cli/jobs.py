@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,13 @@ _FAILED = 1
 @click.option("--watch/--no-watch", default=None, help="Follow it to its end; implied by --out.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Save outputs here.")
 @click.option("--timeout-minutes", type=float, help="Minutes that a run may take.")
+@click.option(
+    "--requirements",
+    metavar="JSON",
+    callback=lambda _ctx, _option, text: _object(text),
+    help="What the worker must have; an object, such as "
+    '{"node_packs": ["rgthree-comfy"], "gpu_memory_gb": 24}.',
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
 def submit(  # noqa: PLR0917 - click passes options by name
@@ -41,6 +49,7 @@ def submit(  # noqa: PLR0917 - click passes options by name
     watch: bool | None,  # noqa: FBT001 - click
     out: Path | None,
     timeout_minutes: float | None,
+    requirements: dict[str, Any] | None,
     as_json: bool,  # noqa: FBT001 - click
 ) -> None:
     """Put FILE into the queue: a graph in ComfyUI's API form, or a whole payload.
@@ -65,6 +74,7 @@ def submit(  # noqa: PLR0917 - click passes options by name
                     service_required=service,
                     priority=priority,
                     timeout_minutes=timeout_minutes,
+                    requirements=requirements,
                 )
                 for _ in range(count)
             ]
@@ -85,6 +95,18 @@ def submit(  # noqa: PLR0917 - click passes options by name
             _tell(result)
     if any(result["status"] not in {"completed", "pending"} for result in results):
         sys.exit(_FAILED)
+
+
+def _object(text: str | None) -> dict[str, Any] | None:
+    if text is None:
+        return None
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise click.BadParameter(f"no JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise click.BadParameter('no JSON object, such as {"node_packs": ["rgthree-comfy"]}')
+    return found
 
 
 def _tell(result: dict[str, Any]) -> None:

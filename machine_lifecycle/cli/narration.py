@@ -5,8 +5,11 @@ from __future__ import annotations
 import logging
 
 from machine_lifecycle.cli.output import human_seconds
+from machine_lifecycle.cli.packs import pack_summary, slowest
 from machine_lifecycle.lifecycle import events
+from machine_lifecycle.model.packs import Pack
 from machine_lifecycle.model.processes import ProcessState, ProcessStatus
+from machine_lifecycle.model.status import ConditionKind
 from machine_lifecycle.states.names import MachineState
 from machine_lifecycle.states.table import TABLE
 
@@ -18,8 +21,10 @@ class Narrator:
 
     def __init__(self, log: logging.Logger) -> None:
         self._log = log
+        self._packs: dict[str, tuple[Pack, ...]] = {}
+        self._degraded = ""
 
-    def __call__(self, event: events.Event) -> None:  # noqa: C901 - one case per event
+    def __call__(self, event: events.Event) -> None:  # noqa: C901, PLR0912 - one case per event
         """Log one event."""
         log = self._log
         match event:
@@ -40,7 +45,11 @@ class Narrator:
                 log.info("job %s taken by %s", event.job_id, event.worker_id)
             case events.JobFinished():
                 log.info("job %s %s", event.job_id, event.outcome)
+            case events.PacksLoaded():
+                self._loaded(event)
             case events.ConditionChanged():
+                if event.condition == ConditionKind.DEGRADED:
+                    self._degraded = event.reason if event.holds else ""
                 log.warning("condition %s %s", event.condition, _holds(event))
             case events.MachineReady():
                 self._ready(event)
@@ -71,7 +80,18 @@ class Narrator:
                 )
                 title = TABLE.spec(MachineState(timing.state)).title
                 self._log.info("%-17s %9s  %s", title, human_seconds(timing.seconds), usual)
-        self._log.info("machine %s is ready in %s", event.machine_id, human_seconds(event.seconds))
+        for instance, packs in self._packs.items():
+            for pack, seconds in slowest(packs):
+                took = human_seconds(seconds)
+                self._log.info("%-17s %9s  import of %s", instance, took, pack.name)
+        took = human_seconds(event.seconds)
+        degraded = f", degraded: {self._degraded}" if self._degraded else ""
+        self._log.info("machine %s is ready in %s%s", event.machine_id, took, degraded)
+
+    def _loaded(self, event: events.PacksLoaded) -> None:
+        self._packs[event.instance] = event.packs
+        if event.packs:
+            self._log.info("%s: %s", event.instance, pack_summary(event.packs))
 
     def _failed(self, event: events.MachineFailed) -> None:
         for part in event.error.get("errors", [event.error]):

@@ -12,9 +12,11 @@ import click
 
 from machine_lifecycle.cli.environment import open_paths
 from machine_lifecycle.cli.output import console, emit_json, human_bytes, human_seconds, table
+from machine_lifecycle.cli.packs import pack_summary
 from machine_lifecycle.control.client import ControlClient
 from machine_lifecycle.control.errors import MachineUnresponsive
 from machine_lifecycle.errors import ExitCode
+from machine_lifecycle.model.packs import Loaded, PackState
 from machine_lifecycle.system.errors import MachineNotRunning
 
 __all__ = ["drain", "logs", "ps", "restart", "status", "stop", "undrain"]
@@ -245,6 +247,8 @@ def _show_report(report: dict[str, Any]) -> None:
             for worker in report["workers"]
         ]
         table(("worker", "does", "job", "trouble"), rows)
+    for one in report["loaded"]:
+        _show_packs(Loaded.from_wire(one))
     if report["timings"]:
         out.print()
         rows = [
@@ -252,6 +256,17 @@ def _show_report(report: dict[str, Any]) -> None:
             for visit in report["timings"]
         ]
         table(("state", "took", "usual"), rows)
+
+
+def _show_packs(loaded: Loaded) -> None:
+    if not loaded.packs:
+        return
+    out = console()
+    out.print(f"  {_escaped(loaded.instance)}: {pack_summary(loaded.packs)}")
+    for pack in loaded.packs:
+        if pack.state is not PackState.LOADED:
+            out.print(f"    [yellow]{pack.state.value}[/] {_escaped(pack.name)}:", end=" ")
+            out.print(_escaped(pack.reason))
 
 
 def _show_failure(failure: dict[str, Any] | None) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from rich.console import Console
@@ -10,7 +12,9 @@ from rich.status import Status
 from rich.table import Table
 
 from machine_lifecycle.cli.output import human_seconds
+from machine_lifecycle.cli.packs import slowest
 from machine_lifecycle.lifecycle import events
+from machine_lifecycle.model.packs import Pack
 from machine_lifecycle.model.status import StateTiming
 from machine_lifecycle.states.names import MachineState
 from machine_lifecycle.states.table import TABLE
@@ -26,6 +30,7 @@ class BootView:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._status: Status | None = None
+        self._packs: dict[str, tuple[Pack, ...]] = {}
 
     def __call__(self, event: events.Event) -> None:
         """Draw one event."""
@@ -36,7 +41,9 @@ class BootView:
                 self._now(event.state, f"{step}: {detail}" if detail else step)
             case events.MachineReady():
                 self._rest()
-                self._console.print(timing_table(event.timings, event.seconds))
+                self._console.print(timing_table(event.timings, event.seconds, self._packs))
+            case events.PacksLoaded(instance=instance, packs=packs):
+                self._packs[instance] = packs
             case events.MachineFailed():
                 self._failed(event)
             case events.ConditionChanged(condition=kind, holds=True, reason=reason):
@@ -88,13 +95,24 @@ class BootView:
             self._status = None
 
 
-def timing_table(timings: tuple[StateTiming, ...], total: float) -> Table:
-    """Each state of a boot: how long it took, how long it usually takes."""
+def timing_table(
+    timings: tuple[StateTiming, ...],
+    total: float,
+    packs: Mapping[str, tuple[Pack, ...]] = MappingProxyType({}),
+) -> Table:
+    """Each state of a boot: how long it took, how long it usually takes; and the imports of node
+    packs, by instance, that took longest.
+    """
     drawn = Table("state", "took", "usually", box=None, header_style="bold", pad_edge=False)
     for timing in timings:
         if timing.seconds is not None:
             usual = f"{timing.expected[0]:g}-{timing.expected[1]:g} s" if timing.expected else ""
             title = TABLE.spec(MachineState(timing.state)).title
             drawn.add_row(title, human_seconds(timing.seconds), f"[dim]{usual}[/]")
+        if timing.state == MachineState.SERVICES_STARTING.value:
+            for instance, loaded in packs.items():
+                for pack, seconds in slowest(loaded):
+                    what = f"[dim]  import of {escape(pack.name)}, {escape(instance)}[/]"
+                    drawn.add_row(what, f"[dim]{human_seconds(seconds)}[/]", "")
     drawn.add_row("[bold]Ready[/]", f"[bold]{human_seconds(total)}[/]", "[dim]60-300 s[/]")
     return drawn

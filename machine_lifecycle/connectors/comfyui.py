@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import uuid
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from machine_lifecycle.connectors.base import Endpoint, Job, JobResult, Probe, ProgressCallback
@@ -125,9 +125,9 @@ class ComfyUIConnector:
         """Version, devices, node classes, their number by node pack, models by kind."""
         return capabilities_of(await self._pages.system_stats(), await self._pages.object_info())
 
-    async def loaded(self, run: Run | None, proved: Mapping[str, Any]) -> Loaded:
+    async def loaded(self, runs: Sequence[Run], proved: Mapping[str, Any]) -> Loaded:
         """Which node packs are in and which failed; see ``model.packs.PackReader``."""
-        return await read_packs(self._pages, run, proved["node_packs"])
+        return await read_packs(self._pages, self.endpoint.port, runs, proved["node_packs"])
 
     async def run(self, job: Job, progress: ProgressCallback) -> JobResult:
         """Run the job's graph; see ``model.ports.Connector``.
@@ -282,6 +282,10 @@ class ComfyUIRemoteConnector(ComfyUIConnector):
         """
         fallback = environ.get("COMFYUI_HOST", "")
         return cls(endpoint_from(environ, ("WORKER_COMFYUI_REMOTE",), default_host=fallback))
+
+    async def loaded(self, runs: Sequence[Run], proved: Mapping[str, Any]) -> Loaded:
+        """Those with nodes: its log is elsewhere, and so a pack that failed is not known."""
+        return await super().loaded(runs[:0], proved)
 
 
 class SimulationConnector(ComfyUIConnector):

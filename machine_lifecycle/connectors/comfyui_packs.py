@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from machine_lifecycle.connectors.comfyui_loading import LoadingLog, packs_of, served_packs
 from machine_lifecycle.connectors.comfyui_pages import ComfyUIPages
@@ -17,17 +17,21 @@ one that installs packages while it is imported writes much more."""
 _LONGEST_LINE = 1 << 16
 
 
-async def read_packs(pages: ComfyUIPages, run: Run | None, nodes: Mapping[str, int]) -> Loaded:
+async def read_packs(
+    pages: ComfyUIPages, port: int, runs: Sequence[Run], nodes: Mapping[str, int]
+) -> Loaded:
     """Every pack of which log or pages tell.
 
     Args:
         pages: Of the service.
-        run: Its process, if its log can be read here.
+        port: Where it listens.
+        runs: Processes whose logs can be read here; its own is the one on that port.
         nodes: Number of node classes by pack.
 
     Raises:
         ServiceUnreachable: It is away.
     """
+    run = next((run for run in runs if run.port == port), None)
     log = await asyncio.to_thread(_read, run) if run else None
     # Only a pack that declares no nodes needs its scripts to prove that it is there.
     asks = log is not None and any(found.nothing for found in log.found.values())

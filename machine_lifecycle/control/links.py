@@ -6,7 +6,7 @@ No sockets here: the server hands over what it hears, and gets lines to send.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -14,7 +14,9 @@ import attrs
 from machine_lifecycle.control.errors import ControlMessageUnusable
 from machine_lifecycle.control.messages import text_of
 from machine_lifecycle.control.workers import LOST, Listeners, WorkerBoard, unheard
+from machine_lifecycle.model.packs import Loaded, Run
 from machine_lifecycle.model.status import WorkerStatus
+from machine_lifecycle.model.wire import to_json_value
 
 __all__ = ["LOST", "Links", "Session"]
 
@@ -44,6 +46,7 @@ class Links:
         on_job_done: Told worker, job and outcome: ``completed``, ``failed``, ``cancelled``,
             ``released`` or ``lost``.
         on_trouble: Told worker and the wire form of an error that it met.
+        on_loaded: Told the node packs of the services that a worker is connected to.
         on_change: Called after anything changed.
         wall: The clock, in seconds since 1970.
     """
@@ -55,6 +58,7 @@ class Links:
         on_job_taken: Callable[[str, str], None] = unheard,
         on_job_done: Callable[[str, str, str], None] = unheard,
         on_trouble: Callable[[str, Mapping[str, Any]], None] = unheard,
+        on_loaded: Callable[[tuple[Loaded, ...]], None] = unheard,
         on_change: Callable[[], None] = unheard,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -64,12 +68,13 @@ class Links:
                 job_taken=on_job_taken,
                 job_done=on_job_done,
                 trouble=on_trouble,
+                loaded=on_loaded,
                 change=on_change,
             ),
             wall,
         )
         self._sessions: dict[str, Session] = {}
-        self._going: dict[str, bool] = {}
+        self._orders: dict[str, dict[str, Any]] = {}
         self._draining = False
 
     # What the machine asks and orders
@@ -114,14 +119,15 @@ class Links:
             session.send({"do": do, **fields})
         return bool(found)
 
-    def go(self, process: str) -> None:
-        """Its service is ready. Kept for a worker that says hello later."""
-        self._going[process] = True
-        self.tell(process, "go")
+    def go(self, process: str, runs: Sequence[Run] = ()) -> None:
+        """Its services are ready: these runs of them. Kept for a worker that says hello later."""
+        told = {"runs": to_json_value(runs)} if runs else {}
+        self._orders[process] = {"do": "go", **told}
+        self.tell(process, "go", **told)
 
     def pause(self, process: str) -> None:
         """Its service went down. Kept likewise."""
-        self._going[process] = False
+        self._orders[process] = {"do": "pause"}
         self.tell(process, "pause")
 
     async def drain(self) -> None:
@@ -158,8 +164,8 @@ class Links:
         self._board.hello(session.worker_id, session.process)
         if self._draining:
             send({"do": "drain"})
-        if (going := self._going.get(session.process)) is not None:
-            send({"do": "go" if going else "pause"})
+        if order := self._orders.get(session.process):
+            send(order)
         return session
 
     def hear(self, session: Session, message: dict[str, Any]) -> None:

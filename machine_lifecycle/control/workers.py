@@ -11,6 +11,7 @@ import attrs
 
 from machine_lifecycle.control.errors import ControlMessageUnusable
 from machine_lifecycle.control.messages import text_of
+from machine_lifecycle.model.packs import Loaded
 from machine_lifecycle.model.status import WorkerStatus
 
 __all__ = ["LOST", "Listeners", "WorkerBoard", "unheard"]
@@ -36,6 +37,7 @@ class Listeners:
         job_done: Told worker, job and outcome: ``completed``, ``failed``, ``cancelled``,
             ``released`` or ``lost``.
         trouble: Told worker and the wire form of an error that it met.
+        loaded: Told the node packs of the services that a worker is connected to.
         change: Called after anything changed.
     """
 
@@ -43,6 +45,7 @@ class Listeners:
     job_taken: Callable[[str, str], None] = unheard
     job_done: Callable[[str, str, str], None] = unheard
     trouble: Callable[[str, Mapping[str, Any]], None] = unheard
+    loaded: Callable[[tuple[Loaded, ...]], None] = unheard
     change: Callable[[], None] = unheard
 
 
@@ -145,7 +148,12 @@ class WorkerBoard:
     def _standby(self, worker: WorkerStatus, _message: dict[str, Any]) -> None:
         self._store(attrs.evolve(worker, status="standby"))
 
-    def _connected(self, worker: WorkerStatus, _message: dict[str, Any]) -> None:
+    def _connected(self, worker: WorkerStatus, message: dict[str, Any]) -> None:
+        try:
+            loaded = tuple(Loaded.from_wire(one) for one in message.get("loaded", ()))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ControlMessageUnusable(reason=f"'loaded' can't be read: {error!r}") from error
+        self._listeners.loaded(loaded)  # first: what it means is known when the machine is ready
         # A worker that runs a job stays busy when it repeats after a break that it is connected.
         status = "busy" if worker.current_job_id else "idle"
         self._store(attrs.evolve(worker, status=status, connected=True, trouble=""))

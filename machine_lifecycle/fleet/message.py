@@ -6,7 +6,7 @@ from typing import Any
 
 from machine_lifecycle.model.plan import BootPlan
 from machine_lifecycle.model.processes import ProcessState
-from machine_lifecycle.model.status import StatusReport
+from machine_lifecycle.model.status import ConditionKind, StatusReport
 
 __all__ = ["status_message"]
 
@@ -22,6 +22,7 @@ def status_message(
         update_type: ``periodic``, ``event_driven``, ``machine_ready`` or ``shutdown``.
         now_ms: Milliseconds since 1970.
     """
+    degraded = report.condition(ConditionKind.DEGRADED)
     return {
         "machine_id": report.machine_id,
         "timestamp": now_ms,
@@ -33,6 +34,7 @@ def status_message(
                 "uptime_ms": round(report.uptime * 1000),
                 "state": report.state,
                 "conditions": [condition.kind for condition in report.conditions],
+                "degraded": degraded.reason if degraded else "",
                 "error": (report.failure or {}).get("summary", ""),
             },
             "workers": {

@@ -1,8 +1,8 @@
 """The machine in Prometheus' text format.
 
 Values are made from the report at each scrape, so that nothing can be stale. Labels come from the
-plan (names of processes and workers) and from fixed words; none can grow without bound: job ids,
-reasons and error texts are never labels.
+plan (names of processes and workers), from folders on disk (node packs) and from fixed words; none
+can grow without bound: job ids, reasons and error texts are never labels.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector
 
 from machine_lifecycle.health.render import process_healthy
 from machine_lifecycle.model.figures import Figures
+from machine_lifecycle.model.packs import PackState
 from machine_lifecycle.model.processes import ProcessStatus
 from machine_lifecycle.model.status import ConditionKind, StatusReport
 from machine_lifecycle.states.names import MachineState
@@ -69,6 +70,7 @@ class _Snapshot(Collector):
         yield from self._life()
         yield from self._processes()
         yield from self._workers()
+        yield from self._packs()
 
     def _life(self) -> Iterator[Metric]:
         report = self._report
@@ -157,6 +159,24 @@ class _Snapshot(Collector):
             "Resident memory of the process tree.",
             labels,
             [(who, used.memory_bytes) for who, used in measured],
+        )
+
+    def _packs(self) -> Iterator[Metric]:
+        packs = [
+            ((one.instance, pack.name), pack) for one in self._report.loaded for pack in one.packs
+        ]
+        labels = ("instance", "pack")
+        yield _gauge(
+            "pack_loaded",
+            "1 if the service loaded the node pack, 0 if it failed or was left out.",
+            labels,
+            [(key, float(pack.state is PackState.LOADED)) for key, pack in packs],
+        )
+        yield _gauge(
+            "pack_import_seconds",
+            "What the import of the node pack took at the service's last start.",
+            labels,
+            [(key, pack.seconds) for key, pack in packs if pack.seconds is not None],
         )
 
     def _workers(self) -> Iterator[Metric]:

@@ -120,6 +120,11 @@ function show() {
     dotted(w.id, w.connected ? (w.status === "busy" ? "busy" : "good") : w.status === "gone" ? "bad" : "warn"),
     w.status, w.current_job_id, w.jobs_completed, w.jobs_failed,
   ]), "none yet");
+  $("packs-part").hidden = !r.loaded.some((one) => one.packs.length);
+  fill("packs", ["pack", "on", "nodes", "import", "why not"], r.loaded.flatMap((one) => one.packs.map((p) => [
+    dotted(p.name, p.state === "loaded" ? "good" : "bad"), one.instance, p.nodes,
+    p.seconds === null ? "" : `${p.seconds.toFixed(1)} s`, p.reason,
+  ])), "none");
   const gpus = r.hardware.gpus.map((g) => [`GPU ${g.index}`, `${g.name}, ${(g.memory_mib / 1024).toFixed(0)} GiB`]);
   fill("hardware", [], [
     ["version", `${r.version}, pid ${r.pid}`],

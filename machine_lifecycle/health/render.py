@@ -79,12 +79,14 @@ def health_value(report: StatusReport) -> dict[str, Any]:
         "error": None if report.redis_connected else "Redis is not connected",
     }
     problems = _problems(report)
+    degraded = report.condition(ConditionKind.DEGRADED)
     return {
         "healthy": not problems,
         "services": services,
         "uptime": round(report.uptime * 1000),
         "state": report.state,
         **({"error": "; ".join(problems)} if problems else {}),
+        **({"degraded": degraded.reason} if degraded else {}),
     }
 
 

@@ -100,6 +100,8 @@ class Worker:
         match order.get("do"):
             case "go":
                 holds.difference_update({Hold.STANDBY, Hold.PAUSED, Hold.HUNG})
+                if self._services.began(order.get("runs", ())):
+                    self._voice.advertised = None  # it may have loaded more, or less, this time
             case "pause":
                 holds.add(Hold.PAUSED)
                 # Whoever started the service knows that it is gone: nothing will come of this
@@ -184,7 +186,7 @@ class Worker:
             )
             self._recovered = True
         await self._registration.register(capabilities)
-        self._voice.connected(capabilities)
+        self._voice.connected(capabilities, self._services.loaded)
 
     async def _claim(self) -> list[Any]:
         # What stirred us up to here is covered by the look that follows.

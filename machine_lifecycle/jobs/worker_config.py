@@ -6,7 +6,7 @@ import importlib
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +149,7 @@ class WorkerConfig:
             if proved:
                 models[route.asks] = _names(proved)
         return {
+            **_nodes(services.values()),
             **self.extras,
             "worker_id": self.worker_id,
             "machine_id": self.machine_id,
@@ -216,6 +217,21 @@ def _extras(environ: Mapping[str, str]) -> dict[str, Any]:
             except ValueError:
                 found[name] = _words(text) if "," in text else text
     return found
+
+
+def _nodes(services: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """What services that run graphs of nodes have for them, so that jobs may require it.
+
+    Lists of node packs in use call those ``custom_nodes``.
+    """
+    telling = [facts for facts in services if "node_packs" in facts]
+    if not telling:
+        return {}
+    packs, classes = (
+        sorted({str(one) for facts in telling for one in facts.get(key, ())})
+        for key in ("node_packs", "node_classes")
+    )
+    return {"node_packs": packs, "custom_nodes": packs, "node_classes": classes}
 
 
 def _names(proved: object) -> list[str]:

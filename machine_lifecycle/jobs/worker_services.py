@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
+import attrs
+
 from machine_lifecycle.errors import LifecycleError
 from machine_lifecycle.jobs.errors import ServiceDown
+from machine_lifecycle.model.packs import Loaded, PackReader, Run
 from machine_lifecycle.model.ports import Connector
 
 __all__ = ["WorkerServices"]
@@ -28,8 +31,16 @@ class WorkerServices:
         """
         self._connectors = dict(connectors)
         self._asks = dict(asks)
+        self.loaded: tuple[Loaded, ...] = ()
+        """Node packs of the services that answered, as of the last ``connect``."""
+        self._runs: tuple[Run, ...] = ()
         self._entered: dict[str, Connector] = {}
         self._stack = AsyncExitStack()
+
+    def began(self, runs: Sequence[Mapping[str, Any]]) -> bool:
+        """The services' processes are these; whether they are others than before."""
+        before, self._runs = self._runs, tuple(Run.from_wire(run) for run in runs)
+        return self._runs != before
 
     async def connect(self) -> dict[str, Mapping[str, Any]]:
         """What each service that answers can do, by its name.
@@ -37,7 +48,15 @@ class WorkerServices:
         Raises:
             ServiceDown: None answers.
         """
+        while True:
+            runs = self._runs
+            proved = await self._look()
+            if runs == self._runs:  # else one was started anew meanwhile
+                return proved
+
+    async def _look(self) -> dict[str, Mapping[str, Any]]:
         proved: dict[str, Mapping[str, Any]] = {}
+        loaded: list[Loaded] = []
         detail, down = "", ""
         for service in self._connectors:
             try:
@@ -45,13 +64,19 @@ class WorkerServices:
                 async with asyncio.timeout(_PROBE_LIMIT):
                     probe = await connector.probe()
                     if probe.healthy:
-                        proved[service] = await connector.capabilities()
+                        facts = await connector.capabilities()
+                        if isinstance(connector, PackReader):
+                            found = await connector.loaded(self._runs, facts)
+                            loaded.append(attrs.evolve(found, instance=found.instance or service))
+                            facts = {**facts, "node_packs": list(found.names)}
+                        proved[service] = facts
                         continue
                 detail, down = probe.detail, service
             except (LifecycleError, OSError, TimeoutError) as error:
                 detail, down = str(getattr(error, "summary", error)), service
         if not proved:
             raise ServiceDown(service=down, detail=detail)
+        self.loaded = tuple(loaded)
         return proved
 
     async def down(self, service: str) -> str:

@@ -15,6 +15,8 @@ from machine_lifecycle.errors import LifecycleError
 from machine_lifecycle.jobs.link import Link
 from machine_lifecycle.jobs.registration import Registration
 from machine_lifecycle.jobs.worker_config import WorkerConfig
+from machine_lifecycle.model.packs import Loaded
+from machine_lifecycle.model.wire import to_json_value
 
 __all__ = ["Hold", "WorkerVoice"]
 
@@ -56,6 +58,7 @@ class WorkerVoice:
         """
         self.holds = {Hold.STANDBY} if config.control_socket else set[str]()
         self.advertised: dict[str, Any] | None = None
+        self._loaded: list[dict[str, Any]] = []
         self.job_id = ""
         self._registration = registration
         self._changes: asyncio.Queue[_Change] = asyncio.Queue()
@@ -76,10 +79,11 @@ class WorkerVoice:
             if self._link:
                 group.create_task(self._link.run())
 
-    def connected(self, capabilities: dict[str, Any]) -> None:
-        """The services answered and the worker is registered."""
+    def connected(self, capabilities: dict[str, Any], loaded: tuple[Loaded, ...]) -> None:
+        """The services answered, with these node packs, and the worker is registered."""
         self.advertised = capabilities
-        self._say("connected", capabilities=capabilities)
+        self._loaded = to_json_value(loaded)
+        self._say("connected", loaded=self._loaded)
         self._say("status", status=self.status)
 
     def disconnected(self, reason: str) -> None:
@@ -133,7 +137,7 @@ class WorkerVoice:
         if self.advertised is None:
             yield {"say": "standby"}
         else:
-            yield {"say": "connected", "capabilities": self.advertised}
+            yield {"say": "connected", "loaded": self._loaded}
         if self.job_id:
             yield {"say": "job_taken", "job_id": self.job_id}
         if self.advertised is not None:

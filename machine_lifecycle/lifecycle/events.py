@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import attrs
 
+from machine_lifecycle.model.packs import Pack
 from machine_lifecycle.model.processes import ProcessStatus
 from machine_lifecycle.model.status import StateTiming, WorkerStatus
 from machine_lifecycle.model.wire import to_json_value
@@ -25,6 +26,7 @@ __all__ = [
     "MachineFailed",
     "MachineReady",
     "MachineStopped",
+    "PacksLoaded",
     "ProcessChanged",
     "StepFinished",
     "StepProgressed",
@@ -119,6 +121,20 @@ class WorkerChanged(Event):
 
 
 @attrs.frozen(kw_only=True)
+class PacksLoaded(Event):
+    """A service was started and says which node packs are in; told again when that is another.
+
+    Attributes:
+        instance: Id of the instance; the service's name for one that runs elsewhere.
+        packs: Every pack that is known of, also those that failed.
+    """
+
+    kind: ClassVar[str] = "packs_loaded"
+    instance: str
+    packs: tuple[Pack, ...]
+
+
+@attrs.frozen(kw_only=True)
 class JobStarted(Event):
     """A worker of this machine took a job."""
 
@@ -198,6 +214,7 @@ EVENTS: tuple[type[Event], ...] = (
     StepFinished,
     ProcessChanged,
     WorkerChanged,
+    PacksLoaded,
     JobStarted,
     JobFinished,
     ConditionChanged,

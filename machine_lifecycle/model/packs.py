@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -102,9 +102,11 @@ class Run:
         log: Its log file.
         offset: Byte at which this run's part of it begins.
         started: Wall-clock seconds when the process was spawned.
+        port: Where it listens; 0 if nowhere.
     """
 
     instance: str
+    port: int
     log: Path
     offset: int
     started: float
@@ -118,6 +120,7 @@ class Run:
         """
         return cls(
             instance=str(value["instance"]),
+            port=int(value["port"]),
             log=Path(value["log"]),
             offset=int(value["offset"]),
             started=float(value["started"]),
@@ -128,10 +131,10 @@ class Run:
 class PackReader(Protocol):
     """A connector that knows which node packs its service has loaded. Not every one does."""
 
-    async def loaded(self, run: Run | None, proved: Mapping[str, Any]) -> Loaded:
+    async def loaded(self, runs: Sequence[Run], proved: Mapping[str, Any]) -> Loaded:
         """Look. Called after ``capabilities``, each time that the service was started.
 
         Args:
-            run: The service's process; ``None`` for one that we did not start.
+            runs: Processes of this machine, among which the service's is if we started it.
             proved: What ``capabilities`` said.
         """

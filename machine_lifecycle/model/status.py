@@ -7,6 +7,7 @@ from typing import Any
 import attrs
 
 from machine_lifecycle.model.hardware import Hardware
+from machine_lifecycle.model.packs import Loaded
 from machine_lifecycle.model.ports import Check
 from machine_lifecycle.model.processes import ProcessStatus
 
@@ -89,6 +90,7 @@ class StatusReport:
         waiting: What the state waits for now, each with its age.
         failure: The error that brought the machine down, in its wire form.
         story: The latest facts and changes, newest last.
+        loaded: The node packs of each instance whose worker has told of them.
         redis: Whether the queue answers; and where it is, without its password.
     """
 
@@ -107,6 +109,7 @@ class StatusReport:
     capabilities: tuple[str, ...] = ()
     processes: tuple[ProcessStatus, ...] = ()
     workers: tuple[WorkerStatus, ...] = ()
+    loaded: tuple[Loaded, ...] = ()
     checks: tuple[Check, ...] = ()
     timings: tuple[StateTiming, ...] = ()
     failure: dict[str, Any] | None = None

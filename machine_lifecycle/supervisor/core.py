@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from machine_lifecycle.errors import LifecycleError, Problems
+from machine_lifecycle.model.packs import Run
 from machine_lifecycle.model.paths import Paths
 from machine_lifecycle.model.ports import ProgressSink
 from machine_lifecycle.model.processes import ProcessSpec, ProcessStatus
@@ -209,6 +210,10 @@ class Supervisor:
     def may_go(self, process_name: str) -> bool:
         """Whether everything that a process needs is ready."""
         return self._roster.needs_ready(self._roster.unit(process_name))
+
+    def runs(self, process_name: str) -> tuple[Run, ...]:
+        """The processes that a process needs, as they run now, and where they log."""
+        return self._roster.needed(self._roster.unit(process_name))
 
     async def recover(self, specs: Sequence[ProcessSpec]) -> tuple[str, ...]:
         """Adopt what an earlier orchestrator left running and is wanted as it is; end the rest.

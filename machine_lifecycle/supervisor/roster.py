@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from machine_lifecycle.errors import LifecycleError
+from machine_lifecycle.model.packs import Run
 from machine_lifecycle.model.processes import ProcessSpec, ProcessStatus
 from machine_lifecycle.supervisor.errors import UnknownProcess
 from machine_lifecycle.supervisor.household import Household, new_token
@@ -75,6 +76,21 @@ class Roster:
         """Whether everything that a unit needs is ready."""
         needs = [self.units.get(name) for name in unit.spec.needs]
         return all(need is not None and need.ready for need in needs)
+
+    def needed(self, unit: Unit) -> tuple[Run, ...]:
+        """The processes that a unit needs, as they run now."""
+        found = (self.units.get(name) for name in unit.spec.needs)
+        return tuple(
+            Run(
+                instance=need.spec.name,
+                port=need.spec.port or 0,
+                log=need.log,
+                offset=need.startup.log_offset,
+                started=need.status().started or 0.0,
+            )
+            for need in found
+            if need is not None
+        )
 
     def tell_needs(self, unit: Unit) -> None:
         """Tell a unit, and whoever listens, if what it needs got ready or was lost."""

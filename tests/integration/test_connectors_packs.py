@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import attrs
+
 from machine_lifecycle.connectors.base import Endpoint
-from machine_lifecycle.connectors.comfyui import ComfyUIConnector
+from machine_lifecycle.connectors.comfyui import ComfyUIConnector, ComfyUIRemoteConnector
 from machine_lifecycle.model.packs import Loaded, PackReader, PackState, Run
 from machine_lifecycle.model.wire import to_json_value
 from machine_lifecycle.simulation.custom_nodes import CustomNodes
@@ -30,21 +32,25 @@ LOG = (
 )
 
 
-async def look(tmp_path: Path, run: Run | None) -> Loaded:
+async def look(
+    tmp_path: Path, run: Run | None, connector_type: type[ComfyUIConnector] = ComfyUIConnector
+) -> Loaded:
     folders = Folders(input=tmp_path / "i", output=tmp_path / "o", temp=tmp_path / "t")
     packs = CustomNodes(scripts=("/extensions/pages/a.js",))
     service = SimulatedComfyUI(folders, packs=packs)
     port = await service.start("127.0.0.1", 0)
     try:
-        async with ComfyUIConnector(Endpoint(host="127.0.0.1", port=port)) as connector:
+        async with connector_type(Endpoint(host="127.0.0.1", port=port)) as connector:
             assert isinstance(connector, PackReader)
-            return await connector.loaded(run, await connector.capabilities())
+            runs = [attrs.evolve(run, port=port + 1, instance="another")] if run else []
+            runs += [attrs.evolve(run, port=port)] if run else []
+            return await connector.loaded(runs, await connector.capabilities())
     finally:
         await service.close()
 
 
 def a_run(log: Path, offset: int = 0) -> Run:
-    return Run(instance="comfyui-gpu0", log=log, offset=offset, started=1.0)
+    return Run(instance="comfyui-gpu0", port=0, log=log, offset=offset, started=1.0)
 
 
 async def test_log_and_pages_together_tell_of_this_run_alone(tmp_path: Path) -> None:
@@ -79,6 +85,13 @@ async def test_a_log_without_end_is_not_read_to_its_end(tmp_path: Path) -> None:
         os.truncate(log, 1 << 34)  # 16 GiB that take no room
     found = await look(tmp_path, a_run(log))
     assert [pack.name for pack in found.packs] == ["simulation"]
+
+
+async def test_a_service_elsewhere_has_no_log_here(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text(LOG)
+    found = await look(tmp_path, a_run(log), ComfyUIRemoteConnector)
+    assert ([pack.name for pack in found.packs], found.complete) == (["simulation"], False)
 
 
 async def test_what_is_found_survives_the_wire(tmp_path: Path) -> None:

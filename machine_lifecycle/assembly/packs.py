@@ -1,0 +1,134 @@
+"""Which node packs are in, on which instance, and what that means for the machine."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping
+
+import attrs
+
+from machine_lifecycle.lifecycle import events
+from machine_lifecycle.lifecycle.core import Lifecycle
+from machine_lifecycle.lifecycle.hooks import EventBus
+from machine_lifecycle.model.packs import Loaded, Pack, PackState
+from machine_lifecycle.model.plan import BootPlan
+from machine_lifecycle.model.status import ConditionKind
+
+__all__ = ["PackWatch", "left_out_words", "missed", "with_absent"]
+
+_CAUSE = "loading"
+_NO_PACK = "__init__.py'"
+"""How the reason ends for a folder that is no pack: it has no such file."""
+
+
+def with_absent(loaded: Loaded, listed: Collection[str]) -> Loaded:
+    """The same, with the packs that are listed and of which the service said nothing.
+
+    Only where it told of all that it tried: what can't be known is not held against it.
+    """
+    known = {pack.name for pack in loaded.packs}
+    if not loaded.complete or known.issuperset(listed):
+        return loaded
+    reason = "it is not in the folder that the service looked into, or is disabled"
+    absent = (
+        Pack(name=name, state=PackState.ABSENT, reason=reason) for name in sorted({*listed} - known)
+    )
+    return attrs.evolve(loaded, packs=(*loaded.packs, *absent))
+
+
+def missed(loaded: Loaded, listed: Collection[str]) -> tuple[Pack, ...]:
+    """The packs without which this instance is less than was asked for.
+
+    Those of the list. Where there is none, whatever lies in the folder is meant to be there, but
+    for folders that are no packs. Others that fail are shown, and nobody waits for them.
+    """
+    out = [pack for pack in loaded.packs if pack.state is not PackState.LOADED]
+    if listed:
+        return tuple(pack for pack in out if pack.name in listed)
+    return tuple(pack for pack in out if not pack.reason.endswith(_NO_PACK))
+
+
+def left_out_words(missed_by: Mapping[str, tuple[Pack, ...]]) -> str:
+    """What did not load, where, and why; instances that miss the same are told together."""
+    alike: dict[tuple[tuple[str, str], ...], list[str]] = defaultdict(list)
+    for instance, packs in missed_by.items():
+        if packs:
+            alike[tuple((pack.name, pack.reason) for pack in packs)].append(instance)
+    parts = []
+    for out, instances in alike.items():
+        many = "s" if len(out) > 1 else ""
+        reasons = "; ".join(f"{name} ({reason})" for name, reason in out)
+        where = ", ".join(instances)
+        parts.append(f"{len(out)} node pack{many} did not load on {where}: {reasons}")
+    return "; ".join(parts)
+
+
+@attrs.define(kw_only=True, eq=False)
+class PackWatch:
+    """Hears from workers what their services loaded; raises and drops the condition.
+
+    Attributes:
+        listed: Names of the packs that a service was to get; empty if there is no list.
+        failed: Names of those whose installation failed: that is told already.
+        raise_condition: Kind, cause, words.
+        drop_cause: Kind, cause.
+    """
+
+    lifecycle: Lifecycle
+    bus: EventBus
+    listed: Callable[[str], Collection[str]]
+    failed: Callable[[], Collection[str]]
+    raise_condition: Callable[[str, str, str], None]
+    drop_cause: Callable[[str, str], None]
+    _known: dict[str, Loaded] = attrs.field(init=False, factory=dict)
+    _words: str = attrs.field(init=False, default="")
+
+    def heard(self, loaded: Iterable[Loaded]) -> None:
+        """A worker says what its services have loaded: at its connection, and after each restart
+        of a service.
+        """
+        for one in loaded:
+            if self._known.get(one.instance) != one:
+                self._known[one.instance] = one
+                shown = with_absent(one, self._wanted(one.instance))
+                told = events.PacksLoaded(
+                    attempt=self.lifecycle.attempt, instance=one.instance, packs=shown.packs
+                )
+                self.bus.emit(told)
+        self.settle()
+
+    def report(self) -> tuple[Loaded, ...]:
+        """Every instance that told of its packs, in the order of the plan."""
+        plan = self.lifecycle.record.plan
+        order = [instance.id for instance in plan.instances] if plan else []
+        known = sorted(
+            self._known.values(),
+            key=lambda one: order.index(one.instance) if one.instance in order else len(order),
+        )
+        return tuple(with_absent(one, self._wanted(one.instance)) for one in known)
+
+    def settle(self) -> None:
+        """Hold what is there against what was asked for."""
+        missing = {one.instance: missed(one, self._wanted(one.instance)) for one in self.report()}
+        words = left_out_words(missing)
+        if words == self._words:
+            return
+        self._words = words
+        if words:
+            self.raise_condition(ConditionKind.DEGRADED, _CAUSE, words)
+        else:
+            self.drop_cause(ConditionKind.DEGRADED, _CAUSE)
+
+    def begin_anew(self) -> None:
+        """Everything is started again: nothing is known."""
+        self._known.clear()
+        self.settle()
+
+    def _wanted(self, instance: str) -> frozenset[str]:
+        service = _service(self.lifecycle.record.plan, instance)
+        return frozenset(self.listed(service)) - frozenset(self.failed())
+
+
+def _service(plan: BootPlan | None, instance: str) -> str:
+    known = {one.id: one.service for one in plan.instances} if plan else {}
+    return known.get(instance, instance)
