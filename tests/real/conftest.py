@@ -6,6 +6,7 @@ and skipped by name where a variable that they need is not set.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -16,15 +17,22 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 import pytest
 
+from machine_lifecycle.jobs.client import QueueClient
+from machine_lifecycle.jobs.records import JobRecord
+from machine_lifecycle.model.paths import Paths
+from machine_lifecycle.system.redis import connect
+from machine_lifecycle.system.valkey import read_discovery
 from tests.support.outside import Outside, machines
+
+_T = TypeVar("_T")
 
 COLOUR = 0x336699
 INVERTED = (204, 153, 101)
@@ -149,6 +157,35 @@ class Driven:
         assert done.stdout, done.stderr
         answer = json.loads(done.stdout)
         return answer | {"took": time.monotonic() - began} if isinstance(answer, dict) else answer
+
+    def queue(self, graphs: Sequence[dict[str, Any]]) -> list[str]:
+        """Submit many at once, as a program does; their ids."""
+
+        async def submit(client: QueueClient) -> list[str]:
+            return [await client.submit(one, service_required="comfyui") for one in graphs]
+
+        return asyncio.run(self._talk(submit))
+
+    def until_ended(self, jobs: Sequence[str], seconds: float = 300) -> list[JobRecord]:
+        """Wait until all of them have ended; what is known of them then."""
+
+        async def end(client: QueueClient) -> list[JobRecord]:
+            async with asyncio.timeout(seconds):
+                for job in jobs:
+                    async for _ in client.watch(job):
+                        continue
+            return [await client.get(job) for job in jobs]
+
+        return asyncio.run(self._talk(end))
+
+    async def _talk(self, conversation: Callable[[QueueClient], Awaitable[_T]]) -> _T:
+        env = self.machine.env
+        runtime, workspace = Path(env["MACHINE_RUNTIME_DIR"]), Path(env["WORKSPACE_PATH"])
+        redis = connect(read_discovery(Paths(workspace=workspace, runtime=runtime)).url)
+        try:
+            return await conversation(QueueClient(redis))
+        finally:
+            await redis.aclose()
 
     def show(self, job: str) -> Any:
         """Everything known of a job."""

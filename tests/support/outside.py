@@ -135,12 +135,17 @@ class Outside:
         else:
             self.until("changed", target=state)
 
+    def until_changed(self, name: str) -> dict[str, Any]:
+        """Wait until a process changes; how it is then."""
+        while True:
+            process: dict[str, Any] = self.until("process_changed")["process"]
+            if process["name"] == name:
+                return process
+
     def until_process(self, name: str, *, ready: bool) -> None:
         """Wait until a process is ready, or no longer so."""
-        while True:
-            process = self.until("process_changed")["process"]
-            if process["name"] == name and process["ready"] is ready:
-                return
+        while self.until_changed(name)["ready"] is not ready:
+            continue
 
     def until_status(self, state: str, *, not_pid: int = 0) -> None:
         """Wait until the machine answers that it is in a state, where no events can be read."""
