@@ -27,15 +27,17 @@ if TYPE_CHECKING:
         MachineFailed,
         MachineReady,
         MachineStopped,
+        PacksLoaded,
         ProcessChanged,
         StepFinished,
         StepProgressed,
         WorkerChanged,
     )
-    from machine_lifecycle.lifecycle.gates import GatePoint, Passage
+    from machine_lifecycle.lifecycle.gates import GateDefinition, GatePoint, Passage
     from machine_lifecycle.machine import Machine
     from machine_lifecycle.model.hardware import Gpu, GpuSource, Hardware
     from machine_lifecycle.model.jobs import Job, JobResult, Output, Progress
+    from machine_lifecycle.model.packs import Loaded, Pack, PackState
     from machine_lifecycle.model.ports import Connector, Installer, Probe, Step
     from machine_lifecycle.model.processes import (
         Command,
@@ -64,6 +66,7 @@ __all__ = [
     "Connector",
     "Event",
     "EventsDropped",
+    "GateDefinition",
     "GatePoint",
     "GateRefused",
     "Gpu",
@@ -79,6 +82,7 @@ __all__ = [
     "JobStarted",
     "LifecycleError",
     "LogFormat",
+    "Loaded",
     "LogReady",
     "Machine",
     "MachineFailed",
@@ -88,6 +92,9 @@ __all__ = [
     "NotifyReady",
     "OnFailed",
     "Output",
+    "Pack",
+    "PackState",
+    "PacksLoaded",
     "Passage",
     "Phase",
     "Ports",
@@ -115,10 +122,11 @@ __all__ = [
 _HOMES = {
     "errors": ("ConfigurationError", "LifecycleError", "Problems", "Remedy"),
     "lifecycle.errors": ("GateRefused",),
-    "lifecycle.gates": ("GatePoint", "Passage"),
+    "lifecycle.gates": ("GateDefinition", "GatePoint", "Passage"),
     "machine": ("Machine",),
     "model.hardware": ("Gpu", "GpuSource", "Hardware"),
     "model.jobs": ("Job", "JobResult", "Output", "Progress"),
+    "model.packs": ("Loaded", "Pack", "PackState"),
     "model.ports": ("Connector", "Installer", "Probe", "Step"),
     "model.processes": (
         "Command",

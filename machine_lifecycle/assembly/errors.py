@@ -12,6 +12,7 @@ from machine_lifecycle.errors import ConfigurationError, LifecycleError, Remedy
 
 __all__ = [
     "ClockWrong",
+    "HookUnusable",
     "InodesShort",
     "MachineAlreadyRunning",
     "MachineStoppedEarly",
@@ -213,3 +214,33 @@ class ClockWrong(LifecycleError):
             Remedy("Have it set from the network", "timedatectl set-ntp true"),
             Remedy("In a container, set the host's: they share one"),
         )
+
+
+@attrs.define(kw_only=True, slots=False, eq=False)
+class HookUnusable(ConfigurationError):
+    """What a setting names as a hook is none.
+
+    Attributes:
+        variable: The setting.
+        name: What it names.
+        origin: The package it is from, or empty.
+        problem: Why it can't be used.
+    """
+
+    code: ClassVar[str] = "hook-unusable"
+
+    variable: str
+    name: str
+    origin: str
+    problem: str
+
+    @property
+    def summary(self) -> str:
+        """Which setting, what it names, and what is wrong with that."""
+        origin = f" (of {self.origin})" if self.origin else ""
+        return f"{self.variable}: `{self.name}`{origin} {self.problem}"
+
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """Go without it."""
+        return (Remedy("Take it out", f"export {self.variable}="),)

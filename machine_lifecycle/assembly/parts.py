@@ -12,6 +12,7 @@ import attrs
 
 from machine_lifecycle.assembly.commands import Commands, Steered
 from machine_lifecycle.assembly.fleet import Fleet
+from machine_lifecycle.assembly.hooks import hooked
 from machine_lifecycle.assembly.installing import Installation
 from machine_lifecycle.assembly.lock import machine_lock
 from machine_lifecycle.assembly.packs import PackWatch
@@ -302,8 +303,15 @@ async def assemble(
     with machine_lock(paths):
         identity, _ = machine_id(settings, environ, paths)
         parts = Parts(settings, paths, identity, environ, guest=guest)
-        try:
-            await parts.start()
-            yield parts
-        finally:
-            await parts.close()
+        async with hooked(
+            settings,
+            machine_id=identity,
+            bus=parts.bus,
+            gates=parts.gates,
+            queue=lambda: parts.queue.connection,
+        ):
+            try:
+                await parts.start()
+                yield parts
+            finally:
+                await parts.close()

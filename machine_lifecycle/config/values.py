@@ -161,6 +161,18 @@ def _redis_url(value: str) -> str:
     return value
 
 
+def _web_address(value: str) -> str:
+    example = "https://example.org/machines"
+    try:
+        parts = urlsplit(value)
+        _ = parts.port
+    except ValueError:
+        raise Unusable("not a URL", example) from None
+    if value and (parts.scheme not in {"http", "https"} or not parts.hostname):
+        raise Unusable("must be a whole http:// or https:// address", example)
+    return value
+
+
 def _log_level(value: str) -> str:
     level = _LEVELS.get(value.lower())
     if level is None:
@@ -184,6 +196,8 @@ _NOT_NEGATIVE = _between(0, math.inf, "0")
 
 _CHECKS: Mapping[str, Callable[[Any], Any]] = {
     "redis_url": _redis_url,
+    "webhook_url": _web_address,
+    "events_stream": _between(0, 100_000, "1000"),
     "mock_gpus": _between(0, 1024, "2"),
     "mock_gpu_memory_gb": _between(1, 4096, "16"),
     "comfyui_base_port": _PORT,

@@ -19,7 +19,7 @@ from machine_lifecycle.model.plan import BootPlan
 from machine_lifecycle.model.ports import Clock, ProgressSink
 from machine_lifecycle.states.names import MachineState
 
-__all__ = ["AFTER", "BEFORE", "DEADLINE", "Gate", "GatePoint", "Gates", "Passage"]
+__all__ = ["AFTER", "BEFORE", "DEADLINE", "Gate", "GateDefinition", "GatePoint", "Gates", "Passage"]
 
 DEADLINE = 60.0
 """Seconds a gate has unless it is added with another figure."""
@@ -63,6 +63,23 @@ class Passage:
 Gate = Callable[[Passage], Awaitable[None] | None]
 """Returns if the machine may go on, else raises ``GateRefused``; may be a coroutine function. It is
 called on the machine's loop."""
+
+
+@attrs.frozen(kw_only=True)
+class GateDefinition:
+    """A gate as a value: what a package offers in the entry point group of gates.
+
+    Attributes:
+        point: Before what it stands.
+        gate: It.
+        name: For people; the entry point's where it is empty.
+        deadline: Seconds it has at each attempt.
+    """
+
+    point: GatePoint
+    gate: Gate
+    name: str = ""
+    deadline: float = DEADLINE
 
 
 @attrs.frozen(eq=False)

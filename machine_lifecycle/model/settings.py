@@ -266,6 +266,29 @@ class Settings:
     status_interval: float = _setting(
         "MACHINE_STATUS_UPDATE_INTERVAL_SECONDS", 10.0, "Seconds between status messages; below 30."
     )
+    webhook_url: str = _setting(
+        "MACHINE_WEBHOOK_URL", "", "Where events are posted as JSON; empty: nowhere.", secret=True
+    )
+    webhook_secret: str = _setting(
+        "MACHINE_WEBHOOK_SECRET", "", "Signs what is posted (HMAC-SHA256).", secret=True
+    )
+    webhook_events: str = _setting(
+        "MACHINE_WEBHOOK_EVENTS",
+        "changed,condition_changed,machine_ready,machine_failed,machine_stopped",
+        "Kinds of events that are posted, separated by commas.",
+    )
+    events_stream: int = _setting(
+        "MACHINE_EVENTS_STREAM",
+        1000,
+        "Events kept in Redis, in the stream `machine:{id}:events`; 0: none are sent.",
+    )
+    observers: str = _setting(
+        "MACHINE_OBSERVERS",
+        "",
+        "Observers of installed packages, by entry point or `module:attribute`, separated by "
+        "commas.",
+    )
+    gates: str = _setting("MACHINE_GATES", "", "Gates of installed packages, likewise.")
     log_level: str = _setting("LOG_LEVEL", "info", "`debug`, `info`, `warning` or `error`.")
     log_format: LogFormat = _setting("LOG_FORMAT", LogFormat.AUTO, "`auto`, `text` or `json`.")
     tee_logs: bool = _setting(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import importlib
 import importlib.metadata
 from collections.abc import Callable, Iterable
 from importlib.metadata import EntryPoint, entry_points
@@ -14,9 +13,10 @@ import attrs
 from machine_lifecycle.model.catalogue import NO_INSTALLER, ServiceEntry
 from machine_lifecycle.model.services import ServiceDefinition
 from machine_lifecycle.services import comfyui, comfyui_remote, simulation
-from machine_lifecycle.services.errors import PluginClash, ServiceBroken, ServiceUnknown
+from machine_lifecycle.services.errors import ServiceBroken, ServiceUnknown
+from machine_lifecycle.services.plugins import load_reference, offer, package_of
 
-__all__ = ["BUILTINS", "GROUP", "Registry", "ServiceOrigin", "load_reference"]
+__all__ = ["BUILTINS", "GROUP", "Registry", "ServiceOrigin"]
 
 BUILTINS = (simulation.SERVICE, comfyui.SERVICE, comfyui_remote.SERVICE)
 GROUP = "machine_lifecycle.services"
@@ -38,23 +38,6 @@ class ServiceOrigin:
     version: str
     reference: str
     definition: ServiceDefinition | None = None
-
-
-def load_reference(reference: str, origin: str) -> Any:
-    """The object that ``module:attribute`` names.
-
-    Raises:
-        ServiceBroken: It can't be imported, whatever the reason.
-    """
-    module, _, attribute = reference.partition(":")
-    try:
-        found: Any = importlib.import_module(module)
-        for name in attribute.split("."):
-            found = getattr(found, name)
-    except Exception as error:
-        problem = f"{type(error).__name__}: {error}"
-        raise ServiceBroken(reference=reference, origin=origin, problem=problem) from error
-    return found
 
 
 def _installed() -> Iterable[EntryPoint]:
@@ -89,13 +72,11 @@ class Registry:
         builtin = _by_name(BUILTINS, name)
         if builtin is not None:
             return builtin
-        offered = [entry for entry in self.plugins() if entry.name == name]
-        if not offered:
+        offered = offer(name, self.plugins())
+        if offered is None:
             raise self._unknown(name, kind)
-        if len({entry.value for entry in offered}) > 1 or len(offered) > 1:
-            raise PluginClash(name=name, distributions=tuple(_package(one) for one in offered))
-        origin = _package(offered[0])
-        return _definition(load_reference(offered[0].value, origin), offered[0].value, origin)
+        origin = package_of(offered)
+        return _definition(load_reference(offered.value, origin), offered.value, origin)
 
     def lookup(self, entry: ServiceEntry) -> ServiceDefinition:
         """The definition behind an entry of the service mapping, with what the entry changes.
@@ -179,10 +160,6 @@ def _definition(found: Any, reference: str, origin: str) -> ServiceDefinition:
         return found
     problem = f"is a {type(found).__name__}, not a ServiceDefinition"
     raise ServiceBroken(reference=reference, origin=origin, problem=problem)
-
-
-def _package(entry: EntryPoint) -> str:
-    return f"{entry.dist.name} {entry.dist.version}" if entry.dist else entry.value
 
 
 def _origin(definition: ServiceDefinition, package: str, version: str) -> ServiceOrigin:

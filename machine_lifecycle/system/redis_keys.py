@@ -31,6 +31,7 @@ __all__ = [
     "iso",
     "job",
     "job_progress",
+    "machine_events",
     "machine_info",
     "machine_owner",
     "machine_status",
@@ -102,6 +103,11 @@ def heartbeat(worker_id: str) -> str:
 def machine_owner(machine_id: str) -> str:
     """String with a TTL of 30 s: who goes by this machine id."""
     return f"machine:{machine_id}:owner"
+
+
+def machine_events(machine_id: str) -> str:
+    """Stream, bounded, and channel: the events of one machine."""
+    return f"machine:{machine_id}:events"
 
 
 def machine_info(machine_id: str) -> str:

@@ -1,0 +1,1 @@
+"""Observers that come with the package: a webhook, a stream in Redis."""

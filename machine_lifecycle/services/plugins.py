@@ -1,0 +1,72 @@
+"""What other packages offer: entry points by name, and references by ``module:attribute``."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Iterable
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from machine_lifecycle.services.errors import PluginClash, ServiceBroken, ServiceUnknown
+
+__all__ = ["find_plugin", "load_reference", "offer", "package_of"]
+
+
+def load_reference(reference: str, origin: str) -> Any:
+    """The object that ``module:attribute`` names.
+
+    Raises:
+        ServiceBroken: It can't be imported, whatever the reason.
+    """
+    module, _, attribute = reference.partition(":")
+    try:
+        found: Any = importlib.import_module(module)
+        for name in attribute.split("."):
+            found = getattr(found, name)
+    except Exception as error:
+        problem = f"{type(error).__name__}: {error}"
+        raise ServiceBroken(reference=reference, origin=origin, problem=problem) from error
+    return found
+
+
+def offer(name: str, entries: Iterable[EntryPoint]) -> EntryPoint | None:
+    """The entry point of this name; ``None`` if nobody has one.
+
+    Raises:
+        PluginClash: Two packages have it.
+    """
+    offered = [entry for entry in entries if entry.name == name]
+    if len(offered) > 1:
+        raise PluginClash(name=name, distributions=tuple(package_of(one) for one in offered))
+    return offered[0] if offered else None
+
+
+def package_of(entry: EntryPoint) -> str:
+    """The package that offers an entry point, with its version."""
+    return f"{entry.dist.name} {entry.dist.version}" if entry.dist else entry.value
+
+
+def find_plugin(name: str, *, kind: str, group: str) -> tuple[Any, str]:
+    """What is called so in an entry point group, or stands at a reference; and where it is from.
+
+    Args:
+        name: Name of an entry point, or ``module:attribute``.
+        kind: What it is meant to be, for messages: ``observer``.
+        group: The entry point group.
+
+    Raises:
+        ServiceUnknown: Nobody has it.
+        PluginClash: Two packages have it.
+        ServiceBroken: It can't be loaded.
+    """
+    if ":" in name:
+        return load_reference(name, "by reference"), name
+    entries = tuple(entry_points(group=group))
+    found = offer(name, entries)
+    if found is None:
+        known = tuple(sorted(entry.name for entry in entries))
+        close = difflib.get_close_matches(name, known, n=1)
+        raise ServiceUnknown(kind=kind, name=name, known=known, close=close[0] if close else "")
+    origin = package_of(found)
+    return load_reference(found.value, origin), origin
