@@ -34,8 +34,8 @@ class Listeners:
         connected: Told a process's name and whether its worker is connected to its service and
             registered in Redis, whenever that changes.
         job_taken: Told worker and job, once per job, though a worker repeats itself after a break.
-        job_done: Told worker, job and outcome: ``completed``, ``failed``, ``cancelled``,
-            ``released`` or ``lost``.
+        job_done: Told worker, job and outcome: ``completed``, ``failed``, ``retrying``,
+            ``cancelled``, ``released`` or ``lost``.
         trouble: Told worker and the wire form of an error that it met.
         loaded: Told the node packs of the services that a worker is connected to.
         change: Called after anything changed.
@@ -56,6 +56,10 @@ class WorkerBoard:
         self._listeners = listeners
         self._wall = wall
         self._workers: dict[str, WorkerStatus] = {}
+        self._jobs: dict[str, dict[str, None]] = {}
+        """What each worker runs."""
+        self._before: dict[str, dict[str, None]] = {}
+        """What it ran before a break, until it has said what it runs now."""
         self._waiting: dict[asyncio.Future[None], frozenset[str]] = {}
 
     def expect(
@@ -69,6 +73,8 @@ class WorkerBoard:
     ) -> None:
         """Write down a worker before it says hello; what is known of one from before stays."""
         known = self._workers.get(worker_id)
+        if worker_id in self._jobs:
+            self._before[worker_id] = self._jobs.pop(worker_id)
         status = known or WorkerStatus(id=worker_id, process=process, type=type, status="starting")
         self._workers[worker_id] = attrs.evolve(
             status, process=process, type=type, capabilities=capabilities, gpu=gpu
@@ -103,6 +109,8 @@ class WorkerBoard:
     def hello(self, worker_id: str, process: str) -> None:
         """A worker said hello: it stands by until it says more."""
         known = self._workers.get(worker_id)
+        if worker_id in self._jobs:
+            self._before[worker_id] = self._jobs.pop(worker_id)
         status = known or WorkerStatus(id=worker_id, process=process, type="", status="standby")
         self._store(attrs.evolve(status, process=process, status="standby", trouble=""))
 
@@ -129,9 +137,9 @@ class WorkerBoard:
     def lost(self, worker_id: str) -> None:
         """A worker went away, and what it ran with it."""
         worker = self._workers[worker_id]
-        job = worker.current_job_id
+        jobs = self._before.pop(worker_id, {}) | self._jobs.pop(worker_id, {})
         self._store(attrs.evolve(worker, status="gone", connected=False, current_job_id=""))
-        if job:
+        for job in jobs:
             self._listeners.job_done(worker.id, job, LOST)
 
     def _store(self, worker: WorkerStatus) -> None:
@@ -164,20 +172,26 @@ class WorkerBoard:
 
     def _job_taken(self, worker: WorkerStatus, message: dict[str, Any]) -> None:
         job = text_of(message, "job_id")
-        if worker.current_job_id == job:
+        running = self._jobs.setdefault(worker.id, {})
+        if job in running:
             return
+        running[job] = None
         self._store(attrs.evolve(worker, status="busy", current_job_id=job))
+        if job in self._before.get(worker.id, {}):
+            return
         self._listeners.job_taken(worker.id, job)
 
     def _job_done(self, worker: WorkerStatus, message: dict[str, Any]) -> None:
         job, outcome = text_of(message, "job_id"), text_of(message, "outcome")
-        if worker.current_job_id != job:
+        running = self._jobs.get(worker.id, {})
+        if job not in running:
             return  # told twice, or counted as lost
+        del running[job]
         self._store(
             attrs.evolve(
                 worker,
-                status="idle" if worker.status == "busy" else worker.status,
-                current_job_id="",
+                status="idle" if worker.status == "busy" and not running else worker.status,
+                current_job_id=next(iter(running), ""),
                 jobs_completed=worker.jobs_completed + (outcome == "completed"),
                 jobs_failed=worker.jobs_failed + (outcome == "failed"),
             )
@@ -189,6 +203,10 @@ class WorkerBoard:
         if status not in _STATUSES:
             raise ControlMessageUnusable(reason=f"no worker's status is {status!r}")
         self._store(attrs.evolve(worker, status=status))
+        running = self._jobs.get(worker.id, {})
+        for job in self._before.pop(worker.id, {}):
+            if job not in running:  # it ended while nobody listened
+                self._listeners.job_done(worker.id, job, LOST)
 
     def _trouble(self, worker: WorkerStatus, message: dict[str, Any]) -> None:
         error = message.get("error")

@@ -1,15 +1,16 @@
-"""What a worker does with a job that it claimed: run it, and write down how it ended."""
+"""What a worker does with jobs that it claimed: run them, and write down how they ended."""
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
-from typing import Any
 
 from machine_lifecycle.errors import LifecycleError
+from machine_lifecycle.jobs.claims import Claimed
 from machine_lifecycle.jobs.errors import ServiceDown
+from machine_lifecycle.jobs.exchange import Outcome
 from machine_lifecycle.jobs.functions import QueueFunctions
-from machine_lifecycle.jobs.records import JobRecord, job_from_record, record_from_hash
 from machine_lifecycle.jobs.running import Ended, RunningJob
 from machine_lifecycle.jobs.settling import Settler
 from machine_lifecycle.jobs.worker_config import WorkerConfig
@@ -21,7 +22,7 @@ __all__ = ["Execution"]
 
 
 class Execution:
-    """Does one claimed job at a time."""
+    """Does claimed jobs, as many at a time as it is given."""
 
     def __init__(
         self,
@@ -31,10 +32,11 @@ class Execution:
         services: WorkerServices,
         voice: WorkerVoice,
         *,
-        next_claim: Callable[[], tuple[str, str]],
+        give: Callable[[Outcome], None],
+        on_free: Callable[[], None],
         on_hung: Callable[[], None],
     ) -> None:
-        """Make it; nothing runs until ``do``.
+        """Make it; nothing runs until ``start``.
 
         Args:
             config: Whose it is.
@@ -42,73 +44,110 @@ class Execution:
             settler: Writes down how runs end.
             services: Who does the work.
             voice: Tells what happens.
-            next_claim: Capabilities and token to claim the next job with as one completes; both
-                empty for none.
+            give: Takes results.
+            on_free: Called when a job is over and its place is free.
             on_hung: Called when a service turns out to be silent for ever.
         """
-        self.running: RunningJob | None = None
+        self.running: dict[str, RunningJob] = {}
+        self.by_service: dict[str, int] = {}
+        """How many run on each service."""
+        self.fault: BaseException | None = None
+        """What broke here, which is no fault of a job: the worker can't go on."""
+        self._tasks: set[asyncio.Task[None]] = set()
         self._config = config
         self._functions = functions
         self._settler = settler
         self._services = services
         self._voice = voice
-        self._next_claim = next_claim
+        self._give = give
+        self._on_free = on_free
         self._on_hung = on_hung
 
     def cancel(self, job_id: str) -> None:
         """Somebody asked that this job end; nothing happens if it does not run here."""
-        if self.running and self.running.job.id == job_id:
-            self.running.cut("cancelled")
+        if job_id in self.running:
+            self.running[job_id].cut("cancelled")
 
     def give_back(self, reason: str) -> None:
         """Cut short what runs, and put it back into the queue."""
-        if self.running:
-            self.running.cut("released", reason)
+        for running in self.running.values():
+            running.cut("released", reason)
 
     def crash(self, reason: str) -> None:
         """Likewise, where what runs may be to blame: that is counted."""
-        if self.running:
-            self.running.cut("crashed", reason)
+        for running in self.running.values():
+            running.cut("crashed", reason)
 
-    async def do(self, claimed: list[Any]) -> list[Any] | None:
-        """Do a job as it was claimed; the next one, if it was claimed in the same step."""
-        flat = claimed[3]
-        fields = dict(zip(flat[::2], flat[1::2], strict=True)) | {"fence": str(claimed[2])}
-        record = record_from_hash({"id": str(claimed[1]), **fields}, {})
-        service, connector = self._services.route(record.service_required)
-        job = job_from_record(record, default_timeout=self._config.job_timeout)
-        self.running = RunningJob(
-            job, record.fence, connector, report=lambda progress: self._report(record, progress)
+    @property
+    def idle(self) -> bool:
+        """Whether nothing runs or is being written down."""
+        return not self._tasks and not self.running
+
+    async def end(self) -> None:
+        """Stop whatever still goes on."""
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=0.1)
+
+    def start(self, claimed: Claimed) -> None:
+        """Do a job."""
+        if claimed.id in self.running:
+            return  # told twice
+        service, connector = self._services.route(claimed.service_required)
+        job = claimed.job(default_timeout=self._config.job_timeout)
+        running = RunningJob(
+            job, claimed.fence, connector, report=lambda progress: self._report(claimed, progress)
         )
-        self._voice.taken(job.id)
+        self.running[claimed.id] = running
+        self.by_service[service] = self.by_service.get(service, 0) + 1
+        self._voice.taken(claimed.id)
         if Hold.STOPPING in self._voice.holds:
             self.give_back("its worker stops")
+        task = asyncio.create_task(self._do(claimed, running, service))
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            self.fault = self.fault or task.exception()
+        self._on_free()
+
+    async def _do(self, claimed: Claimed, running: RunningJob, service: str) -> None:
         began = time.monotonic()
-        following: list[Any] | None = None
         try:
-            result = await self.running.run()
+            result = await running.run()
         except Ended as end:
-            outcome = await self._settle_cut(record, end)
+            self._failed(claimed, service, await self._settle_cut(claimed, end))
         except LifecycleError as error:
-            outcome = await self._settle_error(record, service, error)
+            self._failed(claimed, service, await self._settle_error(claimed, service, error))
         else:
-            outcome, following = await self._settle_result(
-                record, service, result, time.monotonic() - began
-            )
-        self.running = None
-        self._voice.done(job.id, service, outcome)
-        return following
+            await self._settle_result(claimed, service, result, time.monotonic() - began)
 
     async def _settle_result(
-        self, record: JobRecord, service: str, result: JobResult, seconds: float
-    ) -> tuple[str, list[Any] | None]:
-        answer = await self._settler.complete(
-            record, result, service=service, seconds=seconds, claim=self._next_claim()
-        )
-        following = answer[1] if len(answer) > 1 and answer[1][0] == "job" else None
-        return "completed" if answer[0] == "ok" else "released", following
+        self, claimed: Claimed, service: str, result: JobResult, seconds: float
+    ) -> None:
+        def answered(answer: str) -> None:
+            self._over(claimed, "completed" if answer == "ok" else "released")
 
-    async def _settle_error(self, record: JobRecord, service: str, error: LifecycleError) -> str:
+        outcome = await self._settler.result(
+            claimed, result, service=service, seconds=seconds, answered=answered
+        )
+        # Its place is free for the job that the same call claims.
+        self.by_service[service] -= 1
+        self._give(outcome)
+
+    def _over(self, claimed: Claimed, outcome: str) -> None:
+        self.running.pop(claimed.id, None)
+        self._voice.done(claimed.id, outcome)
+        self._on_free()
+
+    def _failed(self, claimed: Claimed, service: str, outcome: str) -> None:
+        self.by_service[service] -= 1
+        self._over(claimed, outcome)
+
+    async def _settle_error(self, claimed: Claimed, service: str, error: LifecycleError) -> str:
         if error.recoverable:
             detail = await self._services.down(service)
             if error.code == "service-hung":
@@ -118,28 +157,28 @@ class Execution:
                 detail = error.summary
             if detail:
                 down = ServiceDown(service=service, detail=detail)
-                crash = Hold.STOPPING not in self._voice.holds
-                outcome = await self._settler.release(record, crash=crash, reason=down.summary)
+                why = "release" if Hold.STOPPING in self._voice.holds else "crash"
+                outcome = await self._settler.release(claimed, why=why, reason=down.summary)
                 self._voice.trouble(down)
                 self._voice.disconnected(down.summary)
-                return "failed" if outcome == "dead" else _outcome(outcome)
-        return _outcome(await self._settler.fail(record, error))
+                return _outcome(outcome)
+        return _outcome(await self._settler.fail(claimed, error))
 
-    async def _settle_cut(self, record: JobRecord, end: Ended) -> str:
+    async def _settle_cut(self, claimed: Claimed, end: Ended) -> str:
         if end.outcome == "cancelled":
-            return _outcome(await self._settler.cancelled(record))
+            return _outcome(await self._settler.cancelled(claimed))
         if end.outcome in {"released", "crashed"}:
-            crash = end.outcome == "crashed"
-            return _outcome(await self._settler.release(record, crash=crash, reason=end.reason))
+            why = "crash" if end.outcome == "crashed" else "release"
+            return _outcome(await self._settler.release(claimed, why=why, reason=end.reason))
         return "released"
 
-    async def _report(self, record: JobRecord, progress: Progress) -> str:
+    async def _report(self, claimed: Claimed, progress: Progress) -> str:
         return str(
             await self._functions.call(
                 "ml1_progress",
                 self._config.worker_id,
-                record.id,
-                record.fence,
+                claimed.id,
+                claimed.fence,
                 round(min(max(progress.fraction, 0.0), 1.0) * 100),
                 progress.message,
                 progress.step or "",
@@ -150,4 +189,4 @@ class Execution:
 
 def _outcome(answer: str) -> str:
     """The word for the orchestrator of what the queue said."""
-    return {"retrying": "failed", "lost": "released", "dead": "failed"}.get(answer, answer)
+    return {"lost": "released", "dead": "failed"}.get(answer, answer)

@@ -16,12 +16,15 @@ LIBRARY = "machine_lifecycle_1"
 """Name of the library. A change that older callers can't live with gets a new name, so that both
 may be loaded side by side."""
 
+_PARTS = ("base", "matching", "index", "runs", "api")
+"""Files of the library, in the order in which they build on each other."""
 _REVISION = re.compile(r"^-- revision (\d+)$", re.MULTILINE)
 
 
 @cache
 def _source() -> str:
-    return files("machine_lifecycle.jobs").joinpath("functions.lua").read_text(encoding="utf-8")
+    folder = files("machine_lifecycle.jobs").joinpath("lua")
+    return "".join(folder.joinpath(f"{part}.lua").read_text(encoding="utf-8") for part in _PARTS)
 
 
 def _revision(code: str) -> int:

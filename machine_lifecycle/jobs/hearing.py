@@ -1,16 +1,20 @@
-"""What a worker listens to in Redis: new jobs, jobs that come back, cancelled ones."""
+"""What a worker listens to in Redis: hints that there is a job for it, and cancelled jobs."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 from redis.exceptions import RedisError
 
 from machine_lifecycle.jobs.records import json_object
+from machine_lifecycle.jobs.submission import INDEXED
 from machine_lifecycle.jobs.worker_config import WorkerConfig
 from machine_lifecycle.system import redis_keys as keys
 from machine_lifecycle.system.redis import connect
+from machine_lifecycle.system.tasks import end_tasks
 
 __all__ = ["Hearing"]
 
@@ -19,51 +23,82 @@ _LONGEST_WAIT = 1.0
 
 
 class Hearing:
-    """Keeps a subscription through restarts of Redis. What it hears is a hint: a claim decides."""
+    """Keeps a subscription through restarts of Redis. What it hears is a hint: a claim decides.
+
+    One worker of the fleet is its *ear*: it hears of jobs that other parties submit, which the
+    queue's functions do not see, and has them put into the index.
+    """
 
     def __init__(
         self,
         config: WorkerConfig,
         *,
-        stir: Callable[[float], None],
+        stir: Callable[[], None],
         cancelled: Callable[[str], None],
+        adopt: Callable[[str], Awaitable[Any]],
     ) -> None:
         """Make it; it listens while ``run`` does.
 
         Args:
             config: Whose it is.
-            stir: Called when there may be a job, with the wall-clock milliseconds from which on,
-                or 0 for now.
+            stir: Called when there may be a job.
             cancelled: Called with the id of a job that is to be cancelled.
+            adopt: Called with the id of a job that another party submitted.
         """
         self._url = config.redis_url
-        self._asks = {route.asks for route in config.routes}
+        self._wake = keys.wake(config.worker_id)
         self._stir = stir
         self._cancelled = cancelled
+        self._adopt = adopt
+        self._is_ear = False
+        self._subscription: Any = None
+
+    async def be_ear(self, *, ear: bool) -> None:
+        """Listen to what other parties submit, or do so no more."""
+        if ear != self._is_ear:
+            self._is_ear = ear
+            if self._subscription is not None:
+                call = self._subscription.subscribe if ear else self._subscription.unsubscribe
+                await call(keys.SUBMITTED)
 
     async def run(self) -> None:
         """Listen until cancelled."""
         wait = _FIRST_WAIT
         while True:
             redis = connect(self._url, blocking=True)
-            subscription = redis.pubsub(ignore_subscribe_messages=True)
+            subscription: Any = redis.pubsub(ignore_subscribe_messages=True)
+            foreign: asyncio.Queue[str] = asyncio.Queue(1000)
+            adopting = asyncio.create_task(self._adopt_all(foreign))
             try:
-                await subscription.subscribe(keys.SUBMITTED, keys.WAKE, keys.CANCEL)
+                names = [self._wake, keys.CANCEL, *([keys.SUBMITTED] if self._is_ear else [])]
+                await subscription.subscribe(*names)
+                self._subscription = subscription
                 # Something may have come while nobody listened.
-                self._stir(0)
+                self._stir()
                 wait = _FIRST_WAIT
                 async for message in subscription.listen():
-                    self._hear(str(message["channel"]), str(message["data"]))
+                    self._hear(str(message["channel"]), str(message["data"]), foreign)
             except (RedisError, OSError):
                 await asyncio.sleep(wait)
                 wait = min(wait * 2, _LONGEST_WAIT)
             finally:
-                await subscription.aclose()  # type: ignore[no-untyped-call]  # no types there
+                self._subscription = None
+                await end_tasks(adopting)
+                await subscription.aclose()
                 await redis.aclose()
 
-    def _hear(self, channel: str, data: str) -> None:
-        facts = json_object(data)
-        if channel == keys.CANCEL:
-            self._cancelled(str(facts.get("job_id", "")))
-        elif facts.get("service_required") in self._asks:
-            self._stir(float(facts.get("due") or 0))
+    def _hear(self, channel: str, data: str, foreign: asyncio.Queue[str]) -> None:
+        if channel == self._wake:
+            self._stir()
+        elif channel == keys.CANCEL:
+            self._cancelled(str(json_object(data).get("job_id", "")))
+        elif not data.startswith(INDEXED):
+            # Beyond the bound the queue's own search finds them.
+            with contextlib.suppress(asyncio.QueueFull):
+                foreign.put_nowait(str(json_object(data).get("job_id", "")))
+
+    async def _adopt_all(self, foreign: asyncio.Queue[str]) -> None:
+        while True:
+            job_id = await foreign.get()
+            with contextlib.suppress(RedisError, OSError):
+                await self._adopt(job_id)

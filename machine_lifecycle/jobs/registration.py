@@ -96,28 +96,24 @@ class Registration:
         await pipeline.execute()
         self.status = status
 
-    async def change(
-        self, status: str, job_id: str = "", *, finished: Mapping[str, Any] | None = None
-    ) -> None:
-        """Tell a change of what the worker does.
+    async def change(self, status: str, job_id: str = "") -> None:
+        """Tell a change of what the worker does. Jobs that begin and end are told by the queue.
 
         Args:
             status: ``idle``, ``busy``, ``paused`` or ``draining``.
-            job_id: What it runs.
-            finished: Facts of the job that just ended, ``job_id`` and ``service_type``.
+            job_id: What it runs, or one of them.
         """
         worker, now = self._config.worker_id, _now()
         old, self.status, self.job_id = self.status or "idle", status, job_id
         pipeline = self._redis.pipeline(transaction=False)
-        if status in {"paused", "draining"}:
-            pipeline.hset(
-                keys.worker(worker),
-                mapping={
-                    "status": status,
-                    "current_job_id": job_id,
-                    "last_status_change": iso(now),
-                },
-            )
+        pipeline.hset(
+            keys.worker(worker),
+            mapping={
+                "status": status,
+                "current_job_id": job_id,
+                "last_status_change": iso(now),
+            },
+        )
         pipeline.publish(
             keys.WORKER_STATUS,
             json.dumps(
@@ -130,10 +126,6 @@ class Registration:
                 }
             ),
         )
-        if finished is not None:
-            self._event(pipeline, "job_completed", finished)
-        if status == "busy":
-            self._event(pipeline, "job_started", {"job_id": job_id})
         self._event(
             pipeline,
             "worker_status_changed",

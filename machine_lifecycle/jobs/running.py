@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 from redis.exceptions import RedisError
 
@@ -20,7 +19,7 @@ __all__ = ["Ended", "RunningJob"]
 _PROGRESS_GAP = 0.2
 """Seconds between two reports of progress; the last one in between wins."""
 _FIRST_REPORT = 0.02
-"""Seconds until the start of a run is reported."""
+"""Seconds until the start of a run is reported: one that is over at once needs no report of it."""
 _REPORT_LIMIT = 1.0
 """Seconds for a report that is on its way when the run ends."""
 _CANCEL_LIMIT = 0.5
@@ -66,15 +65,17 @@ class RunningJob:
         self._connector = connector
         self._report = report
         self._latest: Progress | None = Progress(fraction=0.0, message="started")
-        self._changed = asyncio.Event()
-        self._changed.set()
-        self._over = asyncio.Event()
-        self._cut: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
+        self._changed: asyncio.Event | None = None
+        self._reporter: asyncio.Task[None] | None = None
+        self._turned = asyncio.get_running_loop().create_future()
+        """Done when the work has ended, was cut short, or took too long."""
+        self._end: Ended | None = None
 
     def cut(self, outcome: str, reason: str = "") -> None:
         """End the run soon, whatever it does."""
-        if not self._cut.done():
-            self._cut.set_result(Ended(outcome, reason))
+        if not self._turned.done():
+            self._end = Ended(outcome, reason)
+            self._turn()
 
     async def run(self) -> JobResult:
         """Do the job.
@@ -85,29 +86,32 @@ class RunningJob:
             JobCrashed: The connector broke.
             LifecycleError: What the connector raised.
         """
+        loop = asyncio.get_running_loop()
         work = asyncio.ensure_future(self._connector.run(self.job, self._progress))
-        reporter = asyncio.create_task(self._report_changes())
+        work.add_done_callback(self._turn)
+        limit = loop.call_later(self.job.timeout, self._turn)
+        first = loop.call_later(_FIRST_REPORT, self._begin_reports)
         try:
-            waited: set[asyncio.Future[Any]] = {work, self._cut}
-            await asyncio.wait(
-                waited, timeout=self.job.timeout, return_when=asyncio.FIRST_COMPLETED
-            )
+            await self._turned
             if work.done():
-                return await self._result(work)
+                return self._result(work)
             await self._stop(work)
-            if self._cut.done():
-                raise self._cut.result()
-            raise JobTimeout(job_id=self.job.id, seconds=self.job.timeout)
+            raise self._end or JobTimeout(job_id=self.job.id, seconds=self.job.timeout)
         finally:
-            # A report on its way may end: cancelling it would cost the connection.
-            self._over.set()
-            self._changed.set()
-            await asyncio.wait({reporter}, timeout=_REPORT_LIMIT)
-            await end_tasks(work, reporter)
+            limit.cancel()
+            first.cancel()
+            if self._reporter:
+                await self._end_reports(self._reporter)
+            if not work.done():
+                await end_tasks(work)
 
-    async def _result(self, work: asyncio.Future[JobResult]) -> JobResult:
+    def _turn(self, _work: object = None) -> None:
+        if not self._turned.done():
+            self._turned.set_result(None)
+
+    def _result(self, work: asyncio.Future[JobResult]) -> JobResult:
         try:
-            return await work
+            return work.result()
         except LifecycleError:
             raise
         except Exception as error:  # a connector may be a stranger's: its faults fail its job only
@@ -122,23 +126,36 @@ class RunningJob:
                 await self._connector.cancel(self.job.id)
         work.cancel()
         await asyncio.wait({work}, timeout=_CANCEL_LIMIT)
+        if work.done() and not work.cancelled():
+            work.exception()  # why it ended is known
+
+    # Progress
 
     def _progress(self, progress: Progress) -> None:
         self._latest = progress
-        self._changed.set()
+        if self._changed:
+            self._changed.set()
 
-    async def _report_changes(self) -> None:
+    def _begin_reports(self) -> None:
+        self._changed = asyncio.Event()
+        self._changed.set()
+        self._reporter = asyncio.create_task(self._report_changes(self._changed))
+
+    async def _end_reports(self, reporter: asyncio.Task[None]) -> None:
+        # A report on its way may end: cancelling it would cost the connection.
+        if self._changed:
+            self._changed.set()
+        await asyncio.wait({reporter}, timeout=_REPORT_LIMIT)
+        await end_tasks(reporter)
+
+    async def _report_changes(self, changed: asyncio.Event) -> None:
         loop = asyncio.get_running_loop()
-        # A job that is over at once needs no report of its start: that halves its cost.
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_FIRST_REPORT):
-                await self._over.wait()
-        while not self._over.is_set():
-            await self._changed.wait()
-            self._changed.clear()
+        while not self._turned.done():
+            await changed.wait()
+            changed.clear()
             latest, self._latest = self._latest, None
             began = loop.time()
-            if latest is not None and not self._over.is_set():
+            if latest is not None and not self._turned.done():
                 # Progress is a hint: one that Redis could not take is followed by the next.
                 with contextlib.suppress(RedisError, OSError):
                     answer = await self._report(latest)
@@ -146,6 +163,5 @@ class RunningJob:
                         self.cut("cancelled")
                     elif answer == "lost":
                         self.cut("lost", "another worker has it, or it has ended")
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_PROGRESS_GAP - (loop.time() - began)):
-                    await self._over.wait()
+            if not self._turned.done():
+                await asyncio.wait({self._turned}, timeout=_PROGRESS_GAP - (loop.time() - began))

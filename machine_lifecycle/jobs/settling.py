@@ -6,33 +6,27 @@ from __future__ import annotations
 
 import asyncio
 import json
-import random
 import time
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from redis.asyncio import Redis
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError, ResponseError
-from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.exceptions import ResponseError
 
 from machine_lifecycle.errors import LifecycleError
 from machine_lifecycle.jobs import outputs
+from machine_lifecycle.jobs.claims import Claimed
+from machine_lifecycle.jobs.exchange import Outcome
 from machine_lifecycle.jobs.functions import QueueFunctions
-from machine_lifecycle.jobs.records import JobRecord
+from machine_lifecycle.jobs.retrying import AWAY, passing, verdict
 from machine_lifecycle.jobs.worker_config import WorkerConfig
 from machine_lifecycle.model.jobs import JobResult
 from machine_lifecycle.system import redis_keys as keys
 from machine_lifecycle.system.redis_keys import iso
 
-__all__ = ["AWAY", "Settler"]
-
-AWAY = (RedisConnectionError, RedisTimeoutError, OSError)
-"""What a Redis that restarts, or can't be reached, looks like."""
+__all__ = ["Settler"]
 
 _LONGEST_WAIT = 1.0
-_LONGEST_RETRY = 60.0
-_REQUEST_KEPT = 64 * 1024
-"""Characters up to which a request is kept in the attestation."""
 
 
 class Settler:
@@ -43,129 +37,116 @@ class Settler:
         self._functions = functions
         self._config = config
 
-    async def complete(
+    async def result(
         self,
-        record: JobRecord,
+        claimed: Claimed,
         result: JobResult,
         *,
         service: str,
         seconds: float,
-        claim: tuple[str, str],
-    ) -> list[Any]:
-        """Write a result; the answer is ``["ok"]`` or ``["lost"]``, and a claim's answer behind it.
+        answered: Callable[[str], None],
+    ) -> Outcome:
+        """Put a result's files into Redis; the rest is for the exchange.
 
         Args:
-            record: The job, with the fence of this run.
+            claimed: The job, with the fence of this run.
             result: What came out.
             service: Which service did it.
             seconds: How long it took.
-            claim: Capabilities and token for the next job; both empty for none.
+            answered: Called with ``ok`` or ``lost``.
         """
-        metadata = outputs.result_metadata(
-            record.id, result, service=service, milliseconds=round(seconds * 1000)
-        )
-        text = json.dumps(metadata)
-        name = keys.attestation(record.id, record.workflow_id)
-        attempt = f"worker:completion:{name}:attempt:{record.retry_count + 1}"
-        proof = self._attestation(record) | {
-            "status": "completed",
-            "completed_at": iso(_now()),
-            "result": text,
-            "raw_service_output": json.dumps(dict(result.data)),
-        }
-
-        async def write() -> list[Any]:
-            await outputs.store(self._redis, record.id, result.outputs)
-            answer: list[Any] = await self._functions.call(
-                "ml1_complete",
-                self._config.worker_id,
-                record.id,
-                record.fence,
-                text,
-                json.dumps(proof),
-                attempt,
-                *claim,
-                self.lease_ms,
+        if result.outputs:
+            await self._until_written(
+                lambda: outputs.store(self._redis, claimed.id, result.outputs)
             )
-            return answer
+        milliseconds = round(seconds * 1000)
+        text = json.dumps(
+            outputs.result_metadata(claimed.id, result, service=service, milliseconds=milliseconds)
+        )
+        now = _now()
+        proof = claimed.attestation(
+            **self._who(now),
+            status="completed",
+            completed_at=iso(now),
+            result=text,
+            raw_service_output=json.dumps(dict(result.data)),
+        )
+        name = keys.attestation(claimed.id, claimed.workflow_id)
+        key = f"worker:completion:{name}:attempt:{claimed.retry_count + 1}"
+        return Outcome(
+            (claimed.id, claimed.fence, text, proof, key, milliseconds, service), answered
+        )
 
-        answer: list[Any] = await self._until_written(write)
-        return answer
-
-    async def fail(self, record: JobRecord, error: LifecycleError) -> str:
-        """Write an error; the answer is ``retrying``, ``failed``, ``cancelled`` or ``lost``."""
-        wait = min(self._config.retry_wait * 2**record.retry_count, _LONGEST_RETRY)
-        wait *= random.uniform(0.8, 1.2)  # noqa: S311  # spreads retries, guards nothing
-        proof = self._attestation(record) | {
-            "error_message": error.summary,
-            "failure_type": error.code,
-            "failure_reason": error.code,
-            "failure_description": error.summary,
-            "failed_at": iso(_now()),
-        }
+    async def fail(self, claimed: Claimed, error: LifecycleError) -> str:
+        """Write an error; the answer is ``retrying``, ``failed``, ``cancelled`` or ``lost``, or as
+        of ``release`` for a failure that does not count.
+        """
+        judged = verdict(error, attempt=claimed.retry_count, base=self._config.retry_wait)
+        if judged.again and not judged.counts:
+            return await self.release(claimed, why="lost", reason=error.summary)
+        now = _now()
+        proof = claimed.attestation(
+            **self._who(now),
+            error_message=error.summary,
+            failure_type=judged.kind,
+            failure_reason=error.code,
+            failure_description=error.summary,
+            failed_at=iso(now),
+        )
         return str(
             await self._call(
                 "ml1_fail",
-                record,
+                claimed,
                 error.summary,
                 json.dumps(error.to_wire(), default=str),
-                int(error.recoverable),
-                round(wait * 1000),
-                json.dumps(proof),
-                keys.attestation(record.id, record.workflow_id),
+                int(judged.again),
+                round(judged.wait * 1000),
+                proof,
+                keys.attestation(claimed.id, claimed.workflow_id),
+                self._config.machine_id,
+                judged.kind,
             )
         )
 
-    async def release(self, record: JobRecord, *, crash: bool, reason: str) -> str:
-        """Give a job back; the answer is ``released``, ``cancelled``, ``dead`` or ``lost``."""
-        return str(await self._call("ml1_release", record, int(crash), reason))
+    async def release(self, claimed: Claimed, *, why: str, reason: str) -> str:
+        """Give a job back; the answer is ``released``, ``cancelled``, ``dead`` or ``lost``.
 
-    async def cancelled(self, record: JobRecord) -> str:
+        Args:
+            claimed: The job.
+            why: ``release``; or ``crash`` or ``lost``, of which the queue allows so many.
+            reason: In words.
+        """
+        return str(await self._call("ml1_release", claimed, why, reason))
+
+    async def cancelled(self, claimed: Claimed) -> str:
         """Say that a job ended because somebody asked for it."""
-        return str(await self._call("ml1_cancelled", record))
+        return str(await self._call("ml1_cancelled", claimed))
 
-    @property
-    def lease_ms(self) -> int:
-        """How long a job stays ours without a sign of life."""
-        return round(self._config.lease * 1000)
-
-    async def _call(self, name: str, record: JobRecord, *args: str | int) -> Any:
+    async def _call(self, name: str, claimed: Claimed, *args: str | int) -> Any:
         return await self._until_written(
             lambda: self._functions.call(
-                name, self._config.worker_id, record.id, record.fence, *args
+                name, self._config.worker_id, claimed.id, claimed.fence, *args
             )
         )
 
-    async def _until_written(self, write: Any) -> Any:
+    async def _until_written(self, write: Callable[[], Awaitable[Any]]) -> Any:
         wait = 0.05
         while True:
             try:
                 return await write()
             except (*AWAY, ResponseError) as error:
-                if isinstance(error, ResponseError) and not _passing(error):
+                if not passing(error):
                     raise
             await asyncio.sleep(wait)
             wait = min(wait * 2, _LONGEST_WAIT)
 
-    def _attestation(self, record: JobRecord) -> dict[str, Any]:
-        request = json.dumps(dict(record.payload))
+    def _who(self, now: int) -> dict[str, Any]:
         return {
-            "job_id": record.id,
             "worker_id": self._config.worker_id,
             "machine_id": self._config.machine_id,
             "worker_version": self._config.version,
-            "retry_count": record.retry_count,
-            "workflow_id": record.workflow_id,
-            "current_step": record.fields.get("current_step", ""),
-            "total_steps": record.fields.get("total_steps", ""),
-            "raw_service_request": request if len(request) <= _REQUEST_KEPT else "",
-            "attestation_created_at": _now(),
+            "attestation_created_at": now,
         }
-
-
-def _passing(error: RedisError) -> bool:
-    """Whether a refusal goes away by itself, as of a server that loads its data."""
-    return str(error).startswith(("LOADING", "OOM", "READONLY", "BUSY", "MASTERDOWN"))
 
 
 def _now() -> int:

@@ -27,6 +27,8 @@ async def open_worker(config: WorkerConfig) -> AsyncIterator[Worker]:
     asks = {route.asks: route.service for route in config.routes}
     redis = connect(config.redis_url)
     try:
-        yield Worker(config, redis, WorkerServices(connectors, asks))
+        yield Worker(
+            config, redis, WorkerServices(connectors, asks, concurrency=config.concurrency)
+        )
     finally:
         await redis.aclose()

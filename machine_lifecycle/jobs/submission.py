@@ -11,7 +11,11 @@ import attrs
 from machine_lifecycle.jobs.score import score
 from machine_lifecycle.system.redis_keys import iso
 
-__all__ = ["Submission"]
+__all__ = ["INDEXED", "Submission"]
+
+INDEXED = '{"indexed": true'
+"""How the message of a job begins that was submitted through the queue's functions: it is in the
+index already. Other parties' messages begin otherwise."""
 
 
 @attrs.frozen(kw_only=True)
@@ -45,7 +49,7 @@ class Submission:
             "service_required": self.service_required,
             "priority": self.priority,
             "payload": json.dumps(self.payload),
-            "requirements": json.dumps(self.requirements) if self.requirements else "",
+            "requirements": _canonical(self.requirements),
             "customer_id": self.customer_id,
             "created_at": iso(self.now),
             "status": "pending",
@@ -59,6 +63,7 @@ class Submission:
         """What is told to those who listen for new jobs."""
         return json.dumps(
             {
+                "indexed": True,
                 "job_id": self.job_id,
                 "service_required": self.service_required,
                 "priority": self.priority,
@@ -87,3 +92,8 @@ class Submission:
         }
         known = {name: value for name, value in facts.items() if value is not None}
         return {"workflow_id": self.workflow_id, **known}
+
+
+def _canonical(requirements: Mapping[str, Any] | None) -> str:
+    """Equal requirements read alike, so that the queue matches them once."""
+    return json.dumps(requirements, sort_keys=True) if requirements else ""

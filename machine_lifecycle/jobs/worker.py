@@ -1,21 +1,22 @@
-"""The worker process: one job at a time, from the queue, through a connector."""
+"""The worker process: jobs from the queue, through connectors, as many at a time as those take."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
-import time
-import uuid
+import random
 from typing import Any
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from machine_lifecycle.errors import LifecycleError
+from machine_lifecycle.jobs.claims import Claimed
+from machine_lifecycle.jobs.exchange import Exchange, Offer, Outcome
 from machine_lifecycle.jobs.execution import Execution
 from machine_lifecycle.jobs.functions import QueueFunctions
 from machine_lifecycle.jobs.hearing import Hearing
+from machine_lifecycle.jobs.offers import Offers
 from machine_lifecycle.jobs.registration import Registration
 from machine_lifecycle.jobs.settling import Settler
 from machine_lifecycle.jobs.worker_config import WorkerConfig
@@ -34,6 +35,10 @@ _LEAVE = 0.3
 _LONGEST_WAIT = 5.0
 _MENDING = 10.0
 """Seconds in which the restart of a hung service should have begun; else it is tried again."""
+_TWO_LANES = 4
+"""Jobs at a time from which on two calls to the queue may be on their way."""
+_IDLE_BEATS = 1.5
+"""An idle worker has no lease to keep: it beats so much more seldom than one that runs a job."""
 
 
 class Worker:
@@ -50,37 +55,44 @@ class Worker:
         self._config = config
         self._services = services
         self._functions = QueueFunctions(redis)
-        self._settler = Settler(redis, self._functions, config)
         self._registration = Registration(redis, config)
         self._voice = WorkerVoice(config, self._registration, order=self._told)
+        self._offers = Offers(services)
+        lanes = 1 if services.most < _TWO_LANES else 2
+        self._exchange = Exchange(
+            [QueueFunctions(redis.client()) for _ in range(lanes)], config, self
+        )
         self._execution = Execution(
-            config, self._functions, self._settler, services, self._voice,
-            next_claim=self._next_claim, on_hung=self._rest,
+            config, self._functions, Settler(redis, self._functions, config), services, self._voice,
+            give=self._exchange.give, on_free=self._freed, on_hung=self._rest,
         )  # fmt: skip
-        self._hearing = Hearing(config, stir=self._stirred, cancelled=self._execution.cancel)
-        self._stir = asyncio.Event()
-        self._due = 0.0
+        self._hearing = Hearing(
+            config, stir=self._exchange.stir, cancelled=self._execution.cancel, adopt=self._adopt
+        )
+        self._changed = asyncio.Event()
+        """Something holds it back, or no more, or a service went away."""
+        self._ended = asyncio.Event()
         self._hurry = asyncio.Event()
-        self._next: list[Any] | None = None
-        self._token = uuid.uuid4().hex
+        self._fleet = 1
         self._recovered = False
 
     async def run(self) -> None:
         """Work until told to stop. Leaves within 2 s then, whatever Redis and services do."""
-        work = asyncio.create_task(self._work())
-        hurry = asyncio.create_task(self._hurry.wait())
-        others = [
-            asyncio.create_task(task()) for task in (self._beat, self._voice.run, self._hearing.run)
-        ]
-        ended: list[asyncio.Task[None]] = [work, *others]
+        keepers = (self._exchange.run, self._connected, self._beat, self._voice.run)
+        tasks = [asyncio.create_task(keeper()) for keeper in keepers]
+        tasks.append(asyncio.create_task(self._hearing.run()))
+        ended, hurry = (asyncio.create_task(event.wait()) for event in (self._ended, self._hurry))
         try:
-            await asyncio.wait({work, hurry, *others}, return_when=asyncio.FIRST_COMPLETED)
-            for each in ended:
+            await asyncio.wait({ended, hurry, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+            for each in tasks:
                 if each.done():
                     each.result()
+            if self._execution.fault:
+                raise self._execution.fault
         finally:
-            beat, voice, hearing = others
-            await end_tasks(work, hurry, beat, hearing)
+            exchange, connected, beat, voice, hearing = tasks
+            await self._execution.end()
+            await end_tasks(ended, hurry, exchange, connected, beat, hearing)
             await self._leave()
             await end_tasks(voice)
 
@@ -88,7 +100,8 @@ class Worker:
         """Take nothing more, end or give back what runs, and leave. A second call hurries."""
         again = Hold.STOPPING in self._voice.holds
         self._voice.holds.add(Hold.STOPPING)
-        self._stir.set()
+        self._voice.changed()
+        self._freed()
         loop = asyncio.get_running_loop()
         loop.call_later(0 if again else _GRACE, self._execution.give_back, "its worker stops")
         loop.call_later(_PATIENCE, self._hurry.set)
@@ -118,7 +131,7 @@ class Worker:
             case "stop":
                 self.stop()
         self._voice.changed()
-        self._stir.set()
+        self._freed()
 
     def _rest(self) -> None:
         """Take nothing until the service was restarted, which ``go`` tells; or for a while."""
@@ -127,58 +140,60 @@ class Worker:
 
     def _rested(self) -> None:
         self._voice.holds.discard(Hold.HUNG)
-        self._stir.set()
+        self._freed()
 
-    def _stirred(self, due_ms: float) -> None:
-        if due_ms:
-            self._due = due_ms if not self._due else min(self._due, due_ms)
-        self._stir.set()
+    # What the exchange asks
 
-    # The loop
+    def offer(self) -> Offer | None:
+        """What it is ready to take now; ``None`` for nothing."""
+        if self._voice.holds or self._voice.advertised is None:
+            return None
+        return self._offers.make(self._execution.by_service)
 
-    async def _work(self) -> None:
+    def start(self, claimed: Claimed) -> None:
+        """Do a job."""
+        self._execution.start(claimed)
+
+    def kept(self, outcomes: list[Outcome]) -> None:
+        """These results can't be written now: Redis is away. They are tried again."""
+
+    def _freed(self) -> None:
+        """There is room for a job, or a reason to look again."""
+        self._exchange.stir()
+        self._changed.set()
+        stopping = Hold.STOPPING in self._voice.holds
+        left = stopping and self._execution.idle and not self._exchange.busy
+        if left or self._execution.fault:
+            self._ended.set()
+
+    async def _adopt(self, job_id: str) -> None:
+        await self._functions.call("ml1_adopt", job_id)
+
+    # What goes on beside the jobs
+
+    async def _connected(self) -> None:
+        """See what the services can do and appear in Redis, each time that it is not known."""
         wait = 0.1
-        while Hold.STOPPING not in self._voice.holds:
-            if self._voice.holds and self._next is None:
-                await self._until_stirred(None)
+        while True:
+            if self._voice.holds or self._voice.advertised is not None:
+                await self._changed.wait()
+                self._changed.clear()
                 continue
             try:
-                if self._voice.advertised is None:
-                    await self._connect()
-                claimed = self._next or await self._claim()
+                await self._connect()
+                wait = 0.1
             except (RedisError, OSError, LifecycleError) as error:
                 if isinstance(error, LifecycleError):
                     self._voice.trouble(error)
-                await self._until_stirred(wait)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(wait):
+                        await self._changed.wait()
+                self._changed.clear()
                 wait = min(wait * 2, _LONGEST_WAIT)
-                continue
-            wait = 0.1
-            self._next = None
-            if claimed[0] == "job":
-                self._token = uuid.uuid4().hex
-                self._next = await self._execution.do(claimed)
-            else:
-                await self._until_stirred(self._pause_after(float(claimed[1])))
-
-    def _pause_after(self, due_in_ms: float) -> float:
-        """Seconds until the queue is worth a look even if nobody stirs us."""
-        waits = [self._config.poll]
-        if due_in_ms >= 0:
-            waits.append(due_in_ms / 1000)
-        if self._due:
-            waits.append(self._due / 1000 - time.time())
-            self._due = 0
-        return max(0.001, min(waits))
-
-    async def _until_stirred(self, seconds: float | None) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._stir.wait()
-        self._stir.clear()
 
     async def _connect(self) -> None:
-        """See what the services can do, and appear in Redis."""
-        capabilities = self._config.capabilities(await self._services.connect())
+        proved = await self._services.connect()
+        capabilities = self._config.capabilities(proved, concurrent=self._services.most)
         if not self._recovered:
             # An earlier run of this worker may have died with a job.
             await self._functions.call(
@@ -186,50 +201,45 @@ class Worker:
             )
             self._recovered = True
         await self._registration.register(capabilities)
+        self._offers.connected(capabilities)
         self._voice.connected(capabilities, self._services.loaded)
-
-    async def _claim(self) -> list[Any]:
-        # What stirred us up to here is covered by the look that follows.
-        self._stir.clear()
-        answer: list[Any] = ["more", "", 0]
-        while answer[0] == "more":
-            answer = await self._functions.call(
-                "ml1_claim",
-                self._config.worker_id,
-                json.dumps(self._voice.advertised),
-                self._token,
-                self._settler.lease_ms,
-                answer[1],
-                answer[2],
-            )
-        return answer
-
-    def _next_claim(self) -> tuple[str, str]:
-        free = not self._voice.holds and self._voice.advertised is not None
-        return (json.dumps(self._voice.advertised), self._token) if free else ("", "")
+        self._exchange.stir()
+        await self._sign_of_life()
 
     async def _beat(self) -> None:
         """Say that we live, and keep what we run; both last longer than several missed beats."""
         while True:
-            await asyncio.sleep(self._config.beat)
-            if self._voice.advertised is None:
-                continue
-            running = self._execution.running
-            held = (running.job.id, running.fence) if running else ()
-            with contextlib.suppress(RedisError, OSError):
-                lost, cancelled, known = await self._functions.call(
-                    "ml1_beat", self._config.worker_id, self._settler.lease_ms, *held
-                )
-                if running and running.job.id in lost:
-                    running.cut("lost", "another worker has it, or it has ended")
-                if running and running.job.id in cancelled:
-                    running.cut("cancelled")
-                if not known and self._voice.advertised is not None:
-                    await self._registration.register(self._voice.advertised)
+            beat = self._config.beat
+            if self._execution.idle:
+                # All idle workers of a fleet together look as often as one of them alone would.
+                beat = min(self._config.poll * self._fleet, beat * _IDLE_BEATS)
+            await asyncio.sleep(beat * random.uniform(0.9, 1.1))  # noqa: S311 - no secret
+            if self._voice.advertised is not None:
+                with contextlib.suppress(RedisError, OSError):
+                    await self._sign_of_life()
+
+    async def _sign_of_life(self) -> None:
+        running = dict(self._execution.running)
+        held = [word for job_id, run in running.items() for word in (job_id, run.fence)]
+        lost, cancelled, known, work, ear, fleet = await self._functions.call(
+            "ml1_beat", self._config.worker_id, self._offers.whole(), self._config.lease_ms, *held
+        )
+        self._fleet = max(1, int(fleet))
+        for job_id in lost:
+            running[job_id].cut("lost", "another worker has it, or it has ended")
+        for job_id in cancelled:
+            running[job_id].cut("cancelled")
+        if work:
+            self._exchange.stir()
+        if not known and self._voice.advertised is not None:
+            await self._registration.register(self._voice.advertised)
+            self._exchange.stir()
+        await self._hearing.be_ear(ear=bool(ear))
 
     async def _leave(self) -> None:
         with contextlib.suppress(RedisError, OSError, TimeoutError):
             async with asyncio.timeout(_LEAVE):
+                await self._exchange.leave(self._offers.digests())
                 await self._registration.deregister()
         with contextlib.suppress(OSError, TimeoutError):
             async with asyncio.timeout(_LEAVE):

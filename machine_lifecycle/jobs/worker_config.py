@@ -62,7 +62,9 @@ class WorkerConfig:
             jobs at once.
         beat: Between two signs of life.
         lease: After so long without one its job is given to others.
-        poll: Between two safety looks at the queue.
+        poll: Between two looks of the whole fleet at what hints may have missed; each of N workers
+            looks every N times that.
+        concurrency: Jobs that each service does at a time; 0 for what its connector says.
         retry_wait: Before a failed job is tried again; doubles at each further try.
         environ: What connectors read their own settings from.
     """
@@ -79,12 +81,18 @@ class WorkerConfig:
     job_timeout: float = 1800.0
     beat: float = 10.0
     lease: float = 25.0
-    poll: float = 5.0
+    poll: float = 2.0
     retry_wait: float = 1.0
+    concurrency: int = 0
     extras: Mapping[str, Any] = attrs.field(factory=dict)
     customer_access: Mapping[str, Any] = attrs.field(factory=dict)
     version: str = ""
     environ: Mapping[str, str] = attrs.field(factory=dict, repr=False)
+
+    @property
+    def lease_ms(self) -> int:
+        """How long a job stays ours without a sign of life, in milliseconds."""
+        return round(self.lease * 1000)
 
     @property
     def services(self) -> dict[str, str]:
@@ -122,8 +130,9 @@ class WorkerConfig:
             job_timeout=60 * _number(environ, "WORKER_JOB_TIMEOUT_MINUTES", 30),
             beat=beat,
             lease=max(2.5 * beat, 1.0),
-            poll=_number(environ, "WORKER_POLL_INTERVAL_MS", 5_000) / 1000,
+            poll=_number(environ, "WORKER_POLL_INTERVAL_MS", 2_000) / 1000,
             retry_wait=_number(environ, "WORKER_RETRY_BACKOFF_MS", 1_000) / 1000,
+            concurrency=int(_number(environ, "WORKER_MAX_CONCURRENT_JOBS", 0)),
             extras=_extras(environ),
             customer_access={
                 "isolation": environ.get("WORKER_CUSTOMER_ISOLATION") or "loose",
@@ -135,10 +144,13 @@ class WorkerConfig:
             environ=environ,
         )
 
-    def capabilities(self, services: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    def capabilities(
+        self, services: Mapping[str, Mapping[str, Any]], *, concurrent: int = 1
+    ) -> dict[str, Any]:
         """What the worker advertises.
 
         Args:
+            concurrent: How many jobs it does at a time.
             services: What each service that answered proved, by its name. What is asked of a
                 service that is not among them is not offered.
         """
@@ -164,7 +176,7 @@ class WorkerConfig:
             "models": models,
             "customer_access": dict(self.customer_access),
             "performance": {
-                "concurrent_jobs": 1,
+                "concurrent_jobs": concurrent,
                 "quality_levels": ["fast", "balanced", "quality"],
                 "max_processing_time_minutes": self.job_timeout / 60,
             },

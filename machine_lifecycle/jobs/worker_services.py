@@ -22,13 +22,23 @@ _PROBE_LIMIT = 10.0
 class WorkerServices:
     """Enters each connector once, and says which services can take jobs."""
 
-    def __init__(self, connectors: Mapping[str, Connector], asks: Mapping[str, str]) -> None:
+    def __init__(
+        self, connectors: Mapping[str, Connector], asks: Mapping[str, str], *, concurrency: int = 0
+    ) -> None:
         """Make it; nothing is opened until ``connect``.
 
         Args:
             connectors: By name of the service.
             asks: What jobs ask for, and the service that does it.
+            concurrency: Jobs that each service does at a time; 0 for its connector's
+                ``max_concurrent_jobs``, or 1 where it names none.
         """
+        self.limits = {
+            service: concurrency or int(getattr(connector, "max_concurrent_jobs", 1))
+            for service, connector in connectors.items()
+        }
+        self.most = max(self.limits.values())
+        """Jobs that all of them do at a time."""
         self._connectors = dict(connectors)
         self._asks = dict(asks)
         self.loaded: tuple[Loaded, ...] = ()
@@ -92,6 +102,27 @@ class WorkerServices:
         """The service that does what a job asks for, and its connector."""
         service = self._asks[asks]
         return service, self._connectors[service]
+
+    def room(self, running: Mapping[str, int]) -> tuple[frozenset[str], int]:
+        """The services that can take a job now, and how many jobs all of them can take.
+
+        A worker does as many jobs at a time as its most patient service; so that services of a
+        GPU, each of which takes one, do not run at once.
+
+        Args:
+            running: How many jobs run on each.
+        """
+        free = {
+            service: limit - running.get(service, 0)
+            for service, limit in self.limits.items()
+            if limit > running.get(service, 0)
+        }
+        left = self.most - sum(running.values())
+        return frozenset(free), min([left, *free.values()]) if free else 0
+
+    def asked(self, services: frozenset[str]) -> tuple[str, ...]:
+        """What jobs ask for that these services do."""
+        return tuple(asks for asks, service in self._asks.items() if service in services)
 
     async def leave(self) -> None:
         """Leave all connectors."""

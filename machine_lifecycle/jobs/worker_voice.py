@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
-import attrs
 from redis.exceptions import RedisError
 
 from machine_lifecycle.errors import LifecycleError
@@ -32,13 +31,6 @@ class Hold:
     """Its service answers and does nothing; whoever started it may be about to restart it."""
 
 
-@attrs.frozen(kw_only=True)
-class _Change:
-    status: str
-    job_id: str
-    finished: Mapping[str, str] | None
-
-
 class WorkerVoice:
     """Keeps the reasons that hold the worker back, and tells every change in order."""
 
@@ -59,9 +51,10 @@ class WorkerVoice:
         self.holds = {Hold.STANDBY} if config.control_socket else set[str]()
         self.advertised: dict[str, Any] | None = None
         self._loaded: list[dict[str, Any]] = []
-        self.job_id = ""
+        self._jobs: dict[str, None] = {}
         self._registration = registration
-        self._changes: asyncio.Queue[_Change] = asyncio.Queue()
+        self._change = asyncio.Event()
+        self._said_status = ""
         self._link: Link | None = None
         if config.control_socket:
             hello = {
@@ -97,30 +90,31 @@ class WorkerVoice:
 
     def taken(self, job_id: str) -> None:
         """A job was claimed."""
-        self.job_id = job_id
+        self._jobs[job_id] = None
         self._say("job_taken", job_id=job_id)
         self.changed()
 
-    def done(self, job_id: str, service: str, outcome: str) -> None:
-        """A job came to its end here: ``completed``, ``failed``, ``cancelled`` or ``released``."""
-        self.job_id = ""
+    def done(self, job_id: str, outcome: str) -> None:
+        """A run ended here: ``completed``, ``failed``, ``retrying`` (it failed, and will be run
+        again), ``cancelled`` or ``released``.
+        """
+        self._jobs.pop(job_id, None)
         self._say("job_done", job_id=job_id, outcome=outcome)
-        self.changed(finished={"job_id": job_id, "service_type": service, "outcome": outcome})
+        self.changed()
 
-    def changed(self, *, finished: Mapping[str, str] | None = None) -> None:
+    def changed(self) -> None:
         """Tell the present status."""
-        self._say("status", status=self.status)
-        if self.advertised is not None:
-            self._changes.put_nowait(
-                _Change(status=self.status, job_id=self.job_id, finished=finished)
-            )
+        if self._link and self.status != self._said_status:
+            self._said_status = self.status
+            self._say("status", status=self.status)
+        self._change.set()
 
     @property
     def status(self) -> str:
         """``idle``, ``busy``, ``paused`` or ``draining``."""
         if self.holds & {Hold.DRAINING, Hold.STOPPING}:
             return "draining"
-        if self.job_id:
+        if self._jobs:
             return "busy"
         return "paused" if self.holds else "idle"
 
@@ -138,17 +132,23 @@ class WorkerVoice:
             yield {"say": "standby"}
         else:
             yield {"say": "connected", "loaded": self._loaded}
-        if self.job_id:
-            yield {"say": "job_taken", "job_id": self.job_id}
+        for job_id in self._jobs:
+            yield {"say": "job_taken", "job_id": job_id}
         if self.advertised is not None:
             yield {"say": "status", "status": self.status}
 
     async def _publish(self) -> None:
+        told = ""
         while True:
-            change = await self._changes.get()
+            await self._change.wait()
+            # Those who end one job and begin the next in one step were never idle.
+            await asyncio.sleep(0)
+            self._change.clear()
+            status = self.status
+            if status == told or self.advertised is None:
+                continue
+            told = status
             # Readers see the state again with the next beat and the next change; a Redis that is
             # away must not hold up the work.
             with contextlib.suppress(RedisError, OSError):
-                await self._registration.change(
-                    change.status, change.job_id, finished=change.finished
-                )
+                await self._registration.change(status, next(iter(self._jobs), ""))

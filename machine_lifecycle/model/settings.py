@@ -246,8 +246,11 @@ class Settings:
     )
     poll_ms: int = _setting(
         "WORKER_POLL_INTERVAL_MS",
-        5_000,
-        "Milliseconds between safety looks at the queue; workers are woken by messages.",
+        2_000,
+        "Milliseconds between a fleet's looks at what messages missed; idle workers take turns.",
+    )
+    concurrent_jobs: int = _setting(
+        "WORKER_MAX_CONCURRENT_JOBS", 0, "Jobs a worker does at a time; 0: what its service takes."
     )
 
     # Reports

@@ -198,7 +198,8 @@ class JobDone(Stimulus):
     """A worker is done with a job.
 
     Attributes:
-        outcome: ``completed``, ``failed``, ``cancelled``, ``released``, ``lost`` with its worker.
+        outcome: ``completed``, ``failed``, ``retrying`` (it failed, and will be run again),
+            ``cancelled``, ``released``, ``lost`` with its worker.
     """
 
     trigger: ClassVar[Trigger | None] = Trigger.JOB_DONE

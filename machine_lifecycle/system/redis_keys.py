@@ -22,7 +22,6 @@ __all__ = [
     "PROGRESS_CHANNEL",
     "SHUTDOWN_EVENTS",
     "SUBMITTED",
-    "WAKE",
     "WORKER_EVENTS",
     "WORKER_STATUS",
     "active",
@@ -38,6 +37,7 @@ __all__ = [
     "machine_worker",
     "output",
     "progress_stream",
+    "wake",
     "worker",
 ]
 
@@ -56,8 +56,6 @@ PROGRESS_CHANNEL: Final = "update_job_progress"
 COMPLETE_CHANNEL: Final = "complete_job"
 FAILED_CHANNEL: Final = "job_failed"
 CANCEL: Final = "cancel_job"
-WAKE: Final = "jobs:wake"
-"""Ours: a job came back to the queue, or will at a known time."""
 ENDED: Final = "jobs:ended"
 """Ours: a job was cancelled, or failed and will be tried again."""
 WORKER_STATUS: Final = "worker_status"
@@ -83,6 +81,11 @@ def progress_stream(job_id: str) -> str:
 def output(job_id: str, number: int) -> str:
     """String: the bytes of one small output file, counted from 0."""
     return f"job:{job_id}:output:{number}"
+
+
+def wake(worker_id: str) -> str:
+    """Channel, ours: there may be a job for this worker."""
+    return f"jobs:wake:{worker_id}"
 
 
 def active(worker_id: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import uuid
 from typing import Any
@@ -14,6 +15,7 @@ from machine_lifecycle.jobs.client import QueueClient
 from machine_lifecycle.jobs.errors import JobNotFound, JobStateRefuses
 from machine_lifecycle.jobs.functions import QueueFunctions
 from machine_lifecycle.jobs.score import score
+from machine_lifecycle.system.redis_keys import iso
 
 CAPS: dict[str, Any] = {
     "worker_id": "w1",
@@ -25,15 +27,33 @@ CAPS: dict[str, Any] = {
 }
 
 
-async def claim(redis: Redis, worker: str = "w1", *, token: str = "", **extra: Any) -> Any:
+def profile(**extra: Any) -> tuple[str, str]:
+    facts = {name: value for name, value in (CAPS | extra).items() if name != "worker_id"}
+    text = json.dumps(facts, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:32], text
+
+
+async def turn(
+    redis: Redis, worker: str = "w1", *, want: int = 1, token: str = "", **extra: Any
+) -> Any:
+    """One call as a worker makes it; it introduces itself when it is asked to."""
     functions = QueueFunctions(redis)
-    answer: Any = ["more", "", 0]
-    caps = json.dumps({**CAPS, **extra})
-    while answer[0] == "more":
-        answer = await functions.call(
-            "ml1_claim", worker, caps, token or uuid.uuid4().hex, 20000, answer[1], answer[2]
-        )
-    return answer
+    digest, capabilities = profile(**extra)
+    token = token or f"0{uuid.uuid4().hex}"
+    while True:
+        answer = await functions.call("ml1_turn", worker, "m1", digest, token, 20000, want)
+        if answer[2] == "profile":
+            cursor = ""
+            while cursor != "0":
+                cursor = await functions.call("ml1_profile", worker, digest, capabilities, cursor)
+        elif answer[2] != "more" or answer[1]:
+            return answer
+
+
+async def claim(redis: Redis, worker: str = "w1", *, token: str = "", **extra: Any) -> Any:
+    """``["job", id, fence, fields]``, or ``["none", ms until one is due]``."""
+    answer = await turn(redis, worker, token=token, **extra)
+    return ["job", *answer[1][0]] if answer[1] else ["none", answer[3]]
 
 
 async def call(redis: Redis, name: str, *args: Any) -> Any:
@@ -47,20 +67,28 @@ async def heard_message(heard: Any) -> Any:
     raise AssertionError("the subscription ended")
 
 
+async def woken(listener: Any) -> str:
+    async with asyncio.timeout(5):
+        async for message in listener.listen():
+            return str(message["channel"])
+    raise AssertionError("the subscription ended")
+
+
 RESULT = json.dumps({"success": True, "data": {"empty": []}, "processing_time_ms": 5})
 
 
-async def complete(redis: Redis, job_id: str, fence: int, worker: str = "w1") -> Any:
-    return await call(
-        redis, "ml1_complete", worker, job_id, fence, RESULT, "{}", f"worker:completion:{job_id}",
-        "", "", 20000,
+async def complete(redis: Redis, job_id: str, fence: int, worker: str = "w1") -> str:
+    answer = await call(
+        redis, "ml1_turn", worker, "m1", "", "0t", 20000, 0,
+        job_id, fence, RESULT, "{}", f"worker:completion:{job_id}", 5, "simulation",
     )  # fmt: skip
+    return str(answer[0][0])
 
 
 async def fail(redis: Redis, job_id: str, fence: int, *, again: bool, wait: int = 0) -> Any:
     return await call(
         redis, "ml1_fail", "w1", job_id, fence, "it broke", "{}", int(again), wait, "{}",
-        f"step-id:{job_id}",
+        f"step-id:{job_id}", "m1", "transient",
     )  # fmt: skip
 
 
@@ -102,7 +130,7 @@ async def test_twenty_claimants_never_get_one_job_twice(redis: Redis) -> None:
     async def take(worker: str) -> list[str]:
         mine: list[str] = []
         while True:
-            answer = await claim(redis, worker, token=f"{worker}{len(mine)}")
+            answer = await claim(redis, worker, token=f"0{worker} {len(mine)}")
             if answer[0] != "job":
                 return mine
             mine.append(answer[1])
@@ -124,8 +152,8 @@ async def test_a_claim_whose_answer_was_lost_is_answered_again(redis: Redis) -> 
     client = QueueClient(redis)
     await client.submit({}, service_required="simulation")
     await client.submit({}, service_required="simulation")
-    first = await claim(redis, token="t")
-    again = await claim(redis, token="t")
+    first = await claim(redis, token="0t")
+    again = await claim(redis, token="0t")
     assert first[1:3] == again[1:3]
 
 
@@ -161,31 +189,184 @@ async def test_a_denied_customer_is_denied_without_asking_for_isolation(redis: R
     assert (await claim(redis))[0] == "none"
 
 
+async def put(redis: Redis, job_id: str, *, priority: int = 50, **fields: str) -> None:
+    """Put a job into the queue as other parties do: hash and sorted set, nothing else."""
+    now = 1_700_000_000_000
+    facts: dict[Any, Any] = {
+        "id": job_id, "service_required": "simulation", "priority": str(priority),
+        "payload": "{}", "requirements": "", "customer_id": "", "status": "pending",
+        "created_at": iso(now), "retry_count": "0", "max_retries": "3",
+    }  # fmt: skip
+    await redis.hset(f"job:{job_id}", mapping=facts | fields)
+    await redis.zadd("jobs:pending", {job_id: score(priority, now)})
+
+
 @pytest.mark.parametrize("requirements", ["null", "[1]", "{", '{"hardware":{"ram_gb":"lots"}}'])
 async def test_poison_is_set_aside_and_stops_nobody(redis: Redis, requirements: str) -> None:
     client = QueueClient(redis)
-    bad = await client.submit({}, service_required="simulation", priority=90)
-    await redis.hset(f"job:{bad}", "requirements", requirements)
-    await redis.zadd("jobs:pending", {"ghost": 1e18})
-    good = await client.submit({}, service_required="simulation")
-    assert (await claim(redis))[1] == good
-    assert set(await redis.zrange("jobs:dead", 0, -1)) == {bad, "ghost"}
+    await put(redis, "bad", priority=90, requirements=requirements)
+    await redis.zadd("jobs:pending", {"ghost": 1e18, "text": 1e17})
+    await redis.set("job:text", "no hash")
+    await put(redis, "nameless", service_required="")
+    await put(redis, "good", priority=1)
+    assert (await claim(redis))[1] == "good"
+    assert (await claim(redis))[0] == "none"
+    assert set(await redis.zrange("jobs:dead", 0, -1)) == {"bad", "ghost", "text", "nameless"}
     assert await redis.hget("jobs:dead:reasons", "ghost") == "the job has no record"
-    assert (await client.get(bad)).status == "failed"
+    assert await redis.hget("jobs:dead:reasons", "text") == "its record is no hash"
+    assert (await client.get("bad")).status == "failed"
+    assert await redis.zcard("jobs:pending") == 0
+
+
+async def test_poison_of_our_own_clients_is_set_aside_at_once(redis: Redis) -> None:
+    client = QueueClient(redis)
+    bad = await client.submit(
+        {}, service_required="simulation", requirements={"gpu_memory_gb": "lots"}
+    )
+    record = await client.get(bad)
+    assert (record.status, record.error) == ("failed", "requirement gpu_memory_gb is no number")
+
+
+async def test_jobs_of_other_parties_are_found_and_keep_the_exact_order(redis: Redis) -> None:
+    client = QueueClient(redis)
+    await claim(redis)
+    for number in range(450):
+        await put(redis, f"theirs-{number:03}", created_at=iso(1_700_000_000_000 + number))
+    ours = await client.submit({}, service_required="simulation", priority=50)
+    urgent = await client.submit({}, service_required="simulation", priority=51)
+    while (
+        await call(redis, "ml1_beat", "w9", "none", 20000)
+        and int(await redis.get("jobs:index:size") or 0) < 452
+    ):
+        continue
+    got = [(await claim(redis))[1] for _ in range(452)]
+    assert got == [urgent, *(f"theirs-{number:03}" for number in range(450)), ours]
+
+
+async def test_what_another_party_took_or_cancelled_is_dropped(redis: Redis) -> None:
+    client = QueueClient(redis)
+    first, second = [await client.submit({}, service_required="simulation") for _ in range(2)]
+    await redis.zrem("jobs:pending", first)
+    assert (await claim(redis))[1] == second
+    assert (await claim(redis))[0] == "none"
+    assert await redis.keys("jobs:class:*") == []
+
+
+async def test_a_hundred_classes_are_served_by_priority_and_age(redis: Redis) -> None:
+    client = QueueClient(redis)
+    wanted: list[tuple[int, int, str]] = []
+    for number in range(100):
+        priority = number * 7 % 10
+        job_id = await client.submit(
+            {}, service_required="simulation", priority=priority, customer_id=f"c{number % 50}",
+            requirements={"features": ["upscale"], "gpu_memory_gb": number % 20},
+            workflow_datetime=1_700_000_000_000 + number,
+        )  # fmt: skip
+        wanted.append((-priority, number, job_id))
+    got = [(await claim(redis))[1] for _ in range(100)]
+    assert got == [job_id for *_, job_id in sorted(wanted)]
+
+
+async def test_several_jobs_come_in_one_call_in_their_order(redis: Redis) -> None:
+    client = QueueClient(redis)
+    ids = [
+        await client.submit(
+            {},
+            service_required="simulation",
+            customer_id=f"c{number % 3}",
+            workflow_datetime=1_700_000_000_000 + number,
+        )
+        for number in range(12)
+    ]
+    answer = await turn(redis, want=10)
+    assert [job[0] for job in answer[1]] == ids[:10]
+    assert await redis.hlen("jobs:active:w1") == 10
+
+
+async def test_one_that_waits_is_told_of_a_job_and_no_other(redis: Redis) -> None:
+    client = QueueClient(redis)
+    listener = redis.pubsub(ignore_subscribe_messages=True)
+    await listener.subscribe("jobs:wake:w1", "jobs:wake:w2", "jobs:wake:w3")
+    for worker in ("w1", "w2"):
+        await claim(redis, worker)
+    await claim(redis, "w3", job_service_required_map=["other"])
+    await client.submit({}, service_required="simulation")
+    assert await woken(listener) in {"jobs:wake:w1", "jobs:wake:w2"}
+    assert await listener.get_message(timeout=0.05) is None
+    await listener.aclose()
+
+
+async def test_one_that_died_while_it_waited_is_passed_over(redis: Redis) -> None:
+    client = QueueClient(redis)
+    listener = redis.pubsub(ignore_subscribe_messages=True)
+    await claim(redis, "dead")
+    await listener.subscribe("jobs:wake:w1")
+    await claim(redis, "w1")
+    await client.submit({}, service_required="simulation")
+    assert await woken(listener) == "jobs:wake:w1"
+    await listener.aclose()
+
+
+async def test_a_job_that_failed_here_goes_to_another_worker_if_there_is_one(redis: Redis) -> None:
+    client = QueueClient(redis)
+    job_id = await client.submit({}, service_required="simulation")
+    _, _, fence, _ = await claim(redis)
+    await fail(redis, job_id, fence, again=True)
+    _, got, fence, _ = await claim(redis)
+    assert got == job_id, "nobody else is there"
+    assert (await claim(redis, "w2"))[0] == "none"
+    await fail(redis, job_id, fence, again=True)
+    assert (await claim(redis))[0] == "none"
+    assert (await claim(redis, "w2"))[1] == job_id
+
+
+async def test_a_job_for_one_worker_by_name(redis: Redis) -> None:
+    client = QueueClient(redis)
+    job_id = await client.submit(
+        {}, service_required="simulation", requirements={"worker_id": "w2"}
+    )
+    here = await client.submit({}, service_required="simulation", requirements={"machine_id": "m1"})
+    assert (await claim(redis, "w1"))[1] == here
+    assert (await claim(redis, "w1"))[0] == "none"
+    assert (await claim(redis, "w2"))[1] == job_id
+
+
+async def test_a_worker_kept_for_a_workflow_takes_its_jobs_alone(redis: Redis) -> None:
+    client = QueueClient(redis)
+    for _ in range(250):
+        await client.submit({}, service_required="simulation", workflow_id="a", priority=90)
+    mine = await client.submit({}, service_required="simulation", workflow_id="b")
+    assert (await claim(redis, workflow_id="b"))[1] == mine
+    later = await client.submit({}, service_required="simulation", workflow_id="b")
+    assert (await claim(redis, workflow_id="b"))[1] == later
+    assert (await claim(redis, workflow_id="b"))[0] == "none"
+
+
+async def test_what_nobody_can_do_says_so_until_somebody_can(redis: Redis) -> None:
+    client = QueueClient(redis)
+    await claim(redis)
+    job_id = await client.submit(
+        {}, service_required="simulation", requirements={"gpu_memory_gb": 80}
+    )
+    assert (await client.get(job_id)).status == "unworkable"
+    assert (await claim(redis))[0] == "none"
+    answer = await turn(redis, "big", want=0, hardware={"gpu_memory_gb": 141})
+    assert answer[1] == []
+    assert (await claim(redis, "big", hardware={"gpu_memory_gb": 141}))[1] == job_id
 
 
 async def test_a_stale_fence_writes_nothing(redis: Redis) -> None:
     client = QueueClient(redis)
     job_id = await client.submit({}, service_required="simulation")
     _, _, old, _ = await claim(redis)
-    await call(redis, "ml1_release", "w1", job_id, old, 0, "")
+    await call(redis, "ml1_release", "w1", job_id, old, "release", "")
     _, _, new, _ = await claim(redis)
     assert new == old + 1
-    assert await complete(redis, job_id, old) == ["lost"]
+    assert await complete(redis, job_id, old) == "lost"
     assert await call(redis, "ml1_progress", "w1", job_id, old, 50, "", "", 0) == "lost"
     assert (await client.get(job_id)).status == "assigned"
-    assert await complete(redis, job_id, new) == ["ok"]
-    assert await complete(redis, job_id, new) == ["ok"], "a repeated completion is no error"
+    assert await complete(redis, job_id, new) == "ok"
+    assert await complete(redis, job_id, new) == "ok", "a repeated completion is no error"
     assert (await client.get(job_id)).result == json.loads(RESULT)
 
 
@@ -230,7 +411,7 @@ async def test_a_release_uses_no_attempt_and_keeps_the_place(redis: Redis) -> No
     job_id = await client.submit({}, service_required="simulation")
     place = await redis.zscore("jobs:pending", job_id)
     _, _, fence, _ = await claim(redis)
-    assert await call(redis, "ml1_release", "w1", job_id, fence, 0, "drain") == "released"
+    assert await call(redis, "ml1_release", "w1", job_id, fence, "release", "drain") == "released"
     assert await redis.zscore("jobs:pending", job_id) == place
     assert (await client.get(job_id)).retry_count == 0
 
@@ -252,7 +433,7 @@ async def test_a_silent_worker_loses_its_job_at_anybodys_beat(redis: Redis) -> N
     job_id = await client.submit({}, service_required="simulation")
     await claim(redis)
     await redis.zadd("jobs:leases", {job_id: 1})
-    await call(redis, "ml1_beat", "w2", 20000)
+    await call(redis, "ml1_beat", "w2", "none", 20000)
     assert (await client.get(job_id)).status == "pending"
     assert await redis.hlen("jobs:active:w1") == 0
 
@@ -282,6 +463,7 @@ async def test_everything_that_ended_will_be_forgotten(redis: Redis) -> None:
     failed = await client.submit({}, service_required="simulation")
     _, _, fence, _ = await claim(redis)
     await fail(redis, failed, fence, again=False)
+    await call(redis, "ml1_beat", "w1", profile()[0], 20000)
     lasting = [key for key in await redis.keys("*") if await redis.ttl(key) == -1]
     assert lasting == []
 

@@ -1,0 +1,112 @@
+"""A job as a worker holds it: what the claim answered, read only as far as it is needed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from machine_lifecycle.jobs.records import json_object
+from machine_lifecycle.model.jobs import Job
+
+__all__ = ["Claimed"]
+
+
+@attrs.frozen
+class Claimed:
+    """One claimed job.
+
+    Attributes:
+        id: In the queue.
+        fence: The number under which this run may write.
+        fields: Its hash as it was before the claim.
+    """
+
+    id: str
+    fence: int
+    fields: Mapping[str, str] = attrs.field(repr=False)
+
+    @classmethod
+    def from_answer(cls, answer: list[Any]) -> Claimed:
+        """Out of one entry of ``ml1_turn``'s answer."""
+        job_id, fence, flat = answer
+        return cls(job_id, int(fence), dict(zip(flat[::2], flat[1::2], strict=True)))
+
+    @property
+    def service_required(self) -> str:
+        """What the job asks for."""
+        return self.fields.get("service_required", "")
+
+    @property
+    def workflow_id(self) -> str:
+        """The workflow it is a step of, or empty."""
+        return self.fields.get("workflow_id", "")
+
+    @property
+    def retry_count(self) -> int:
+        """How many runs of it failed before."""
+        return _integer(self.fields.get("retry_count"))
+
+    @property
+    def payload_text(self) -> str:
+        """What is to be done, as the JSON that was submitted."""
+        return self.fields.get("payload") or "{}"
+
+    def job(self, *, default_timeout: float) -> Job:
+        """The job as a connector takes it.
+
+        Args:
+            default_timeout: Seconds, for a job that names no ``timeout_minutes`` of its own.
+        """
+        text = self.fields.get("requirements")
+        requirements = json_object(text) if text else {}
+        minutes = _number(self.fields.get("timeout_minutes") or requirements.get("timeout_minutes"))
+        ctx = self.fields.get("ctx")
+        return Job(
+            id=self.id,
+            service_required=self.service_required,
+            payload=json_object(self.payload_text),
+            requirements=requirements,
+            attempt=self.retry_count + 1,
+            timeout=minutes * 60 if minutes > 0 else default_timeout,
+            ctx=json_object(ctx) if ctx else {},
+        )
+
+    def attestation(self, **facts: Any) -> str:
+        """The facts of this run as JSON, with what identifies it.
+
+        Args:
+            facts: What is to be attested.
+        """
+        request = self.payload_text
+        get = self.fields.get
+        return json.dumps(
+            {
+                "job_id": self.id,
+                "retry_count": self.retry_count,
+                "workflow_id": self.workflow_id,
+                "current_step": get("current_step", ""),
+                "total_steps": get("total_steps", ""),
+                "raw_service_request": request if len(request) <= _REQUEST_KEPT else "",
+                **facts,
+            }
+        )
+
+
+_REQUEST_KEPT = 64 * 1024
+"""Characters up to which a request is kept in the attestation."""
+
+
+def _number(text: object) -> float:
+    if text is None:
+        return 0.0
+    try:
+        return float(str(text))
+    except ValueError:
+        return 0.0
+
+
+def _integer(text: object) -> int:
+    return int(_number(text))

@@ -1,0 +1,214 @@
+"""The worker's conversation with the queue: results go out and jobs come in, in one call.
+
+While one call is on its way the results of the next one gather, so that a worker that does many
+short jobs at once pays one round trip for a handful of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import attrs
+from redis.exceptions import RedisError
+
+from machine_lifecycle.jobs.claims import Claimed
+from machine_lifecycle.jobs.functions import QueueFunctions
+from machine_lifecycle.jobs.retrying import passing
+from machine_lifecycle.jobs.worker_config import WorkerConfig
+
+__all__ = ["Exchange", "Offer", "Outcome"]
+
+_LONGEST_WAIT = 1.0
+
+
+@attrs.frozen
+class Outcome:
+    """A result on its way into the queue.
+
+    Attributes:
+        arguments: As ``ml1_turn`` takes them: id, fence, result, attestation, its key, ms, service.
+        answered: Called with ``ok`` or ``lost`` once it is written.
+    """
+
+    arguments: tuple[str | int, ...]
+    answered: Callable[[str], None]
+
+
+@attrs.frozen
+class Offer:
+    """What a worker is ready to take.
+
+    Attributes:
+        digest: Names its capabilities.
+        capabilities: As JSON, told when the queue does not know the digest.
+        slots: How many jobs.
+        whole: How many it takes while none runs.
+    """
+
+    digest: str
+    capabilities: str
+    slots: int
+    whole: int
+
+
+class Offering(Protocol):
+    """Who takes jobs."""
+
+    def offer(self) -> Offer | None:
+        """What it is ready to take now; ``None`` for nothing."""
+
+    def start(self, claimed: Claimed) -> None:
+        """Do a job."""
+
+    def kept(self, outcomes: list[Outcome]) -> None:
+        """These results can't be written now: Redis is away. They are tried again."""
+
+
+class Exchange:
+    """Calls as long as there is something to give or to take.
+
+    With room for several jobs there are two lanes: while the queue works for one, the worker
+    works on what the other brought.
+    """
+
+    def __init__(
+        self, lanes: Sequence[QueueFunctions], config: WorkerConfig, taker: Offering
+    ) -> None:
+        """Make it; nothing is sent until ``run``.
+
+        Args:
+            lanes: The queue, over one connection for each call that may be on its way at a time.
+            config: Whose it is.
+            taker: Who takes jobs.
+        """
+        self._lanes = tuple(lanes)
+        self._config = config
+        self._taker = taker
+        self._outcomes: list[Outcome] = []
+        self._stirred = asyncio.Event()
+        self._due: asyncio.TimerHandle | None = None
+        self._asked = 0
+        """For how many jobs calls are on their way."""
+        self._calls = 0
+
+    def stir(self) -> None:
+        """There may be a job, or room for one."""
+        self._stirred.set()
+
+    def give(self, outcome: Outcome) -> None:
+        """Write a result with the next call."""
+        self._outcomes.append(outcome)
+        self._stirred.set()
+
+    @property
+    def busy(self) -> bool:
+        """Whether results are still to be written."""
+        return bool(self._outcomes or self._calls)
+
+    async def run(self) -> None:
+        """Give and take until cancelled."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                for number, functions in enumerate(self._lanes):
+                    group.create_task(self._run(number, functions))
+        finally:
+            if self._due:
+                self._due.cancel()
+
+    async def _run(self, lane: int, functions: QueueFunctions) -> None:
+        wait = 0.05
+        token = ""
+        while True:
+            await self._stirred.wait()
+            self._stirred.clear()
+            offer = self._offer()
+            if offer is None and not self._outcomes:
+                continue
+            given, self._outcomes = self._outcomes, []
+            token = token or f"{lane}{uuid.uuid4().hex}"
+            slots = offer.slots if offer else 0
+            self._asked += slots
+            self._calls += 1
+            try:
+                if await self._turn(functions, token, offer, given):
+                    token = ""
+                wait = 0.05
+            except (RedisError, OSError) as error:
+                if not passing(error):
+                    raise
+                self._outcomes = [*given, *self._outcomes]
+                self._taker.kept(given)
+                await asyncio.sleep(wait)
+                wait = min(wait * 2, _LONGEST_WAIT)
+                self._stirred.set()
+            finally:
+                self._asked -= slots
+                self._calls -= 1
+
+    def _offer(self) -> Offer | None:
+        offer = self._taker.offer()
+        if offer is None:
+            return None
+        # What is on its way to one lane is not asked for by another, and each has its share.
+        slots = min(offer.slots - self._asked, -(-offer.whole // len(self._lanes)))
+        return attrs.evolve(offer, slots=slots) if slots > 0 else None
+
+    async def _turn(
+        self, functions: QueueFunctions, token: str, offer: Offer | None, given: list[Outcome]
+    ) -> bool:
+        """One call; whether it brought jobs."""
+        words: list[str | int] = [
+            self._config.worker_id,
+            self._config.machine_id,
+            offer.digest if offer else "",
+            token,
+            self._config.lease_ms,
+            offer.slots if offer else 0,
+        ]
+        for outcome in given:
+            words.extend(outcome.arguments)
+        answers, jobs, state, due = await functions.call("ml1_turn", *words)
+        for outcome, answer in zip(given, answers, strict=True):
+            outcome.answered(str(answer))
+        for job in jobs:
+            self._taker.start(Claimed.from_answer(job))
+        if state == "more":
+            self._stirred.set()
+        elif state == "profile" and offer:
+            await self._introduce(functions, offer)
+            self._stirred.set()
+        if int(due) >= 0 or self._due:
+            self._wait_for(float(due))
+        return bool(jobs)
+
+    async def _introduce(self, functions: QueueFunctions, offer: Offer) -> None:
+        cursor = ""
+        while cursor != "0":
+            cursor = str(
+                await functions.call(
+                    "ml1_profile",
+                    self._config.worker_id,
+                    offer.digest,
+                    offer.capabilities,
+                    cursor,
+                )
+            )
+
+    def _wait_for(self, due_ms: float) -> None:
+        """Look again when a job that waits after a failure is due."""
+        if self._due:
+            self._due.cancel()
+            self._due = None
+        if due_ms >= 0:
+            loop = asyncio.get_running_loop()
+            self._due = loop.call_later(due_ms / 1000 + 0.001, self._stirred.set)
+
+    async def leave(self, digests: set[str]) -> None:
+        """Be counted no more among those who wait for jobs."""
+        with contextlib.suppress(RedisError, OSError):
+            for digest in digests:
+                await self._lanes[0].call("ml1_leave", self._config.worker_id, digest)

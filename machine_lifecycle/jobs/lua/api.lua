@@ -1,0 +1,368 @@
+
+-- Functions ---------------------------------------------------------------------------------------
+
+-- id, score, message, fields…
+local function ml1_submit(_, a)
+  if redis.call('EXISTS', 'job:' .. a[1]) == 1 then return 'known' end
+  redis.call('HSET', 'job:' .. a[1], 'queue_score', a[2], unpack(a, 4))
+  redis.call('ZADD', 'jobs:pending', a[2], a[1])
+  redis.call('PUBLISH', 'job_submitted', a[3])
+  local job = {}
+  for i = 4, #a, 2 do job[a[i]] = a[i + 1] end
+  return file(a[1], job, now()) and 'ok' or 'dead'
+end
+
+-- worker, machine, digest, token, lease ms, jobs wanted, and for each result: id, fence, result JSON,
+-- attestation JSON, its key, ms it took, service. What ended is written down, and what comes next
+-- is claimed. Returns: per result `ok` or `lost`; jobs as {id, fence, fields}; `profile` if the
+-- capabilities are to be told, `more` if it should ask again, or empty; ms until a job is due.
+local function ml1_turn(_, a)
+  local worker, machine, digest, token = a[1], a[2], a[3], a[4]
+  local lease, want = tonumber(a[5]), tonumber(a[6])
+  local at = now()
+  local answers, completed = complete_all(worker, machine, at, a, 7)
+  local due, jobs, again = promote(at), {}, ''
+  local lane = 'turn_' .. string.sub(token, 1, 1)
+  local seen = redis.call('HMGET', 'worker:' .. worker, 'worker_id', 'status', 'current_job_id', lane)
+  local turn
+  if want > 0 then
+    if seen[4] and string.sub(seen[4], 1, #token) == token then
+      -- A reply that was lost on its way: the same question gets the same answer.
+      for id in string.gmatch(string.sub(seen[4], #token + 1), '%S+') do
+        local job, flat = hash('job:' .. id)
+        if RUNNING[job.status] and job.worker_id == worker then
+          jobs[#jobs + 1] = {id, tonumber(job.fence), flat}
+        end
+      end
+    elseif not redis.call('ZSCORE', 'jobs:workers:' .. digest, worker) then
+      again = 'profile'
+    else
+      jobs, again = claim(worker, machine, digest, want, lease, at)
+      turn = {token}
+      for _, job in ipairs(jobs) do turn[#turn + 1] = job[1] end
+      if #jobs == want then redis.call('ZREM', 'jobs:idle:' .. digest, worker)
+      elseif again == '' then worker_waits(worker, digest, at) end
+    end
+  end
+  if #jobs > 0 then
+    if turn then worker_now(worker, seen, at, jobs[1][1], completed, 0, lane, table.concat(turn, ' '))
+    else worker_now(worker, seen, at, jobs[1][1], completed, 0) end
+  elseif completed > 0 then
+    worker_now(worker, seen, at, running_here(worker), completed, 0)
+  end
+  return {answers, jobs, again, due}
+end
+
+-- worker, digest, capabilities JSON without its name, cursor: make known what the worker can do.
+-- Returns the cursor to go on with, '0' at the end.
+local function ml1_profile(_, a)
+  local worker, digest, at = a[1], a[2], now()
+  if redis.call('HSETNX', 'jobs:profiles', digest, a[3]) == 1 and a[4] == '' then
+    redis.call('DEL', 'jobs:heads:' .. digest, 'jobs:idle:' .. digest)
+  end
+  redis.call('ZADD', 'jobs:profiles:used', at, digest)
+  redis.call('ZADD', 'jobs:workers:' .. digest, at, worker)
+  for _, name in ipairs({'jobs:profiles', 'jobs:profiles:used'}) do
+    redis.call('EXPIRE', name, INDEX_TTL)
+  end
+  redis.call('EXPIRE', 'jobs:workers:' .. digest, INDEX_TTL)
+  local caps = caps_of(digest)
+  local kind, cursor = string.match(a[4], '^(%a)(%d+)$')
+  if given(caps.workflow_id) and kind ~= 'c' then
+    -- Its workflow's jobs get classes of their own, those too that wait already.
+    redis.call('SADD', 'jobs:pins', caps.workflow_id)
+    redis.call('EXPIRE', 'jobs:pins', INDEX_TTL)
+    local from = tonumber(cursor or '0')
+    local ids = redis.call('ZREVRANGE', 'jobs:pending', from, from + CHUNK - 1)
+    for _, id in ipairs(ids) do
+      if redis.pcall('HGET', 'job:' .. id, 'workflow_id') == caps.workflow_id then
+        local job = hash('job:' .. id)
+        unfile(id, job)
+        file(id, job, at)
+      end
+    end
+    if #ids == CHUNK then return 'w' .. (from + CHUNK) end
+    cursor = '0'
+  end
+  local reply = redis.call('HSCAN', 'jobs:classes', cursor or '0', 'COUNT', 100)
+  for i = 1, #reply[2], 2 do
+    local h, class = reply[2][i], cjson.decode(reply[2][i + 1])
+    if not personal(class) then
+      local fresh = redis.call('SISMEMBER', 'jobs:unworkable', h) == 1
+      if fit(h, class, digest) then
+        local head = redis.call('ZREVRANGE', 'jobs:class:' .. h, 0, 0, 'WITHSCORES')
+        if head[1] then redis.call('ZADD', 'jobs:heads:' .. digest, head[2], h) end
+        if fresh then
+          for _, id in ipairs(redis.call('ZREVRANGE', 'jobs:class:' .. h, 0, 999)) do
+            redis.call('HSET', 'job:' .. id, 'status', 'pending')
+          end
+        end
+      end
+    end
+  end
+  return reply[1] == '0' and '0' or 'c' .. reply[1]
+end
+
+-- worker, digest: it takes no jobs from here on.
+local function ml1_leave(_, a)
+  redis.call('ZREM', 'jobs:idle:' .. a[2], a[1])
+  redis.call('ZREM', 'jobs:workers:' .. a[2], a[1])
+  if redis.call('EXISTS', 'jobs:workers:' .. a[2]) == 0 then drop_profile(a[2]) end
+  if redis.call('GET', 'jobs:ear') == a[1] then redis.call('DEL', 'jobs:ear') end
+  return 'ok'
+end
+
+-- ids…: another party said that it put these jobs into the queue
+local function ml1_adopt(_, a)
+  local at, found = now(), 0
+  for _, id in ipairs(a) do
+    if redis.call('ZSCORE', 'jobs:pending', id) and adopt(id, at) then found = found + 1 end
+  end
+  return found
+end
+
+-- worker, id, fence, percent, message, step, steps
+local function ml1_progress(_, a)
+  local worker, id = a[1], a[2]
+  local job = mine(id, worker, a[3])
+  if not job then return 'lost' end
+  local at = now()
+  if job.status ~= 'in_progress' then
+    redis.call('HSET', 'job:' .. id, 'status', 'in_progress', 'started_at', iso(at))
+  end
+  redis.call('HSET', 'job:' .. id .. ':progress', 'progress', a[4], 'status', 'in_progress',
+    'message', a[5], 'updated_at', iso(at), 'current_step', a[6], 'total_steps', a[7])
+  redis.call('EXPIRE', 'job:' .. id .. ':progress', PROGRESS_TTL)
+  step(id, 'in_progress', a[4], at, worker, a[5])
+  publish('update_job_progress', {job_id = id, worker_id = worker, progress = tonumber(a[4]),
+    status = 'in_progress', message = a[5], current_step = a[6], total_steps = tonumber(a[7]) or 0,
+    estimated_completion = '', timestamp = at})
+  return job.cancel_requested == '1' and 'cancel' or 'ok'
+end
+
+-- worker, id, fence, error text, error JSON, recoverable 1|0, wait ms, attestation JSON, job part of
+-- keys, machine, kind of failure
+local function ml1_fail(_, a)
+  local worker, id = a[1], a[2]
+  local job = mine(id, worker, a[3])
+  if not job then
+    redis.call('SET', 'job:' .. id .. ':late:' .. a[3], a[5], 'EX', 3600)
+    return 'lost'
+  end
+  local at = now()
+  redis.call('HDEL', 'jobs:active:' .. worker, id)
+  redis.call('ZREM', 'jobs:leases', id)
+  worker_now(worker, seen_of(worker), at, running_here(worker), 0, 1)
+  if job.cancel_requested == '1' then
+    end_cancelled(id, job, job.cancel_reason or 'cancelled', at)
+    return 'cancelled'
+  end
+  local retries = tonumber(job.retry_count or '0') or 0
+  local most = tonumber(job.max_retries or '3') or 3
+  local again = a[6] == '1' and retries + 1 < most
+  local record_of = cjson.decode(a[8])
+  record_of.retry_count, record_of.max_retries, record_of.will_retry = retries, most, again
+  record_of.attestation_type = again and 'failure_retry' or 'failure_permanent'
+  record_of.status = again and 'failed_retrying' or 'failed_permanent'
+  record_of.workflow_impact = again and 'workflow_interrupted' or 'workflow_terminated'
+  record_of.attestation_created_at = at
+  local proof = cjson.encode(record_of)
+  redis.call('SET', 'worker:failure:' .. a[9] .. (again and ':attempt:' .. (retries + 1) or ':permanent'),
+    proof, 'EX', RECORD_TTL)
+  redis.call('HSET', 'job:' .. id, 'error', a[4], 'error_details', a[5], 'last_failed_worker', worker,
+    'avoid_until', at + AVOIDED_FOR)
+  tell_story(id, job, {at = iso(at), worker = worker, event = a[11] or 'failure', error = a[4]})
+  worker_event(a[10] or '', worker, 'job_completed', id, job.service_required,
+    again and 'retrying' or 'failed', at)
+  if again then
+    redis.call('HSET', 'job:' .. id, 'status', 'pending', 'retry_count', retries + 1, 'worker_id', '')
+    redis.call('HDEL', 'job:' .. id, 'assigned_at', 'started_at')
+    step(id, 'pending', 0, at, worker, a[4])
+    redis.call('ZADD', 'jobs:delayed', at + tonumber(a[7]), id)
+    promote(at)
+    publish('jobs:ended', {job_id = id, status = 'retrying', reason = a[4], timestamp = at})
+    return 'retrying'
+  end
+  redis.call('SET', 'worker:completion:' .. a[9], proof, 'EX', RECORD_TTL)
+  if given(job.workflow_id) then
+    record_of.failed_job_id, record_of.workflow_status = id, 'failed'
+    redis.call('SET', 'workflow:failure:' .. job.workflow_id .. ':permanent', cjson.encode(record_of),
+      'EX', RECORD_TTL)
+  end
+  redis.call('HSET', 'job:' .. id, 'status', 'failed', 'failed_at', iso(at))
+  record('jobs:failed', id, {error = a[4], failed_at = iso(at), retry_count = retries}, at, RECORD_TTL)
+  step(id, 'failed', 0, at, worker, a[4])
+  ended(id, 'failed')
+  publish('job_failed', workflow_fields(job, {job_id = id, worker_id = worker, status = 'failed',
+    error = a[4], failed_at = iso(at), retry_count = retries, can_retry = false, timestamp = at}))
+  return 'failed'
+end
+
+-- worker, id, fence, why (release|crash|lost), reason
+local function ml1_release(_, a)
+  local job = mine(a[2], a[1], a[3])
+  if not job then return 'lost' end
+  local at = now()
+  local said = hand_back(a[2], a[1], job, a[4], a[5], at)
+  worker_now(a[1], seen_of(a[1]), at, running_here(a[1]), 0, 0)
+  return said
+end
+
+-- worker, id, fence: the running job ended because somebody asked for it
+local function ml1_cancelled(_, a)
+  local job = mine(a[2], a[1], a[3])
+  if not job then return 'lost' end
+  local at = now()
+  redis.call('HDEL', 'jobs:active:' .. a[1], a[2])
+  worker_now(a[1], seen_of(a[1]), at, running_here(a[1]), 0, 0)
+  end_cancelled(a[2], job, job.cancel_reason or 'cancelled', at)
+  return 'cancelled'
+end
+
+-- id, reason
+local function ml1_cancel(_, a)
+  local job = hash('job:' .. a[1])
+  if not next(job) then return 'unknown' end
+  local at = now()
+  local message = {job_id = a[1], worker_id = job.worker_id or '', reason = a[2], timestamp = at}
+  if WAITING[job.status] then
+    end_cancelled(a[1], job, a[2], at)
+    publish('cancel_job', message)
+    return 'cancelled'
+  end
+  if RUNNING[job.status] then
+    redis.call('HSET', 'job:' .. a[1], 'cancel_requested', '1', 'cancel_reason', a[2])
+    publish('cancel_job', message)
+    return 'cancelling'
+  end
+  return 'ended ' .. (job.status or '')
+end
+
+-- id: run an ended job once more, in the place it had
+local function ml1_retry(_, a)
+  local job = hash('job:' .. a[1])
+  if not next(job) then return 'unknown' end
+  if job.status ~= 'failed' and job.status ~= 'cancelled' then return job.status or 'unknown' end
+  redis.call('PERSIST', 'job:' .. a[1])
+  redis.call('HSET', 'job:' .. a[1], 'retry_count', '0', 'crashes', '0', 'losses', '0')
+  redis.call('HDEL', 'job:' .. a[1], 'error', 'error_details', 'failed_at', 'cancel_requested',
+    'cancel_reason', 'avoid_until')
+  redis.call('HDEL', 'jobs:failed', a[1])
+  redis.call('ZREM', 'jobs:failed:at', a[1])
+  redis.call('ZREM', 'jobs:dead', a[1])
+  redis.call('HDEL', 'jobs:dead:reasons', a[1])
+  requeue(a[1], job, now())
+  return 'ok'
+end
+
+-- worker, digest, lease ms, jobs the worker runs and their fences…: heartbeat, leases, and the look
+-- that makes up for lost hints. Returns lost and cancelled ones; whether the worker is registered;
+-- whether there is work for it; whether it listens for jobs of other parties; how many workers live.
+local function ml1_beat(_, a)
+  local worker, digest, at = a[1], a[2], now()
+  redis.call('SET', 'worker:' .. worker .. ':heartbeat', iso(at), 'EX', 60)
+  local known = redis.call('HEXISTS', 'worker:' .. worker, 'worker_id')
+  redis.call('HSET', 'worker:' .. worker, 'last_heartbeat', iso(at))
+  redis.call('EXPIRE', 'worker:' .. worker, 120)
+  redis.call('EXPIRE', 'jobs:active:' .. worker, ACTIVE_TTL)
+  trim_records('jobs:completed', at, TERMINAL_TTL.completed)
+  local lost, cancel = {}, {}
+  for i = 4, #a, 2 do
+    local job = mine(a[i], worker, a[i + 1])
+    if not job then lost[#lost + 1] = a[i]
+    else
+      redis.call('ZADD', 'jobs:leases', at + tonumber(a[3]), a[i])
+      if job.cancel_requested == '1' then cancel[#cancel + 1] = a[i] end
+    end
+  end
+  promote(at)
+  reap(at)
+  search(at, unfiled() > 0 and CHUNK or 20)
+  local work = 0
+  if redis.call('HEXISTS', 'jobs:profiles', digest) == 1 then
+    redis.call('ZADD', 'jobs:workers:' .. digest, at, worker)
+    redis.call('ZADD', 'jobs:profiles:used', at, digest)
+    for _, name in ipairs({'jobs:profiles', 'jobs:profiles:used', 'jobs:classes', 'jobs:classes:used',
+      'jobs:workers:' .. digest, 'jobs:heads:' .. digest, 'jobs:idle:' .. digest, 'jobs:personal',
+      'jobs:pins', 'jobs:unworkable'}) do redis.call('EXPIRE', name, INDEX_TTL) end
+    work = redis.call('EXISTS', 'jobs:heads:' .. digest)
+    if work == 0 then work = redis.call('EXISTS', 'jobs:personal') end
+  end
+  redis.call('ZREMRANGEBYSCORE', 'jobs:workers:' .. digest, '-inf', at - PROFILE_KEPT)
+  tidy(at)
+  local ear = 0
+  if redis.call('EXISTS', 'jobs:foreign') == 1 then
+    local held = redis.call('GET', 'jobs:ear')
+    if not held or held == worker then
+      redis.call('SET', 'jobs:ear', worker, 'EX', 45)
+      ear = 1
+    end
+  end
+  return {lost, cancel, known, work, ear, redis.call('SCARD', 'workers:active')}
+end
+
+-- worker, reason: whatever a dead worker held goes back. Returns the ids.
+local function ml1_recover(_, a)
+  local at = now()
+  local back = {}
+  for _, id in ipairs(redis.call('HKEYS', 'jobs:active:' .. a[1])) do
+    local job = hash('job:' .. id)
+    if job.worker_id == a[1] and RUNNING[job.status] then
+      hand_back(id, a[1], job, 'crash', a[2], at)
+      back[#back + 1] = id
+    else
+      redis.call('HDEL', 'jobs:active:' .. a[1], id)
+    end
+  end
+  return back
+end
+
+-- id: why nobody runs it. Returns its status, the class's definition, and per profile its workers
+-- and what they lack.
+local function ml1_why(_, a)
+  local job = hash('job:' .. a[1])
+  if not next(job) then return {'unknown'} end
+  local at = now()
+  local class, reason = class_of(job.service_required, job.requirements, job.customer_id)
+  if not class then return {job.status or '', reason} end
+  if given(job.workflow_id) and redis.call('SISMEMBER', 'jobs:pins', job.workflow_id) == 1 then
+    class.workflow = job.workflow_id
+  end
+  local found = {}
+  for _, digest in ipairs(redis.call('HKEYS', 'jobs:profiles')) do
+    local caps = caps_of(digest)
+    local workers = redis.call('ZRANGEBYSCORE', 'jobs:workers:' .. digest, at - WORKER_LIVES, '+inf',
+      'LIMIT', 0, 20)
+    if personal(class) then
+      for _, worker in ipairs(workers) do
+        caps.worker_id = worker
+        caps.machine_id = redis.call('HGET', 'worker:' .. worker, 'machine_id') or ''
+        found[#found + 1] = {{worker}, lacks(caps, class, true)}
+      end
+      caps.worker_id, caps.machine_id = nil, nil
+    elseif #workers > 0 then
+      found[#found + 1] = {workers, lacks(caps, class, true)}
+    end
+  end
+  local ahead = -1
+  if given(job.queue_class) then
+    ahead = redis.call('ZREVRANK', 'jobs:class:' .. job.queue_class, a[1]) or -1
+  end
+  local due = redis.call('ZSCORE', 'jobs:delayed', a[1])
+  return {job.status or '', '', found, ahead, due and math.max(0, tonumber(due) - at) or -1}
+end
+
+redis.register_function('ml1_submit', ml1_submit)
+redis.register_function('ml1_turn', ml1_turn)
+redis.register_function('ml1_profile', ml1_profile)
+redis.register_function('ml1_leave', ml1_leave)
+redis.register_function('ml1_adopt', ml1_adopt)
+redis.register_function('ml1_progress', ml1_progress)
+redis.register_function('ml1_fail', ml1_fail)
+redis.register_function('ml1_release', ml1_release)
+redis.register_function('ml1_cancelled', ml1_cancelled)
+redis.register_function('ml1_cancel', ml1_cancel)
+redis.register_function('ml1_retry', ml1_retry)
+redis.register_function('ml1_beat', ml1_beat)
+redis.register_function('ml1_recover', ml1_recover)
+redis.register_function('ml1_why', ml1_why)

@@ -1,0 +1,126 @@
+#!lua name=machine_lifecycle_1
+-- revision 2
+
+-- Every change of a job's state is one call here, so that it happens whole or not at all. Times
+-- are the server's own: clocks of workers never count.
+
+local TERMINAL_TTL = {completed = 86400, failed = 604800, cancelled = 604800}
+local RECORD_TTL = 604800
+local ACTIVE_TTL = 604800
+local PROGRESS_TTL = 86400
+local ENDED_PROGRESS_TTL = 3600
+local MAX_CRASHES = 3
+local MAX_LOST = 5
+local DEAD_KEPT = 1000
+local STREAM_KEPT = 200
+
+local function now()
+  local t = redis.call('TIME')
+  return tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
+end
+
+local function given(value) return value ~= nil and value ~= false and value ~= '' end
+
+-- ISO 8601 in UTC; civil-from-days after Howard Hinnant, chrono-Compatible Low-Level Date Algorithms.
+local function iso_of(ms)
+  local secs = math.floor(ms / 1000)
+  local days = math.floor(secs / 86400)
+  local rest = secs - days * 86400
+  local z = days + 719468
+  local era = math.floor(z / 146097)
+  local doe = z - era * 146097
+  local yoe = math.floor((doe - math.floor(doe / 1460) + math.floor(doe / 36524)
+    - math.floor(doe / 146096)) / 365)
+  local doy = doe - (365 * yoe + math.floor(yoe / 4) - math.floor(yoe / 100))
+  local mp = math.floor((5 * doy + 2) / 153)
+  local day = doy - math.floor((153 * mp + 2) / 5) + 1
+  local month = mp < 10 and mp + 3 or mp - 9
+  local year = yoe + era * 400 + (month <= 2 and 1 or 0)
+  return string.format('%04d-%02d-%02dT%02d:%02d:%02d.%03dZ', year, month, day,
+    math.floor(rest / 3600), math.floor(rest % 3600 / 60), rest % 60, ms % 1000)
+end
+
+local last_ms, last_iso
+local function iso(ms)
+  if ms ~= last_ms then last_ms, last_iso = ms, iso_of(ms) end
+  return last_iso
+end
+
+-- Milliseconds since 1970 of an ISO time, or of seconds; nil for what is neither. Days from civil
+-- after the same source.
+local function ms_of(moment)
+  if not given(moment) then return nil end
+  local y, mo, d, h, mi, s, fraction, zone = string.match(moment,
+    '^(%d%d%d%d)-(%d%d)-(%d%d)[T ](%d%d):(%d%d):(%d%d)%.?(%d*)(.*)$')
+  if not y then
+    local seconds = tonumber(moment)
+    return seconds and math.floor(seconds * 1000)
+  end
+  y, mo = tonumber(y), tonumber(mo)
+  if mo <= 2 then y = y - 1 end
+  local era = math.floor(y / 400)
+  local yoe = y - era * 400
+  local doy = math.floor((153 * (mo + (mo > 2 and -3 or 9)) + 2) / 5) + tonumber(d) - 1
+  local days = era * 146097 + yoe * 365 + math.floor(yoe / 4) - math.floor(yoe / 100) + doy - 719468
+  local ms = (((days * 24 + tonumber(h)) * 60 + tonumber(mi)) * 60 + tonumber(s)) * 1000
+  if fraction ~= '' then ms = ms + math.floor(tonumber('0.' .. fraction) * 1000 + 0.5) end
+  local sign, zh, zm = string.match(zone, '^([+-])(%d%d):?(%d%d)$')
+  if sign then ms = ms - (sign == '+' and 1 or -1) * (tonumber(zh) * 60 + tonumber(zm)) * 60000 end
+  return ms
+end
+
+local function text(number) return string.format('%.17g', number) end
+
+-- A key of another type than it should be reads as one that is not there.
+local function hash(key)
+  local flat = redis.pcall('HGETALL', key)
+  local map = {}
+  if flat.err then return map, {}, flat.err end
+  for i = 1, #flat, 2 do map[flat[i]] = flat[i + 1] end
+  return map, flat
+end
+
+local function publish(channel, message) redis.call('PUBLISH', channel, cjson.encode(message)) end
+
+local function workflow_fields(job, message)
+  if given(job.workflow_id) then message.workflow_id = job.workflow_id end
+  for _, name in ipairs({'current_step', 'total_steps', 'workflow_priority', 'workflow_datetime'}) do
+    if given(job[name]) then message[name] = tonumber(job[name]) or job[name] end
+  end
+  return message
+end
+
+-- Bounded records of ended jobs: each field has its time in a sorted set beside the hash, and goes
+-- when it is too old. A TTL of the whole hash would either never fire or take all at once.
+local function trim_records(name, at, ttl)
+  local old = redis.call('ZRANGEBYSCORE', name .. ':at', '-inf', at - ttl * 1000, 'LIMIT', 0, 1000)
+  if #old > 0 then
+    redis.call('HDEL', name, unpack(old))
+    redis.call('ZREM', name .. ':at', unpack(old))
+  end
+  redis.call('EXPIRE', name, ttl)
+  redis.call('EXPIRE', name .. ':at', ttl)
+end
+
+local function record(name, id, value, at, ttl)
+  redis.call('HSET', name, id, cjson.encode(value))
+  redis.call('ZADD', name .. ':at', at, id)
+  trim_records(name, at, ttl)
+end
+
+-- A step of the job's life, in a bounded stream for those who look later.
+local function step(id, status, progress, at, worker, message, ttl)
+  local key = 'progress:' .. id
+  redis.call('XADD', key, 'MAXLEN', '~', STREAM_KEPT, '*', 'job_id', id, 'status', status,
+    'progress', tostring(progress), 'worker_id', worker or '', 'message', message or '',
+    'timestamp', text(at))
+  redis.call('EXPIRE', key, ttl or PROGRESS_TTL)
+end
+
+local function ended(id, status)
+  redis.call('ZREM', 'jobs:leases', id)
+  redis.call('EXPIRE', 'job:' .. id, TERMINAL_TTL[status])
+  redis.call('EXPIRE', 'job:' .. id .. ':progress', ENDED_PROGRESS_TTL)
+  redis.call('EXPIRE', 'progress:' .. id, ENDED_PROGRESS_TTL)
+end
+

@@ -1,0 +1,402 @@
+
+-- The index ---------------------------------------------------------------------------------------
+--
+-- `jobs:pending` is what all parties share; this index is ours alone, and made of it.
+--
+-- A class is what matching looks at; jobs of one class can be run by the same workers. A profile is
+-- what a worker can do, without its name; equal workers share one. Which profile fits which class
+-- is decided once. A claim looks at the heads of its profile's classes, never at a job it can't run.
+--
+--   jobs:class:H        zset  job id -> exact place; gone when empty
+--   jobs:classes        hash  H -> definition, and jobs:classes:used: zset H -> when last filed in
+--   jobs:fits:H         set   of profiles
+--   jobs:profiles       hash  P -> capabilities, and jobs:profiles:used: zset P -> last beat
+--   jobs:heads:P        zset  H -> place of its best job, or a better one: claims correct it
+--   jobs:idle:P         zset  worker -> since when it waits
+--   jobs:workers:P      zset  worker -> last beat
+--   jobs:index:size     how many are filed; jobs:index:cursor: how far the search for unfiled ones is
+--   jobs:pins           set   of workflows that workers are kept for
+--   jobs:unworkable     set   of classes that no worker fits
+--   jobs:foreign        another party submitted jobs within the hour: jobs:ear, a worker, listens
+
+local EPOCH = 1577836800000
+local SPAN = 2199023255552 -- 2^41 ms, 69 years
+local HIGHEST = 2047
+local PROFILE_KEPT = 600000
+local WORKER_LIVES = 45000
+local CLASS_KEPT = 3600000
+local MOST_CLASSES = 20000
+local INDEX_TTL = 604800
+local FOREIGN_KEPT = 3600
+local CHUNK = 200
+local AVOIDED_FOR = 30000
+local LOOKS = 64
+
+-- What was decoded once. It only saves work: emptied at any time, everything goes on.
+local memo = {classes = {}, caps = {}, count = 0}
+
+local function remember(kind, key, value)
+  if memo.count >= 2000 then memo.classes, memo.caps, memo.count = {}, {}, 0 end
+  memo[kind][key], memo.count = value, memo.count + 1
+  return value
+end
+
+local function exactly(number, least, most, otherwise)
+  number = tonumber(number) or otherwise
+  if not (number >= least) then return least end
+  return math.min(math.floor(number), most)
+end
+
+-- The place: by priority, then by age; a double holds it exactly.
+local function place_of(job)
+  local priority = exactly(given(job.workflow_priority) and job.workflow_priority or job.priority,
+    0, HIGHEST, 50)
+  local born = tonumber(job.workflow_datetime) or ms_of(job.created_at) or EPOCH
+  return priority * SPAN + SPAN - 1 - exactly(born - EPOCH, 0, SPAN - 1, 0)
+end
+
+local function leave_index(h, ...)
+  local gone = redis.call('ZREM', 'jobs:class:' .. h, ...)
+  if gone > 0 and redis.call('DECRBY', 'jobs:index:size', gone) <= 0 then
+    redis.call('DEL', 'jobs:index:size')
+  end
+end
+
+local function unfile(id, job)
+  if given(job.queue_class) then leave_index(job.queue_class, id) end
+end
+
+-- Add to the story of a job, of which the last ten entries are kept.
+local function tell_story(id, job, entry)
+  local story = {}
+  if given(job.history) then
+    local ok, known = pcall(cjson.decode, job.history)
+    if ok and type(known) == 'table' then story = known end
+  end
+  story[#story + 1] = entry
+  while #story > 10 do table.remove(story, 1) end
+  redis.call('HSET', 'job:' .. id, 'history', cjson.encode(story))
+end
+
+-- Set a job aside that nobody can ever run.
+local function bury(id, reason, at)
+  local job = hash('job:' .. id)
+  redis.call('ZREM', 'jobs:pending', id)
+  unfile(id, job)
+  redis.call('ZREM', 'jobs:delayed', id)
+  redis.call('ZADD', 'jobs:dead', at, id)
+  redis.call('HSET', 'jobs:dead:reasons', id, reason)
+  local over = redis.call('ZRANGE', 'jobs:dead', 0, -DEAD_KEPT - 1)
+  for _, gone in ipairs(redis.call('ZRANGEBYSCORE', 'jobs:dead', '-inf', at - RECORD_TTL * 1000)) do
+    over[#over + 1] = gone
+  end
+  for _, gone in ipairs(over) do
+    redis.call('ZREM', 'jobs:dead', gone)
+    redis.call('HDEL', 'jobs:dead:reasons', gone)
+  end
+  redis.call('EXPIRE', 'jobs:dead', RECORD_TTL)
+  redis.call('EXPIRE', 'jobs:dead:reasons', RECORD_TTL)
+  local retries = tonumber(job.retry_count or '0') or 0
+  if next(job) then
+    redis.call('HSET', 'job:' .. id, 'status', 'failed', 'error', reason, 'failed_at', iso(at))
+    ended(id, 'failed')
+  end
+  record('jobs:failed', id, {error = reason, failed_at = iso(at), retry_count = retries}, at, RECORD_TTL)
+  publish('job_failed', workflow_fields(job, {job_id = id, worker_id = job.worker_id or '',
+    status = 'failed', error = reason, failed_at = iso(at), retry_count = retries,
+    can_retry = false, timestamp = at}))
+end
+
+
+local function caps_of(digest)
+  local known = memo.caps[digest]
+  if known then return known end
+  local text_of = redis.call('HGET', 'jobs:profiles', digest)
+  if not text_of then return nil end
+  return remember('caps', digest, cjson.decode(text_of))
+end
+
+local function personal(class)
+  for _, side in ipairs({class.positive, class.negative}) do
+    if side.worker_id ~= nil or side.machine_id ~= nil then return true end
+  end
+  return false
+end
+
+local function fitting(h)
+  local found = {}
+  for _, digest in ipairs(redis.call('SMEMBERS', 'jobs:fits:' .. h)) do
+    if redis.call('EXISTS', 'jobs:workers:' .. digest) == 1 then found[#found + 1] = digest
+    else redis.call('SREM', 'jobs:fits:' .. h, digest) end
+  end
+  return found
+end
+
+local function fit(h, class, digest)
+  local caps = caps_of(digest)
+  if caps and #lacks(caps, class) == 0 then
+    redis.call('SADD', 'jobs:fits:' .. h, digest)
+    redis.call('EXPIRE', 'jobs:fits:' .. h, INDEX_TTL)
+    redis.call('SREM', 'jobs:unworkable', h)
+    return true
+  end
+  return false
+end
+
+-- The class of a job, made known if it is new; nil and a reason for a job nobody can ever run.
+local function known_class(job, at)
+  local workflow = ''
+  if given(job.workflow_id) and redis.call('SISMEMBER', 'jobs:pins', job.workflow_id) == 1 then
+    workflow = job.workflow_id
+  end
+  local raw = table.concat({job.service_required or '', job.requirements or '',
+    job.customer_id or '', workflow}, '\0')
+  local known = memo.classes[raw]
+  if not known then
+    local class, reason = class_of(job.service_required, job.requirements, job.customer_id)
+    if reason then return nil, reason end
+    class.workflow = workflow
+    local words = canonical(class)
+    known = remember('classes', raw, {h = redis.sha1hex(words), class = class, words = words})
+  end
+  redis.call('ZADD', 'jobs:classes:used', at, known.h)
+  if redis.call('HSETNX', 'jobs:classes', known.h, known.words) == 1 then
+    redis.call('EXPIRE', 'jobs:classes:used', INDEX_TTL)
+    redis.call('EXPIRE', 'jobs:classes', INDEX_TTL)
+    if personal(known.class) then
+      redis.call('SADD', 'jobs:personal', known.h)
+      redis.call('EXPIRE', 'jobs:personal', INDEX_TTL)
+    else
+      for _, digest in ipairs(redis.call('HKEYS', 'jobs:profiles')) do
+        fit(known.h, known.class, digest)
+      end
+    end
+  end
+  return known.h
+end
+
+-- Tell one worker that waits and fits that there is a job. It is a hint: whoever asks first has it.
+local function arouse(h, avoided)
+  for _, digest in ipairs(fitting(h)) do
+    local set_back
+    while true do
+      local waiting = redis.call('ZPOPMIN', 'jobs:idle:' .. digest)
+      local worker = waiting[1]
+      if not worker then break end
+      if worker == avoided then set_back = waiting
+      elseif redis.call('PUBLISH', 'jobs:wake:' .. worker, h) > 0 then
+        if set_back then redis.call('ZADD', 'jobs:idle:' .. digest, set_back[2], set_back[1]) end
+        return true
+      end
+    end
+    if set_back then
+      redis.call('ZADD', 'jobs:idle:' .. digest, set_back[2], set_back[1])
+    end
+  end
+  return false
+end
+
+local function arouse_anybody(h)
+  -- A class for one worker by name: those who wait are asked one by one, they are few.
+  for _, digest in ipairs(redis.call('HKEYS', 'jobs:profiles')) do
+    for _, worker in ipairs(redis.call('ZRANGE', 'jobs:idle:' .. digest, 0, 99)) do
+      redis.call('PUBLISH', 'jobs:wake:' .. worker, h)
+    end
+  end
+end
+
+-- Put a waiting job into the index. Returns its status: `pending`, `unworkable`, or nil if it is
+-- set aside.
+local function file(id, job, at, avoided)
+  local h, reason = known_class(job, at)
+  if not h then
+    bury(id, reason, at)
+    return nil
+  end
+  local place = place_of(job)
+  if redis.call('ZADD', 'jobs:class:' .. h, text(place), id) == 1 then
+    redis.call('INCR', 'jobs:index:size')
+  end
+  local status = 'pending'
+  if redis.call('SISMEMBER', 'jobs:personal', h) == 1 then
+    arouse_anybody(h)
+  else
+    local head = redis.call('ZREVRANGE', 'jobs:class:' .. h, 0, 0)[1]
+    local profiles = fitting(h)
+    if head == id then
+      for _, digest in ipairs(profiles) do
+        redis.call('ZADD', 'jobs:heads:' .. digest, 'GT', text(place), h)
+      end
+    end
+    if #profiles == 0 and redis.call('HLEN', 'jobs:profiles') > 0 then
+      status = 'unworkable'
+      redis.call('SADD', 'jobs:unworkable', h)
+      redis.call('EXPIRE', 'jobs:unworkable', INDEX_TTL)
+    end
+    arouse(h, avoided)
+  end
+  redis.call('HSET', 'job:' .. id, 'queue_class', h, 'status', status)
+  return status
+end
+
+-- A waiting job that another party may have put there. True if it was not filed yet.
+local function adopt(id, at)
+  local seen = redis.pcall('HMGET', 'job:' .. id, 'queue_class', 'status', 'service_required',
+    'requirements', 'customer_id', 'workflow_id', 'priority', 'workflow_priority',
+    'workflow_datetime', 'created_at', 'id')
+  if seen.err then
+    bury(id, 'its record is no hash', at)
+    return true
+  end
+  if not seen[2] and not seen[3] and not seen[11] then
+    bury(id, 'the job has no record', at)
+    return true
+  end
+  if given(seen[1]) and redis.call('HEXISTS', 'jobs:classes', seen[1]) == 1
+    and redis.call('ZSCORE', 'jobs:class:' .. seen[1], id) then return false end
+  redis.call('SET', 'jobs:foreign', 1, 'EX', FOREIGN_KEPT)
+  file(id, {service_required = seen[3] or '', requirements = seen[4] or '', customer_id = seen[5] or '',
+    workflow_id = seen[6] or '', priority = seen[7], workflow_priority = seen[8],
+    workflow_datetime = seen[9], created_at = seen[10]}, at)
+  return true
+end
+
+-- Search a chunk of what waits for jobs that are not in the index. Returns whether some were found,
+-- and whether the end was reached.
+local function search(at, most)
+  local waiting = redis.call('ZCARD', 'jobs:pending')
+  if waiting == 0 then
+    redis.call('DEL', 'jobs:index:cursor')
+    return false, true
+  end
+  local from = tonumber(redis.call('GET', 'jobs:index:cursor') or '0')
+  if from >= waiting then from = 0 end
+  local found = false
+  for _, id in ipairs(redis.call('ZREVRANGE', 'jobs:pending', from, from + most - 1)) do
+    if adopt(id, at) then found = true end
+  end
+  local over = from + most >= waiting
+  redis.call('SET', 'jobs:index:cursor', over and 0 or from + most, 'EX', 86400)
+  if over and not found then
+    -- All are filed: set right what the count may have missed.
+    local size = 0
+    for _, h in ipairs(redis.call('HKEYS', 'jobs:classes')) do
+      size = size + redis.call('ZCARD', 'jobs:class:' .. h)
+    end
+    redis.call('SET', 'jobs:index:size', size, 'EX', INDEX_TTL)
+  end
+  return found, over
+end
+
+local function unfiled()
+  return redis.call('ZCARD', 'jobs:pending') - tonumber(redis.call('GET', 'jobs:index:size') or '0')
+end
+
+local function drop_profile(digest)
+  redis.call('DEL', 'jobs:heads:' .. digest, 'jobs:idle:' .. digest, 'jobs:workers:' .. digest)
+  redis.call('HDEL', 'jobs:profiles', digest)
+  redis.call('ZREM', 'jobs:profiles:used', digest)
+  memo.caps[digest] = nil
+end
+
+local function drop_class(h)
+  redis.call('HDEL', 'jobs:classes', h)
+  redis.call('ZREM', 'jobs:classes:used', h)
+  redis.call('DEL', 'jobs:fits:' .. h)
+  redis.call('SREM', 'jobs:personal', h)
+  redis.call('SREM', 'jobs:unworkable', h)
+end
+
+-- Forget profiles without a worker, and classes that nobody files in any more.
+local function tidy(at)
+  for _, digest in ipairs(redis.call('ZRANGEBYSCORE', 'jobs:profiles:used', '-inf',
+    at - PROFILE_KEPT, 'LIMIT', 0, 5)) do drop_profile(digest) end
+  local oldest = at - CLASS_KEPT
+  if redis.call('ZCARD', 'jobs:classes:used') > MOST_CLASSES then oldest = at end
+  for _, h in ipairs(redis.call('ZRANGEBYSCORE', 'jobs:classes:used', '-inf', oldest, 'LIMIT', 0, 20)) do
+    if redis.call('EXISTS', 'jobs:class:' .. h) == 1 then
+      redis.call('ZADD', 'jobs:classes:used', at, h)
+      redis.call('EXPIRE', 'jobs:fits:' .. h, INDEX_TTL)
+    else drop_class(h) end
+  end
+end
+
+local function worker_waits(worker, digest, at)
+  redis.call('ZADD', 'jobs:idle:' .. digest, at, worker)
+end
+
+local function others_live(h, worker, at)
+  for _, digest in ipairs(fitting(h)) do
+    local live = redis.call('ZRANGEBYSCORE', 'jobs:workers:' .. digest, at - WORKER_LIVES, '+inf',
+      'LIMIT', 0, 2)
+    for _, other in ipairs(live) do if other ~= worker then return true end end
+  end
+  return false
+end
+
+-- Whether this worker should leave a job to others: it failed here a moment ago.
+local function avoids(id, h, worker, at)
+  local seen = redis.pcall('HMGET', 'job:' .. id, 'last_failed_worker', 'avoid_until')
+  return seen[1] == worker and (tonumber(seen[2] or '0') or 0) > at and others_live(h, worker, at)
+end
+
+local AHEAD = 16
+
+-- The first jobs of a class that this worker may have, at most *most*, none below *floor*; and the
+-- class's own first place, nil if it is empty. Where that is not the one *believed*, no more is done.
+local function first_of(h, worker, at, most, floor, believed)
+  local entries = redis.call('ZREVRANGE', 'jobs:class:' .. h, 0, math.max(most, AHEAD), 'WITHSCORES')
+  local found, first = {}, tonumber(entries[2])
+  if first ~= (believed or first) then return found, first end
+  for i = 1, #entries, 2 do
+    local place = tonumber(entries[i + 1])
+    if #found == most or place < floor then
+      found.following = place
+      break
+    end
+    if not avoids(entries[i], h, worker, at) then found[#found + 1] = {entries[i], place}
+    else found.passed = true end
+  end
+  return found, first
+end
+
+-- The best job of the classes that name this worker or its machine.
+local function best_personal(worker, machine, digest, at)
+  local best, best_h
+  for _, h in ipairs(redis.call('SMEMBERS', 'jobs:personal')) do
+    local found = first_of(h, worker, at, 1, 0)[1]
+    if found and (not best or found[2] > best[2]) then
+      local caps = cjson.decode(redis.call('HGET', 'jobs:profiles', digest))
+      caps.worker_id, caps.machine_id = worker, machine
+      local class = cjson.decode(redis.call('HGET', 'jobs:classes', h) or '{}')
+      if class.service and #lacks(caps, class) == 0 then best, best_h = found, h end
+    end
+  end
+  return best, best_h
+end
+
+-- The best jobs for a worker, all of one class, and that class: at most *most*, and none that a job
+-- of another class goes before. `more` for the class if there is more to see than one call may.
+local function best(worker, machine, digest, at, most)
+  local heads, skipped = 'jobs:heads:' .. digest, 0
+  local own, own_h = best_personal(worker, machine, digest, at)
+  for _ = 1, LOOKS do
+    local top = redis.call('ZREVRANGE', heads, skipped, skipped + 1, 'WITHSCORES')
+    local h, place = top[1], tonumber(top[2])
+    if not h or (own and own[2] >= place) then
+      return own and {own} or {}, own_h
+    end
+    -- What is left of a class that was passed over counts for nothing: others are to have it.
+    local floor = math.max(tonumber(top[4] or '0'), own and own[2] or 0)
+    local found, first = first_of(h, worker, at, most, floor, place)
+    if not first then redis.call('ZREM', heads, h)
+    elseif first ~= place then redis.call('ZADD', heads, text(first), h)
+    elseif #found > 0 then
+      -- What comes after them is known: the next claim need not find out.
+      if found.following and not found.passed then redis.call('ZADD', heads, text(found.following), h) end
+      return found, h
+    else skipped = skipped + 1
+    end
+  end
+  return {}, 'more'
+end

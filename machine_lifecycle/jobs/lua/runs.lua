@@ -1,0 +1,247 @@
+
+-- Runs of jobs ------------------------------------------------------------------------------------
+
+local RUNNING = {assigned = true, in_progress = true, accepted = true}
+local WAITING = {pending = true, queued = true, unworkable = true}
+
+-- Jobs whose wait after a failure is over go back to the place they had. Returns when the next is due.
+local function promote(at)
+  local first = redis.call('ZRANGE', 'jobs:delayed', 0, 0, 'WITHSCORES')
+  if not first[1] then return -1 end
+  if tonumber(first[2]) <= at then
+    for _, id in ipairs(redis.call('ZRANGEBYSCORE', 'jobs:delayed', '-inf', at, 'LIMIT', 0, 100)) do
+      redis.call('ZREM', 'jobs:delayed', id)
+      local job = hash('job:' .. id)
+      if job.status == 'pending' then
+        redis.call('ZADD', 'jobs:pending', job.queue_score or '0', id)
+        file(id, job, at, (tonumber(job.avoid_until or '0') or 0) > at and job.last_failed_worker)
+      end
+    end
+    first = redis.call('ZRANGE', 'jobs:delayed', 0, 0, 'WITHSCORES')
+  end
+  return first[2] and math.max(0, tonumber(first[2]) - at) or -1
+end
+
+local function worker_event(machine, worker, kind, id, service, outcome, at)
+  if machine == '' then return end
+  publish('machine:' .. machine .. ':worker:' .. worker, {worker_id = worker, event_type = kind,
+    data = {job_id = id, service_type = service, outcome = outcome}, timestamp = at})
+end
+
+-- What the worker's hash says of it. *seen*: its worker_id, status and current_job_id. More pairs to
+-- set may follow.
+local function worker_now(worker, seen, at, current, completed, failed, ...)
+  local key, change = 'worker:' .. worker, {...}
+  if seen[1] then
+    if completed > 0 then redis.call('HINCRBY', key, 'total_jobs_completed', completed) end
+    if failed > 0 then redis.call('HINCRBY', key, 'total_jobs_failed', failed) end
+    local status = current == '' and 'idle' or 'busy'
+    if seen[2] == 'paused' or seen[2] == 'draining' then status = seen[2] end
+    if seen[2] ~= status or seen[3] ~= current then
+      for _, word in ipairs({'status', status, 'current_job_id', current, 'last_status_change', iso(at)}) do
+        change[#change + 1] = word
+      end
+    end
+  end
+  if #change > 0 then redis.call('HSET', key, unpack(change)) end
+end
+
+local function seen_of(worker)
+  return redis.call('HMGET', 'worker:' .. worker, 'worker_id', 'status', 'current_job_id')
+end
+
+local function running_here(worker)
+  return redis.call('HKEYS', 'jobs:active:' .. worker)[1] or ''
+end
+
+-- Give a job to a worker. Nil if it can't be given.
+local function take(id, score, worker, machine, at)
+  local key = 'job:' .. id
+  local before, flat, wrong = hash(key)
+  if not next(before) then
+    bury(id, wrong and 'its record is no hash' or 'the job has no record', at)
+    return nil
+  end
+  if before.status and not WAITING[before.status] then return nil end
+  local fence, when = exactly(before.fence, 0, SPAN, 0) + 1, iso(at)
+  redis.call('HSET', key, 'status', 'assigned', 'worker_id', worker, 'assigned_at', when,
+    'queue_score', score, 'fence', fence)
+  if before.cancel_requested or before.started_at or before.release_reason then
+    redis.call('HDEL', key, 'cancel_requested', 'cancel_reason', 'started_at', 'release_reason')
+  end
+  publish('job_claimed', {job_id = id, worker_id = worker, status = 'claimed',
+    message = 'Job claimed by worker', claimed_at = when, timestamp = at,
+    service_required = before.service_required, customer_id = before.customer_id or '',
+    workflow_id = before.workflow_id or '', step_number = before.current_step or '',
+    total_steps = before.total_steps or ''})
+  publish('update_job_progress', {job_id = id, worker_id = worker, progress = 0, timestamp = at})
+  step(id, 'assigned', 0, at, worker)
+  worker_event(machine, worker, 'job_started', id, before.service_required, nil, at)
+  return {id, fence, flat}, before
+end
+
+-- Give these jobs of one class to a worker, those of them that can be given.
+local function take_all(found, h, worker, machine, lease, at, jobs)
+  local ids = {}
+  for i, entry in ipairs(found) do ids[i] = entry[1] end
+  local scores = redis.call('ZMSCORE', 'jobs:pending', unpack(ids))
+  leave_index(h, unpack(ids))
+  redis.call('ZREM', 'jobs:pending', unpack(ids))
+  local active, leases = {}, {}
+  for i, id in ipairs(ids) do
+    -- Without a score another party took or cancelled it: our index learns of it here.
+    local job, before
+    if scores[i] then job, before = take(id, scores[i], worker, machine, at) end
+    if job then
+      jobs[#jobs + 1] = job
+      active[#active + 1], active[#active + 2] = id, cjson.encode(before)
+      leases[#leases + 1], leases[#leases + 2] = at + lease, id
+    end
+  end
+  if #active > 0 then
+    redis.call('HSET', 'jobs:active:' .. worker, unpack(active))
+    redis.call('ZADD', 'jobs:leases', unpack(leases))
+  end
+end
+
+-- Up to *want* jobs for a worker, and whether it should ask again at once.
+local function claim(worker, machine, digest, want, lease, at)
+  local jobs = {}
+  for _ = 1, want + LOOKS do
+    if #jobs >= want then return jobs, '' end
+    local found, h = best(worker, machine, digest, at, want - #jobs)
+    if h == 'more' then return jobs, 'more' end
+    if #found > 0 then take_all(found, h, worker, machine, lease, at, jobs)
+    elseif unfiled() <= 0 then return jobs, ''
+    else
+      local some, over = search(at, CHUNK)
+      if not some then return jobs, over and '' or 'more' end
+    end
+  end
+  return jobs, 'more'
+end
+
+-- Whether a job is still this worker's, in this run of it.
+local function mine(id, worker, fence)
+  local job = hash('job:' .. id)
+  if RUNNING[job.status] and job.worker_id == worker and job.fence == fence then return job end
+  if job.worker_id ~= worker or not RUNNING[job.status] then
+    redis.call('HDEL', 'jobs:active:' .. worker, id)
+  end
+  return nil
+end
+
+local function requeue(id, job, at, avoided)
+  redis.call('HSET', 'job:' .. id, 'status', 'pending', 'worker_id', '')
+  redis.call('HDEL', 'job:' .. id, 'assigned_at', 'started_at')
+  redis.call('ZREM', 'jobs:leases', id)
+  redis.call('ZADD', 'jobs:pending', job.queue_score or '0', id)
+  step(id, 'pending', 0, at, '', 'back in the queue')
+  file(id, job, at, avoided)
+end
+
+local function end_cancelled(id, job, reason, at)
+  redis.call('ZREM', 'jobs:pending', id)
+  redis.call('ZREM', 'jobs:delayed', id)
+  unfile(id, job)
+  redis.call('HSET', 'job:' .. id, 'status', 'cancelled', 'error', reason, 'failed_at', iso(at))
+  record('jobs:failed', id, {error = reason, failed_at = iso(at), cancelled = true,
+    retry_count = tonumber(job.retry_count or '0') or 0}, at, RECORD_TTL)
+  step(id, 'cancelled', 0, at, job.worker_id, reason)
+  ended(id, 'cancelled')
+  publish('jobs:ended', {job_id = id, status = 'cancelled', reason = reason, timestamp = at})
+end
+
+-- Take a job from a worker without using up an attempt. A crash counts, so that a job which kills
+-- whatever runs it comes to an end; so does a service that lost it, for longer.
+local function hand_back(id, worker, job, why, reason, at)
+  redis.call('HDEL', 'jobs:active:' .. worker, id)
+  if job.cancel_requested == '1' then
+    end_cancelled(id, job, job.cancel_reason or 'cancelled', at)
+    return 'cancelled'
+  end
+  tell_story(id, job, {at = iso(at), worker = worker, event = why, error = reason})
+  local counted = why == 'crash' and {'crashes', MAX_CRASHES} or why == 'lost' and {'losses', MAX_LOST}
+  if counted and redis.call('HINCRBY', 'job:' .. id, counted[1], 1) >= counted[2] then
+    bury(id, 'poison: ended ' .. counted[2] .. ' runs without a result, last: ' .. reason, at)
+    return 'dead'
+  end
+  local avoided
+  if counted then
+    redis.call('HSET', 'job:' .. id, 'last_failed_worker', worker, 'avoid_until', at + AVOIDED_FOR)
+    avoided = worker
+  end
+  if reason ~= '' then redis.call('HSET', 'job:' .. id, 'release_reason', reason) end
+  requeue(id, job, at, avoided)
+  return 'released'
+end
+
+-- Jobs whose worker has not been heard of. Any worker's beat does it, without a lock.
+local function reap(at)
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', 'jobs:leases', '-inf', at, 'LIMIT', 0, 100)) do
+    local job = hash('job:' .. id)
+    redis.call('ZREM', 'jobs:leases', id)
+    if RUNNING[job.status] then
+      hand_back(id, job.worker_id or '', job, 'crash', 'its worker was not heard of any more', at)
+    end
+  end
+end
+
+local COMPLETED = {'status', 'worker_id', 'fence', 'started_at', 'assigned_at', 'workflow_id',
+  'current_step', 'total_steps', 'workflow_priority', 'workflow_datetime'}
+
+-- Write a result. `ok`, or `lost` for a run that may not write any more.
+local function complete(worker, machine, at, id, fence, result, proof, proof_key, took, service)
+  local key = 'job:' .. id
+  local seen = redis.pcall('HMGET', key, unpack(COMPLETED))
+  local job = {}
+  for i, name in ipairs(COMPLETED) do job[name] = seen[i] end
+  if not (RUNNING[job.status] and job.worker_id == worker and job.fence == fence) then
+    if job.status == 'completed' and job.fence == fence then return 'ok' end
+    if not (RUNNING[job.status] and job.worker_id == worker) then
+      redis.call('HDEL', 'jobs:active:' .. worker, id)
+    end
+    redis.call('SET', key .. ':late:' .. fence, result, 'EX', 3600)
+    return 'lost'
+  end
+  local when = iso(at)
+  redis.call('HSET', key, 'status', 'completed', 'completed_at', when, 'started_at',
+    given(job.started_at) and job.started_at or job.assigned_at or when, 'processing_time', took)
+  redis.call('EXPIRE', key, TERMINAL_TTL.completed)
+  redis.call('SET', proof_key, proof, 'EX', RECORD_TTL)
+  -- The worker's own text goes in as it is: decoding and encoding would turn [] into {}.
+  redis.call('HSET', 'jobs:completed', id, '{"success":true,"data":' .. result .. ',"completed_at":"'
+    .. when .. '"}')
+  redis.call('HSET', key .. ':progress', 'progress', '100', 'status', 'completed',
+    'message', 'Job completed', 'updated_at', when)
+  redis.call('EXPIRE', key .. ':progress', ENDED_PROGRESS_TTL)
+  step(id, 'completed', 100, at, worker, '', ENDED_PROGRESS_TTL)
+  local message = cjson.encode(workflow_fields(job, {job_id = id, worker_id = worker,
+    progress = 100, status = 'completed', message = 'Job completed successfully', timestamp = at}))
+  redis.call('PUBLISH', 'complete_job', string.sub(message, 1, -2) .. ',"result":' .. result .. '}')
+  worker_event(machine, worker, 'job_completed', id, service, 'completed', at)
+  return 'ok'
+end
+
+-- Write results: a list of what became of each, and how many were written. *a* holds seven words
+-- for each, from *from* on.
+local function complete_all(worker, machine, at, a, from)
+  local answers, done, times = {}, {}, {}
+  for i = from, #a, 7 do
+    local said = complete(worker, machine, at, a[i], a[i + 1], a[i + 2], a[i + 3], a[i + 4], a[i + 5],
+      a[i + 6])
+    answers[#answers + 1] = said
+    if said == 'ok' then
+      done[#done + 1] = a[i]
+      times[#times + 1], times[#times + 2] = at, a[i]
+    end
+  end
+  if #done > 0 then
+    redis.call('ZREM', 'jobs:leases', unpack(done))
+    redis.call('HDEL', 'jobs:active:' .. worker, unpack(done))
+    redis.call('ZADD', 'jobs:completed:at', unpack(times))
+    -- Not each time: that would be a third of the cost of a short job.
+    if at % 8 == 0 then trim_records('jobs:completed', at, TERMINAL_TTL.completed) end
+  end
+  return answers, #done
+end

@@ -1,0 +1,75 @@
+"""What becomes of a run that failed: whether it is tried again, when, and whether it counts."""
+
+from __future__ import annotations
+
+import random
+
+import attrs
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from machine_lifecycle.errors import LifecycleError
+
+__all__ = ["AWAY", "Verdict", "passing", "verdict"]
+
+AWAY = (RedisConnectionError, RedisTimeoutError, OSError)
+"""What a Redis that restarts, or can't be reached, looks like."""
+
+_LONGEST_WAIT = 60.0
+
+_KINDS = {
+    "service-out-of-memory": "out-of-memory",
+    "prompt-lost": "lost",
+    "service-unreachable": "service-down",
+    "service-down": "service-down",
+    "service-hung": "service-down",
+    "prompt-interrupted": "interrupted",
+    "job-timeout": "timeout",
+    "prompt-timeout": "timeout",
+    "job-crashed": "crashed",
+}
+"""Kind of failure by the error's code. Others are ``transient`` or, for good, ``invalid``."""
+
+_FACTORS = {"out-of-memory": 5.0, "crashed": 2.0}
+"""How much longer than usual to wait: memory is given back by the next job, not by the clock."""
+
+
+@attrs.frozen
+class Verdict:
+    """What to do with a failure.
+
+    Attributes:
+        kind: ``transient``, ``invalid``, ``out-of-memory``, ``lost``, ``service-down``,
+            ``interrupted``, ``timeout`` or ``crashed``.
+        again: Whether another run may end better.
+        counts: Whether it uses up one of the job's runs. What a service loses does not, up to the
+            queue's own limit.
+        wait: Seconds before the next run.
+    """
+
+    kind: str
+    again: bool
+    counts: bool
+    wait: float
+
+
+def verdict(error: LifecycleError, *, attempt: int, base: float) -> Verdict:
+    """Judge an error.
+
+    Args:
+        error: Why the run failed.
+        attempt: How many runs failed before.
+        base: Seconds before the first further run; doubles with each.
+    """
+    kind = _KINDS.get(error.code, "transient" if error.recoverable else "invalid")
+    wait = min(base * 2**attempt * _FACTORS.get(kind, 1.0), _LONGEST_WAIT)
+    spread = random.uniform(0.8, 1.2)  # noqa: S311  # spreads retries, guards nothing
+    return Verdict(kind=kind, again=error.recoverable, counts=kind != "lost", wait=wait * spread)
+
+
+def passing(error: Exception) -> bool:
+    """Whether a refusal goes away by itself, as of a server that loads its data."""
+    return not isinstance(error, ResponseError) or str(error).startswith(
+        ("LOADING", "OOM", "READONLY", "BUSY", "MASTERDOWN")
+    )
