@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from machine_lifecycle.lifecycle.gates import GateDefinition, GatePoint, Passage
     from machine_lifecycle.machine import Machine
     from machine_lifecycle.model.hardware import Gpu, GpuSource, Hardware
+    from machine_lifecycle.model.installing import InstallContext, StepContext
     from machine_lifecycle.model.jobs import Job, JobResult, Output, Progress
     from machine_lifecycle.model.packs import Loaded, Pack, PackState
     from machine_lifecycle.model.ports import Connector, Installer, Probe, Step
@@ -74,6 +75,7 @@ __all__ = [
     "GpuSource",
     "Hardware",
     "HttpReady",
+    "InstallContext",
     "Installer",
     "Instance",
     "Job",
@@ -81,8 +83,8 @@ __all__ = [
     "JobResult",
     "JobStarted",
     "LifecycleError",
-    "LogFormat",
     "Loaded",
+    "LogFormat",
     "LogReady",
     "Machine",
     "MachineFailed",
@@ -109,6 +111,7 @@ __all__ = [
     "Settings",
     "StatusReport",
     "Step",
+    "StepContext",
     "StepFinished",
     "StepProgressed",
     "StopPolicy",
@@ -125,6 +128,7 @@ _HOMES = {
     "lifecycle.gates": ("GateDefinition", "GatePoint", "Passage"),
     "machine": ("Machine",),
     "model.hardware": ("Gpu", "GpuSource", "Hardware"),
+    "model.installing": ("InstallContext", "StepContext"),
     "model.jobs": ("Job", "JobResult", "Output", "Progress"),
     "model.packs": ("Loaded", "Pack", "PackState"),
     "model.ports": ("Connector", "Installer", "Probe", "Step"),

@@ -69,7 +69,8 @@ class PackWatch:
 
     Attributes:
         listed: Names of the packs that a service was to get; empty if there is no list.
-        failed: Names of those whose installation failed: that is told already.
+        failed: Names of those whose installation failed: that is told already, and so not that
+            they are absent.
         raise_condition: Kind, cause, words.
         drop_cause: Kind, cause.
     """
@@ -90,9 +91,10 @@ class PackWatch:
         for one in loaded:
             if self._known.get(one.instance) != one:
                 self._known[one.instance] = one
-                shown = with_absent(one, self._wanted(one.instance))
                 told = events.PacksLoaded(
-                    attempt=self.lifecycle.attempt, instance=one.instance, packs=shown.packs
+                    attempt=self.lifecycle.attempt,
+                    instance=one.instance,
+                    packs=self._whole(one).packs,
                 )
                 self.bus.emit(told)
         self.settle()
@@ -105,11 +107,11 @@ class PackWatch:
             self._known.values(),
             key=lambda one: order.index(one.instance) if one.instance in order else len(order),
         )
-        return tuple(with_absent(one, self._wanted(one.instance)) for one in known)
+        return tuple(self._whole(one) for one in known)
 
     def settle(self) -> None:
         """Hold what is there against what was asked for."""
-        missing = {one.instance: missed(one, self._wanted(one.instance)) for one in self.report()}
+        missing = {one.instance: missed(one, self._listed(one.instance)) for one in self.report()}
         words = left_out_words(missing)
         if words == self._words:
             return
@@ -124,9 +126,11 @@ class PackWatch:
         self._known.clear()
         self.settle()
 
-    def _wanted(self, instance: str) -> frozenset[str]:
-        service = _service(self.lifecycle.record.plan, instance)
-        return frozenset(self.listed(service)) - frozenset(self.failed())
+    def _listed(self, instance: str) -> frozenset[str]:
+        return frozenset(self.listed(_service(self.lifecycle.record.plan, instance)))
+
+    def _whole(self, loaded: Loaded) -> Loaded:
+        return with_absent(loaded, self._listed(loaded.instance) - frozenset(self.failed()))
 
 
 def _service(plan: BootPlan | None, instance: str) -> str:
