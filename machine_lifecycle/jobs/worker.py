@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+from functools import partial
 from typing import Any
 
 from redis.asyncio import Redis
@@ -67,8 +68,9 @@ class Worker:
             give=self._exchange.give, on_free=self._freed, on_hung=self._rest,
         )  # fmt: skip
         self._hearing = Hearing(
-            config, stir=self._exchange.stir, cancelled=self._execution.cancel, adopt=self._adopt
-        )
+            config, stir=self._exchange.stir, cancelled=self._execution.cancel,
+            adopt=partial(self._functions.call, "ml1_adopt"),
+        )  # fmt: skip
         self._changed = asyncio.Event()
         """Something holds it back, or no more, or a service went away."""
         self._ended = asyncio.Event()
@@ -142,8 +144,6 @@ class Worker:
         self._voice.holds.discard(Hold.HUNG)
         self._freed()
 
-    # What the exchange asks
-
     def offer(self) -> Offer | None:
         """What it is ready to take now; ``None`` for nothing."""
         if self._voice.holds or self._voice.advertised is None:
@@ -165,9 +165,6 @@ class Worker:
         left = stopping and self._execution.idle and not self._exchange.busy
         if left or self._execution.fault:
             self._ended.set()
-
-    async def _adopt(self, job_id: str) -> None:
-        await self._functions.call("ml1_adopt", job_id)
 
     # What goes on beside the jobs
 
