@@ -109,7 +109,8 @@ def test_a_node_that_ends_comfyuis_thread_fails_its_job_alone(
     assert {record.status for record in driven.until_ended(behind)} == {"completed"}
     (record,) = driven.until_ended([culprit])
     assert record.status == "failed", record
-    assert "node 2 (CheckRaise)" in record.error, record.error
+    assert "3 runs" in record.error, record.error
+    assert "at node 2" in record.error, record.error
     after = driven.until_ready(SERVICE, WORKER)
     assert after[SERVICE]["pid"] != pid
     answer = driven.submit(graphs.picture(0x313131, "after"), "--watch")

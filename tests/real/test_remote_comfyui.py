@@ -73,11 +73,11 @@ def test_a_node_that_refuses_its_inputs_is_not_run_again(
     remote: Driven, graphs: Any, url: str
 ) -> None:
     with asked(f"{url}/object_info") as known:
-        if "BedRaise" not in known:
-            pytest.skip("this ComfyUI has no node that raises a ValueError (BedRaise)")
+        if "CheckRaise" not in known:
+            pytest.skip("this ComfyUI has no node that raises a ValueError (CheckRaise)")
     graph = graphs.picture()
     graph["2"] = {
-        "class_type": "BedRaise",
+        "class_type": "CheckRaise",
         "inputs": {"image": ["1", 0], "kind": "ValueError", "message": "not like this"},
     }
     answer = remote.submit(graph, "--watch")

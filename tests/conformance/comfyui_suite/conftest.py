@@ -126,11 +126,11 @@ class Service:
             "seconds": seconds,
             "nonce": random.randrange(2**31),  # noqa: S311 - no secret
         }
-        return {"class_type": self._class("SimulateSteps", "BedSteps"), "inputs": inputs}
+        return {"class_type": self._class("SimulateSteps", "CheckSteps"), "inputs": inputs}
 
     def raising(self, image: str, kind: str, message: str) -> dict[str, Any]:
         inputs = {"image": [image, 0], "kind": kind, "message": message}
-        return {"class_type": self._class("SimulateRaise", "BedRaise"), "inputs": inputs}
+        return {"class_type": self._class("SimulateRaise", "CheckRaise"), "inputs": inputs}
 
     async def get(self, path: str) -> Any:
         async with self.http.get(self.url(path)) as response:

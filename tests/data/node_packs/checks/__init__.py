@@ -11,7 +11,7 @@ class CheckSteps:
     """Passes its image on after some steps, each reported; an interruption stops it between two.
 
     ``ledger`` names a file that gets a line ``begin MARK`` at the start and ``end MARK`` at the end
-    of each run: what really ran, as seen by the service. The same ``mark`` may be cached.
+    of each run: what really ran, as seen by the service. A ``nonce`` keeps it out of the cache.
     """
 
     CATEGORY = "checks"
@@ -25,12 +25,15 @@ class CheckSteps:
                 "image": ("IMAGE",),
                 "steps": ("INT", {"default": 1, "min": 0, "max": 100_000}),
                 "seconds": ("FLOAT", {"default": 0.0, "min": 0.0, "max": 60.0}),
+            },
+            "optional": {
+                "nonce": ("INT", {"default": 0, "min": 0, "max": 2**31 - 1}),
                 "mark": ("STRING", {"default": ""}),
                 "ledger": ("STRING", {"default": ""}),
-            }
+            },
         }
 
-    def run(self, image, steps, seconds, mark, ledger):
+    def run(self, image, steps, seconds, nonce=0, mark="", ledger=""):
         from comfy.utils import ProgressBar
 
         note(ledger, "begin", mark)
