@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import attrs
 
+from machine_lifecycle.config.errors import SettingInvalid
 from machine_lifecycle.config.settings import secret_values, settings_env
 from machine_lifecycle.errors import LifecycleError, Problems
 from machine_lifecycle.model.catalogue import (
@@ -22,11 +23,11 @@ from machine_lifecycle.model.paths import Paths
 from machine_lifecycle.model.plan import BootPlan, InstallPlan, WorkerPlan
 from machine_lifecycle.model.processes import ProcessSpec
 from machine_lifecycle.model.services import Binding, Instance, ServiceDefinition
-from machine_lifecycle.model.settings import Settings, setting_info
+from machine_lifecycle.model.settings import Settings
 from machine_lifecycle.plan.allotment import Driven, allot
 from machine_lifecycle.plan.errors import VariableMissing, WorkerUnknown, WrongBinding
 from machine_lifecycle.plan.manifest import digest_of
-from machine_lifecycle.plan.ports import check_ports, port_of
+from machine_lifecycle.plan.ports import base_port_variable, check_ports, port_of
 from machine_lifecycle.plan.processes import service_process, worker_process
 
 __all__ = ["Lookup", "make_plan"]
@@ -148,7 +149,12 @@ class _Draft:
         index = sum(instance.service == name for instance in self.instances)
         bound = one.binding in {Binding.GPU, Binding.MOCK_GPU}
         own_gpu = gpu if bound else None
-        port = port_of(index, one.entry, one.definition, self.settings)
+        try:
+            port = port_of(index, one.entry, one.definition, self.settings, self.environ)
+        except SettingInvalid as error:
+            if not index:
+                self.errors.append(error)
+            return None
         if port is None:
             if not index:
                 self.errors.append(WrongBinding(service=name, worker=name))
@@ -230,15 +236,6 @@ class _Draft:
         return (*services, *workers)
 
 
-def _port_variables(definitions: Mapping[str, ServiceDefinition], draft: _Draft) -> dict[str, str]:
-    env = {info.field: info.env[0] for info in setting_info()}
-    return {
-        instance.service: env[ports.setting]
-        for instance in draft.instances
-        if (ports := definitions[instance.id].ports) and ports.setting
-    }
-
-
 def make_plan(
     *,
     requests: Sequence[WorkerRequest],
@@ -279,7 +276,10 @@ def make_plan(
     )
     for request in requests:
         draft.add(request)
-    variables = _port_variables(draft.definitions, draft)
+    variables = {
+        instance.service: base_port_variable(draft.definitions[instance.id])
+        for instance in draft.instances
+    }
     port_errors: list[LifecycleError] = check_ports(draft.instances, variables, settings, free_port)
     if draft.errors or port_errors:
         raise Problems(subject="The plan", errors=(*draft.errors, *port_errors))
