@@ -46,25 +46,37 @@ class NoQueue(ConfigurationError):
 
 @attrs.define(kw_only=True, slots=False, eq=False)
 class MachineAlreadyRunning(ConfigurationError):
-    """Another orchestrator runs this machine already."""
+    """Another orchestrator runs this machine already.
+
+    Attributes:
+        workspace: The folder that both want.
+        pid: The other's process; 0: not known.
+        host: The other's host or container; empty: this one.
+        runtime: The other's runtime folder, where it is not ours.
+    """
 
     code: ClassVar[str] = "machine-already-running"
 
     workspace: Path
     pid: int = 0
+    host: str = ""
+    runtime: Path | None = None
 
     @property
     def summary(self) -> str:
         """Which workspace, which process."""
         who = f" by process {self.pid}" if self.pid else ""
-        return f"the machine in {self.workspace} is run already{who}"
+        where = f" on {self.host}" if self.host else ""
+        return f"the machine in {self.workspace} is run already{who}{where}"
 
     @property
     def remedies(self) -> tuple[Remedy, ...]:
         """Look at it, stop it, or be another machine."""
+        there = f"MACHINE_RUNTIME_DIR={self.runtime} " if self.runtime else ""
+        at = f" (on {self.host})" if self.host else ""
         return (
-            Remedy("Look at it", "machine-lifecycle status"),
-            Remedy("Stop it", "machine-lifecycle stop"),
+            Remedy(f"Look at it{at}", f"{there}machine-lifecycle status"),
+            Remedy(f"Stop it{at}", f"{there}machine-lifecycle stop"),
             Remedy("Or be another machine", "export WORKSPACE_PATH=/another/folder"),
         )
 

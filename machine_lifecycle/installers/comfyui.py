@@ -32,6 +32,15 @@ MODEL_FOLDERS = (
 _ALSO = ("pip", "requests")
 """pip for scripts that call it; requests since ComfyUI 0.3 imports it and does not list it."""
 
+_SIZE = 43 << 20
+"""Bytes of a clone of 0.3.12 without its history."""
+_SIZE_OF_TORCH = {"cpu": 800 << 20, "": 0}
+_SIZE_OF_CUDA = 7 << 30
+"""Bytes of torch with its family: 712 MiB for the processor (2.13); with CUDA's libraries, about
+ten times that."""
+_SIZE_OF_REQUIREMENTS = 450 << 20
+"""Bytes of what 0.3.12 requires beside torch; a whole environment for the processor is 1.15 GiB."""
+
 _PACKAGES = "packages"
 """Installations into one environment go one at a time: pip takes no lock on it."""
 
@@ -165,6 +174,7 @@ class _Base:
                 timeout=900,
                 retries=2,
                 run=_nothing,
+                space=_SIZE,
             ),
         )
         venv = Step(
@@ -185,6 +195,7 @@ class _Base:
             retries=1,
             exclusive=_PACKAGES,
             run=environment.install_torch,
+            space=_SIZE_OF_TORCH.get(environment.backend, _SIZE_OF_CUDA) if environment.ours else 0,
             present=environment.torch_is_there,
         )
         requirements = Step(
@@ -196,6 +207,7 @@ class _Base:
             retries=1,
             exclusive=_PACKAGES,
             run=_require(environment, home / "requirements.txt", _ALSO),
+            space=_SIZE_OF_REQUIREMENTS,
         )
         folders = Step(
             id="folders",

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import re
+import secrets
 import signal
 import time
 from collections import deque
@@ -26,6 +27,8 @@ _TAIL = 40
 _OUTPUT = 1 << 20
 _LINE = 300
 """Letters of a line that are reported; the log has all of it."""
+_MARK = "MACHINE_INSTALLATION"
+_ROUNDS = 20
 _GRACE = 3.0
 """Seconds between asking a program to end and killing it."""
 
@@ -49,11 +52,12 @@ class Redactor:
 class Journal:
     """What is going on in an installation, line by line, so that a kill leaves a trace.
 
-    It lives in the runtime folder: process ids mean nothing on another machine.
+    It lives in the runtime folder: what runs on another machine is not ours to end.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self.mark = secrets.token_hex(8)
 
     def write(self, event: str, **facts: object) -> None:
         """Add a line; it is on disk when this returns."""
@@ -84,27 +88,36 @@ class Journal:
                 began.pop(step, None)
         return tuple(began)
 
-    def end_leftovers(self) -> tuple[int, ...]:
-        """Kill programs that a killed run left running; then begin the journal anew."""
-        ended = []
-        for entry in self._entries():
-            pid, created = entry.get("pid"), entry.get("created")
-            if entry.get("event") != "spawn" or not isinstance(pid, int):
-                continue
-            if isinstance(created, float) and _is_same(pid, created):
-                _signal_group(pid, signal.SIGKILL)
-                ended.append(pid)
+    def start(self) -> None:
+        """Begin anew: kill programs that a killed run left running, then draw a mark of our own.
+
+        Each program of an installation carries the mark in its environment, and so does what it
+        starts. A process id could be written down only after the start, when a kill may have come.
+        """
+        # What a step started has ended before it: without an unfinished one, there is none.
+        if self.unfinished():
+            for entry in self._entries():
+                if entry.get("event") == "run":
+                    _end_marked(str(entry.get("mark", "")))
         self._path.unlink(missing_ok=True)
-        return tuple(ended)
+        self.write("run", mark=self.mark)
 
 
-def _is_same(pid: int, created: float) -> bool:
-    """Whether *pid* is still the process that was started at *created*, and leads its session."""
+def _end_marked(mark: str) -> None:
+    for _ in range(_ROUNDS):  # one of them may have started another meanwhile
+        found = [one.pid for one in psutil.process_iter() if mark and _mark_of(one) == mark]
+        for pid in found:
+            with contextlib.suppress(ProcessLookupError):
+                _signal_group(os.getpgid(pid), signal.SIGKILL)
+        if not found:
+            return
+
+
+def _mark_of(process: psutil.Process) -> str:
     try:
-        same = abs(psutil.Process(pid).create_time() - created) < 0.02  # noqa: PLR2004 - clock ticks
-        return same and os.getsid(pid) == pid
-    except (psutil.Error, ProcessLookupError):
-        return False
+        return str(process.environ().get(_MARK, ""))
+    except psutil.Error:  # it has ended, or is somebody else's
+        return ""
 
 
 def _signal_group(pid: int, number: signal.Signals) -> None:
@@ -155,37 +168,36 @@ class CommandRunner:
             finally:
                 await asyncio.shield(_end(process))
         status = process.returncode or 0
-        if status and (full := disk_full(tuple(tail), self._folders(env, cwd))):
+        if status and (full := disk_full(tuple(tail), self._folders(argv, env, cwd))):
             raise full
         if check and status:
             raise CommandFailed(argv=words, status=status, log=self._log, context=tuple(tail))
         seconds = time.monotonic() - began
         return CommandResult(status=status, output=output, tail=tuple(tail), seconds=seconds)
 
-    def _folders(self, env: Mapping[str, str], cwd: Path | None) -> tuple[Path, ...]:
-        return (cwd or self._log.parent, self._log.parent, *places(env))
+    def _folders(
+        self, argv: Sequence[str], env: Mapping[str, str], cwd: Path | None
+    ) -> tuple[Path, ...]:
+        """Where the program may have written."""
+        named = (Path(word) for word in argv if word.startswith("/"))
+        return (cwd or self._log.parent, self._log.parent, *named, *places(env))
 
     async def _spawn(
         self, argv: Sequence[str], env: Mapping[str, str], cwd: Path | None
     ) -> asyncio.subprocess.Process:
         try:
-            process = await asyncio.create_subprocess_exec(
+            return await asyncio.create_subprocess_exec(
                 *argv,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
-                env=dict(env),
+                env={**env, _MARK: self._journal.mark},
                 cwd=cwd,
                 start_new_session=True,
                 limit=_OUTPUT,
             )
         except (FileNotFoundError, PermissionError) as error:
             raise ProgramMissing(program=str(argv[0])) from error
-        # A program that is gone already needs no trace.
-        with contextlib.suppress(psutil.NoSuchProcess):
-            created = psutil.Process(process.pid).create_time()
-            self._journal.write("spawn", pid=process.pid, created=created)
-        return process
 
     async def _follow(
         self, process: asyncio.subprocess.Process, log: IO[str], tail: deque[str]

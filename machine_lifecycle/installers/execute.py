@@ -121,6 +121,7 @@ class Executor:
         Raises:
             Problems: Every required step that failed.
             InstallerBroken: The installer can't be loaded, or its steps make no sense.
+            DiskFull: There is no room in the runtime folder.
         """
         steps = [step for step in self._plan(plan) if step.stage == stage]
         if not steps:
@@ -128,7 +129,13 @@ class Executor:
         journal = Journal(self._paths.runtime / f"install-{quote(plan.service, safe='')}.jsonl")
         for step_id in journal.unfinished():
             progress.step(step_id, "was cut short by an earlier end; done again")
-        journal.end_leftovers()
+        try:
+            journal.start()
+        except OSError as error:
+            if not ran_out(error):
+                raise
+            folder, free = fullest((self._paths.runtime,))
+            raise DiskFull(folder=folder, free=free) from error
         run = _StageRun(
             service=plan.service,
             paths=self._paths,

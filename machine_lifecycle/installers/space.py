@@ -13,6 +13,10 @@ from machine_lifecycle.installers.errors import DiskFull
 __all__ = ["disk_full", "fullest", "places", "ran_out"]
 
 _WORDS = ("No space left on device", "Disk quota exceeded")
+_UNCLEAR = "unable to write file"
+"""Git's words while it checks out, whatever the cause."""
+_LITTLE = 64 << 20
+"""Bytes. With less than that free, unclear words are about room."""
 _PATH = re.compile(r"(/[^\s'\"`:,]+)")
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -43,10 +47,13 @@ def disk_full(lines: Sequence[str], folders: Iterable[Path]) -> DiskFull | None:
         folders: Where it may have written.
     """
     said = [line for line in lines if any(words in line for words in _WORDS)]
-    if not said:
+    unclear = any(_UNCLEAR in line for line in lines)
+    if not said and not unclear:
         return None
     named = [Path(found) for line in said for found in _PATH.findall(line)]
     folder, free = fullest((*named, *folders))
+    if not said and free > _LITTLE:
+        return None
     return DiskFull(folder=folder, free=free, context=tuple(lines[-15:]))
 
 

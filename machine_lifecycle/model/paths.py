@@ -53,6 +53,11 @@ class Paths:
         return self.runtime / "orchestrator.lock"
 
     @property
+    def workspace_lock(self) -> Path:
+        """Held beside it, against those who share the workspace alone."""
+        return self.workspace / ".machine-lifecycle.lock"
+
+    @property
     def journal(self) -> Path:
         """Processes that were spawned, so that a later orchestrator knows them again."""
         return self.runtime / "processes.json"

@@ -69,6 +69,12 @@ class Bed:
     settings: Settings
     environ: dict[str, str]
 
+    @classmethod
+    def at(cls, root: Path, environ: dict[str, str]) -> Bed:
+        """The one whose repository and wheels are in a folder already."""
+        url = str(root / "origin")
+        return cls(root, Settings(comfyui_repo_url=url, torch_backend="none"), environ)
+
     @property
     def paths(self) -> Paths:
         return Paths(workspace=self.root / "ws", runtime=self.root / "rt")
@@ -103,19 +109,16 @@ class Bed:
 
 def make_bed(root: Path, main: str = MAIN) -> Bed:
     """Repository, wheels and settings; torch 2.0 and 2.1 are to be had, and 2.0 is wanted."""
-    bed = Bed(
-        root,
-        Settings(comfyui_repo_url=str(root / "origin"), torch_backend="none"),
-        {
-            "PATH": os.defpath,
-            "HOME": str(root),
-            "PIP_FIND_LINKS": str(root / "wheels"),
-            "PIP_NO_INDEX": "1",
-            "UV_CONSTRAINT": str(root / "constraints.txt"),
-            "UV_CACHE_DIR": str(root / "cache"),
-            "HF_TOKEN": "hf-s3cret",
-        },
-    )
+    environ = {
+        "PATH": os.defpath,
+        "HOME": str(root),
+        "PIP_FIND_LINKS": str(root / "wheels"),
+        "PIP_NO_INDEX": "1",
+        "UV_CONSTRAINT": str(root / "constraints.txt"),
+        "UV_CACHE_DIR": str(root / "cache"),
+        "HF_TOKEN": "hf-s3cret",
+    }
+    bed = Bed.at(root, environ)
     bed.wheels.mkdir(parents=True)
     for name in ("pip", "requests", "torchvision", "torchaudio", "small"):
         wheel(bed.wheels, name, "1.0")

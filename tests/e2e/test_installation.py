@@ -1,0 +1,142 @@
+"""A whole machine that installs its service: two at once, a kill in the middle, a failed pack."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sys
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from tests.support.comfyui_bed import Bed, make_bed
+from tests.support.outside import Outside, free_port
+
+MAIN = f"""
+import os, sys
+if sys.argv[1:] == ["--help"]:
+    import torch
+    print("usage: main.py")
+    sys.exit()
+port = sys.argv[sys.argv.index("--port") + 1]
+env = os.environ | {{"SIMULATION_PORT": port}}
+python = {sys.executable!r}
+os.execve(python, [python, "-m", "machine_lifecycle.simulation", "--port", port], env)
+"""
+"""It speaks ComfyUI's protocol as the simulation does, once torch is there."""
+
+
+def machine_of(bed: Bed, make: Callable[..., Outside], **more: str) -> Outside:
+    """A machine that installs the bed's ComfyUI into a workspace of its own."""
+    environ = {name: value for name, value in bed.environ.items() if name != "PATH"}
+    return make(
+        **environ,
+        WORKERS="comfyui:1",
+        REDIS="embedded",
+        GPU_MODE="mock",
+        MOCK_GPU_NUM="1",
+        COMFYUI_REPO_URL=bed.settings.comfyui_repo_url,
+        COMFYUI_BASE_PORT=str(free_port()),
+        CONFIG_NODES_PATH=str(bed.root / "config_nodes.json"),
+        TORCH_BACKEND="none",
+        **more,
+    )
+
+
+def finished(machine: Outside) -> dict[str, bool]:
+    """Steps of the installation that ended, and whether there was nothing to do."""
+    return {
+        event["step"]: event["skipped"]
+        for event in machine.events
+        if event["kind"] == "step_finished" and event["state"] in ("installing", "custom_nodes")
+    }
+
+
+def page(machine: Outside, path: str) -> str:
+    url = json.loads(machine.call("status", "--json").stdout)["health_url"]
+    with urllib.request.urlopen(url + path, timeout=10) as answer:  # noqa: S310 - our own page
+        return str(answer.read().decode())
+
+
+def test_killed_while_it_installs_a_machine_boots_to_the_end(
+    tmp_path: Path, outside: Callable[..., Outside]
+) -> None:
+    bed = make_bed(tmp_path, main=MAIN)
+    hang = tmp_path / "hang"
+    os.mkfifo(hang)
+    waits = f"if mkdir {tmp_path}/told; then echo $$ > {hang}; exec sleep 600; fi; echo once > made"
+    bed.listed(
+        {
+            "name": "Good",
+            "url": bed.pack("good", requirements__txt="small\n"),
+            "requirements": True,
+            "custom_script": waits,
+        },
+        {"name": "Dead", "url": str(tmp_path / "nowhere")},
+    )
+    machine = machine_of(bed, outside)
+    machine.start()
+    left = int(hang.read_text())  # this waits until the script is there
+    machine.signal(signal.SIGKILL)
+    machine.wait()
+    before = finished(machine)
+    assert {"clone", "torch", "requirements", "verify", "node Good packages"} <= set(before)
+    journal = machine.folder / "r" / "install-comfyui.jsonl"
+    with journal.open("ab") as file:
+        file.write(b'{"event": "spa')
+
+    machine.start().until("machine_ready")
+    again = finished(machine)
+    assert all(again[step] for step in before), again
+    assert again["node Good script"] is False
+    machine.reap()
+    assert not psutil.pid_exists(left)
+    assert (machine.folder / "w/ComfyUI/custom_nodes/Good/made").read_text() == "once\n"
+    check_named(machine, "Dead")
+    machine.signal(signal.SIGTERM)
+    assert machine.wait() == 0
+
+
+def check_named(machine: Outside, pack: str) -> None:
+    """A pack that failed is named wherever somebody may look."""
+    events = machine.events
+    told = [one for one in events if one["kind"] == "step_progressed" and pack in one["step"]]
+    assert any("failed" in one["detail"] for one in told), told
+    raised = [one for one in events if one["kind"] == "condition_changed"]
+    assert [one["condition"] for one in raised if pack in json.dumps(one)] == ["degraded"]
+    status: Any = json.loads(machine.call("status", "--json").stdout)
+    assert pack in json.dumps(status["conditions"])
+    assert pack in machine.call("status").stdout
+    assert pack in machine.said()  # the narration on stderr
+    assert pack in page(machine, "/status")
+    assert 'machine_condition{condition="degraded"} 1' in page(machine, "/metrics")
+
+
+def test_two_machines_in_one_workspace_are_one_too_many(outside: Callable[..., Outside]) -> None:
+    first = outside()
+    first.start().until("machine_ready")
+    # As another container with the same volume: its own runtime folder, id and ports.
+    second = outside(WORKSPACE_PATH=first.env["WORKSPACE_PATH"])
+    refused = second.call("boot")
+    assert refused.returncode == 2
+    assert "machine-already-running" in refused.stderr
+    assert str(first.child.pid if first.child else "") in refused.stderr
+    assert f"MACHINE_RUNTIME_DIR={first.env['MACHINE_RUNTIME_DIR']} machine-lifecycle status" in (
+        refused.stderr
+    )
+    # The first one noticed nothing.
+    assert json.loads(first.call("status", "--json").stdout)["state"] == "ready"
+    # A kill leaves no lock behind.
+    first.signal(signal.SIGKILL)
+    first.wait()
+    for process in first.running():
+        process.kill()
+    shutil.rmtree(first.env["MACHINE_RUNTIME_DIR"])
+    second.start().until("machine_ready")
+    second.signal(signal.SIGTERM)
+    assert second.wait() == 0

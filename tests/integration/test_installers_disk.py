@@ -1,0 +1,142 @@
+"""A disk that is full in the middle of an installation: a real one of a few MiB."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+from machine_lifecycle.errors import Problems
+from machine_lifecycle.installers.errors import DiskFull
+from machine_lifecycle.model.paths import Paths
+from tests.support.comfyui_bed import PLAN, Bed, make_bed, wheel
+from tests.support.git_server import Origin
+from tests.support.progress import KeptProgress
+
+MIB = 1 << 20
+SIZE = 8
+NEEDED = 6 * MIB
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk with room for little."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={SIZE}m", "none", str(folder)]
+    try:
+        done = subprocess.run(mount, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        pytest.skip("there is no program mount")
+    if done.returncode:
+        pytest.skip(f"mounting a disk is not permitted here: {done.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)  # noqa: S607 - the system's
+
+
+@attrs.frozen
+class OnDisk(Bed):
+    """A bed whose workspace is on the small disk."""
+
+    @property
+    def paths(self) -> Paths:
+        return Paths(workspace=self.root / "disk" / "ws", runtime=self.root / "rt")
+
+
+@pytest.fixture
+def bed(tmp_path: Path, disk: Path) -> Bed:
+    made = make_bed(tmp_path)
+    assert disk == tmp_path / "disk"
+    return OnDisk(tmp_path, made.settings, made.environ)
+
+
+def fill(disk: Path, *, leave: int) -> Path:
+    """Take the room; a file that can be removed to give it back."""
+    ballast = disk / "ballast"
+    import shutil  # noqa: PLC0415
+
+    ballast.write_bytes(b"\0" * (shutil.disk_usage(disk).free - leave))
+    return ballast
+
+
+async def full(bed: Bed, *nodes: dict[str, Any]) -> DiskFull:
+    with pytest.raises(Problems) as caught:
+        await bed.executor(*nodes).install(PLAN, "base", KeptProgress())
+    (error,) = caught.value.errors
+    assert isinstance(error, DiskFull), error
+    return error
+
+
+def check_words(error: DiskFull, disk: Path) -> None:
+    assert error.folder.is_relative_to(disk)
+    assert error.free < 2 * MIB
+    assert not error.recoverable
+    assert f"{error.free / MIB:,.0f} MiB free" in error.summary
+    assert f"df -h {error.folder}" in str(error.remedies[0])
+
+
+async def test_a_clone_that_does_not_fit_leaves_nothing_and_fits_later(
+    bed: Bed, disk: Path
+) -> None:
+    origin = Origin(bed.root / "large", main__py="import torch\n", requirements__txt="torch\n")
+    (origin.folder / "model.bin").write_bytes(bytes(range(256)) * (3 * MIB // 256))
+    origin.commit(c="1")
+    bed = attrs.evolve(bed, settings=attrs.evolve(bed.settings, comfyui_repo_url=origin.url))
+    ballast = fill(disk, leave=MIB)
+    check_words(await full(bed), disk)
+    assert not (bed.home / ".git").exists()
+    assert not list(bed.paths.workspace.glob(".*clone*"))
+    ballast.unlink()
+    assert await bed.executor().install(PLAN, "base", KeptProgress()) == 6
+
+
+async def test_packages_that_do_not_fit_are_not_taken_for_installed(bed: Bed, disk: Path) -> None:
+    # Two of them: what comes first may be whole, and calls itself installed either way.
+    for name in ("small", "fat"):
+        wheel(bed.wheels, name, "1.0", size=2 * MIB)
+    Origin(bed.root / "needy", main__py="import torch\n", requirements__txt="torch\nsmall\nfat\n")
+    url = str(bed.root / "needy")
+    bed = attrs.evolve(bed, settings=attrs.evolve(bed.settings, comfyui_repo_url=url))
+    ballast = fill(disk, leave=3 * MIB)
+    error = await full(bed)
+    check_words(error, disk)
+    assert error.needed > 0
+    assert "needed" in error.summary
+    # Without room it is the same again, and no step is taken for done.
+    check_words(await full(bed), disk)
+    ballast.unlink()
+    again = KeptProgress()
+    assert await bed.executor().install(PLAN, "base", again) > 0
+    assert "clone skipped" in again.lines
+    assert "environment skipped" in again.lines
+    for name in ("small", "fat"):
+        assert (bed.site / f"{name}_data" / "big").stat().st_size == 2 * MIB
+
+
+async def test_no_room_for_the_machines_own_notes(bed: Bed, disk: Path) -> None:
+    bed.paths.workspace.mkdir()
+    ballast = fill(disk, leave=0)
+    check_words(await full(bed), disk)
+    ballast.unlink()
+    assert await bed.executor().install(PLAN, "base", KeptProgress()) == 6
+
+
+async def test_a_pack_that_does_not_fit_fails_alone(bed: Bed, disk: Path) -> None:
+    pack = Origin(bed.root / "pack", a="1")
+    (pack.folder / "model.bin").write_bytes(bytes(range(256)) * (3 * MIB // 256))
+    pack.commit(c="1")
+    node = {"name": "Large", "url": pack.url}
+    run = bed.executor(node)
+    await run.install(PLAN, "base", KeptProgress())
+    ballast = fill(disk, leave=MIB)
+    await run.install(PLAN, "nodes", KeptProgress())
+    (failure,) = run.failures
+    assert failure.subject == "Large"
+    assert isinstance(failure.error, DiskFull)
+    assert not list((bed.home / "custom_nodes").iterdir())
+    ballast.unlink()
+    assert await bed.executor(node).install(PLAN, "nodes", KeptProgress()) == 1
