@@ -169,8 +169,8 @@ local function ml1_fail(_, a)
   local proof = cjson.encode(record_of)
   redis.call('SET', 'worker:failure:' .. a[9] .. (again and ':attempt:' .. (retries + 1) or ':permanent'),
     proof, 'EX', RECORD_TTL)
-  redis.call('HSET', 'job:' .. id, 'error', a[4], 'error_details', a[5], 'last_failed_worker', worker,
-    'avoid_until', at + AVOIDED_FOR)
+  redis.call('HSET', 'job:' .. id, 'error', a[4], 'error_details', a[5], 'last_failed_worker', worker)
+  avoid(id, worker, at)
   tell_story(id, job, {at = iso(at), worker = worker, event = a[11] or 'failure', error = a[4]})
   worker_event(a[10] or '', worker, 'job_completed', id, job.service_required,
     again and 'retrying' or 'failed', at)
@@ -246,7 +246,7 @@ local function ml1_retry(_, a)
   redis.call('PERSIST', 'job:' .. a[1])
   redis.call('HSET', 'job:' .. a[1], 'retry_count', '0', 'crashes', '0', 'losses', '0')
   redis.call('HDEL', 'job:' .. a[1], 'error', 'error_details', 'failed_at', 'cancel_requested',
-    'cancel_reason', 'avoid_until')
+    'cancel_reason')
   redis.call('HDEL', 'jobs:failed', a[1])
   redis.call('ZREM', 'jobs:failed:at', a[1])
   redis.call('ZREM', 'jobs:dead', a[1])

@@ -17,6 +17,7 @@
 --   jobs:index:size     how many are filed; jobs:index:cursor: how far the search for unfiled ones is
 --   jobs:pins           set   of workflows that workers are kept for
 --   jobs:unworkable     set   of classes that no worker fits
+--   jobs:avoided:W      zset  jobs that failed on worker W and go to others for a while -> until when
 --   jobs:foreign        another party submitted jobs within the hour: jobs:ear, a worker, listens
 
 local EPOCH = 1577836800000
@@ -123,14 +124,7 @@ local function personal(class)
   return false
 end
 
-local function fitting(h)
-  local found = {}
-  for _, digest in ipairs(redis.call('SMEMBERS', 'jobs:fits:' .. h)) do
-    if redis.call('EXISTS', 'jobs:workers:' .. digest) == 1 then found[#found + 1] = digest
-    else redis.call('SREM', 'jobs:fits:' .. h, digest) end
-  end
-  return found
-end
+local function fitting(h) return redis.call('SMEMBERS', 'jobs:fits:' .. h) end
 
 local function fit(h, class, digest)
   local caps = caps_of(digest)
@@ -143,7 +137,7 @@ local function fit(h, class, digest)
   return false
 end
 
--- The class of a job, made known if it is new; nil and a reason for a job nobody can ever run.
+-- The class of a job (h, personal), made known if it is new; nil and a reason for a job nobody can ever run.
 local function known_class(job, at)
   local workflow = ''
   if given(job.workflow_id) and redis.call('SISMEMBER', 'jobs:pins', job.workflow_id) == 1 then
@@ -157,13 +151,14 @@ local function known_class(job, at)
     if reason then return nil, reason end
     class.workflow = workflow
     local words = canonical(class)
-    known = remember('classes', raw, {h = redis.sha1hex(words), class = class, words = words})
+    known = remember('classes', raw, {h = redis.sha1hex(words), class = class,
+      words = words, personal = personal(class)})
   end
-  redis.call('ZADD', 'jobs:classes:used', at, known.h)
-  if redis.call('HSETNX', 'jobs:classes', known.h, known.words) == 1 then
-    redis.call('EXPIRE', 'jobs:classes:used', INDEX_TTL)
+  if redis.call('ZADD', 'jobs:classes:used', at, known.h) == 1 then
+    redis.call('HSET', 'jobs:classes', known.h, known.words)
     redis.call('EXPIRE', 'jobs:classes', INDEX_TTL)
-    if personal(known.class) then
+    redis.call('EXPIRE', 'jobs:classes:used', INDEX_TTL)
+    if known.personal then
       redis.call('SADD', 'jobs:personal', known.h)
       redis.call('EXPIRE', 'jobs:personal', INDEX_TTL)
     else
@@ -172,12 +167,12 @@ local function known_class(job, at)
       end
     end
   end
-  return known.h
+  return known
 end
 
 -- Tell one worker that waits and fits that there is a job. It is a hint: whoever asks first has it.
-local function arouse(h, avoided)
-  for _, digest in ipairs(fitting(h)) do
+local function arouse(h, profiles, avoided)
+  for _, digest in ipairs(profiles) do
     local set_back
     while true do
       local waiting = redis.call('ZPOPMIN', 'jobs:idle:' .. digest)
@@ -208,32 +203,25 @@ end
 -- Put a waiting job into the index. Returns its status: `pending`, `unworkable`, or nil if it is
 -- set aside.
 local function file(id, job, at, avoided)
-  local h, reason = known_class(job, at)
-  if not h then
+  local known, reason = known_class(job, at)
+  if not known then
     bury(id, reason, at)
     return nil
   end
-  local place = place_of(job)
-  if redis.call('ZADD', 'jobs:class:' .. h, text(place), id) == 1 then
-    redis.call('INCR', 'jobs:index:size')
-  end
-  local status = 'pending'
-  if redis.call('SISMEMBER', 'jobs:personal', h) == 1 then
-    arouse_anybody(h)
+  local h, place, status = known.h, text(place_of(job)), 'pending'
+  if redis.call('ZADD', 'jobs:class:' .. h, place, id) == 1 then redis.call('INCR', 'jobs:index:size') end
+  if known.personal then arouse_anybody(h)
   else
-    local head = redis.call('ZREVRANGE', 'jobs:class:' .. h, 0, 0)[1]
     local profiles = fitting(h)
-    if head == id then
-      for _, digest in ipairs(profiles) do
-        redis.call('ZADD', 'jobs:heads:' .. digest, 'GT', text(place), h)
-      end
+    if #profiles < 3 or redis.call('ZREVRANGE', 'jobs:class:' .. h, 0, 0)[1] == id then
+      for _, digest in ipairs(profiles) do redis.call('ZADD', 'jobs:heads:' .. digest, 'GT', place, h) end
     end
     if #profiles == 0 and redis.call('HLEN', 'jobs:profiles') > 0 then
       status = 'unworkable'
       redis.call('SADD', 'jobs:unworkable', h)
       redis.call('EXPIRE', 'jobs:unworkable', INDEX_TTL)
     end
-    arouse(h, avoided)
+    arouse(h, profiles, avoided)
   end
   redis.call('HSET', 'job:' .. id, 'queue_class', h, 'status', status)
   return status
@@ -296,6 +284,9 @@ local function drop_profile(digest)
   redis.call('DEL', 'jobs:heads:' .. digest, 'jobs:idle:' .. digest, 'jobs:workers:' .. digest)
   redis.call('HDEL', 'jobs:profiles', digest)
   redis.call('ZREM', 'jobs:profiles:used', digest)
+  for _, h in ipairs(redis.call('HKEYS', 'jobs:classes')) do
+    redis.call('SREM', 'jobs:fits:' .. h, digest)
+  end
   memo.caps[digest] = nil
 end
 
@@ -334,17 +325,28 @@ local function others_live(h, worker, at)
   return false
 end
 
--- Whether this worker should leave a job to others: it failed here a moment ago.
-local function avoids(id, h, worker, at)
-  local seen = redis.pcall('HMGET', 'job:' .. id, 'last_failed_worker', 'avoid_until')
-  return seen[1] == worker and (tonumber(seen[2] or '0') or 0) > at and others_live(h, worker, at)
+-- A job failed on a worker: for a while others are to have it, if there are any.
+local function avoid(id, worker, at)
+  local key = 'jobs:avoided:' .. worker
+  redis.call('ZADD', key, at + AVOIDED_FOR, id)
+  redis.call('ZREMRANGEBYSCORE', key, '-inf', at)
+  redis.call('EXPIRE', key, math.ceil(AVOIDED_FOR / 1000))
+end
+
+local function avoided_by(worker, at)
+  local found
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', 'jobs:avoided:' .. worker, at, '+inf')) do
+    found = found or {}
+    found[id] = true
+  end
+  return found
 end
 
 local AHEAD = 16
 
 -- The first jobs of a class that this worker may have, at most *most*, none below *floor*; and the
 -- class's own first place, nil if it is empty. Where that is not the one *believed*, no more is done.
-local function first_of(h, worker, at, most, floor, believed)
+local function first_of(h, worker, avoided, at, most, floor, believed)
   local entries = redis.call('ZREVRANGE', 'jobs:class:' .. h, 0, math.max(most, AHEAD), 'WITHSCORES')
   local found, first = {}, tonumber(entries[2])
   if first ~= (believed or first) then return found, first end
@@ -354,17 +356,17 @@ local function first_of(h, worker, at, most, floor, believed)
       found.following = place
       break
     end
-    if not avoids(entries[i], h, worker, at) then found[#found + 1] = {entries[i], place}
+    if not (avoided and avoided[entries[i]] and others_live(h, worker, at)) then found[#found + 1] = {entries[i], place}
     else found.passed = true end
   end
   return found, first
 end
 
 -- The best job of the classes that name this worker or its machine.
-local function best_personal(worker, machine, digest, at)
+local function best_personal(worker, avoided, machine, digest, at)
   local best, best_h
   for _, h in ipairs(redis.call('SMEMBERS', 'jobs:personal')) do
-    local found = first_of(h, worker, at, 1, 0)[1]
+    local found = first_of(h, worker, avoided, at, 1, 0)[1]
     if found and (not best or found[2] > best[2]) then
       local caps = cjson.decode(redis.call('HGET', 'jobs:profiles', digest))
       caps.worker_id, caps.machine_id = worker, machine
@@ -377,9 +379,9 @@ end
 
 -- The best jobs for a worker, all of one class, and that class: at most *most*, and none that a job
 -- of another class goes before. `more` for the class if there is more to see than one call may.
-local function best(worker, machine, digest, at, most)
+local function best(worker, avoided, machine, digest, at, most)
   local heads, skipped = 'jobs:heads:' .. digest, 0
-  local own, own_h = best_personal(worker, machine, digest, at)
+  local own, own_h = best_personal(worker, avoided, machine, digest, at)
   for _ = 1, LOOKS do
     local top = redis.call('ZREVRANGE', heads, skipped, skipped + 1, 'WITHSCORES')
     local h, place = top[1], tonumber(top[2])
@@ -388,7 +390,7 @@ local function best(worker, machine, digest, at, most)
     end
     -- What is left of a class that was passed over counts for nothing: others are to have it.
     local floor = math.max(tonumber(top[4] or '0'), own and own[2] or 0)
-    local found, first = first_of(h, worker, at, most, floor, place)
+    local found, first = first_of(h, worker, avoided, at, most, floor, place)
     if not first then redis.call('ZREM', heads, h)
     elseif first ~= place then redis.call('ZADD', heads, text(first), h)
     elseif #found > 0 then

@@ -14,7 +14,7 @@ local function promote(at)
       local job = hash('job:' .. id)
       if job.status == 'pending' then
         redis.call('ZADD', 'jobs:pending', job.queue_score or '0', id)
-        file(id, job, at, (tonumber(job.avoid_until or '0') or 0) > at and job.last_failed_worker)
+        file(id, job, at, job.last_failed_worker)
       end
     end
     first = redis.call('ZRANGE', 'jobs:delayed', 0, 0, 'WITHSCORES')
@@ -106,10 +106,10 @@ end
 
 -- Up to *want* jobs for a worker, and whether it should ask again at once.
 local function claim(worker, machine, digest, want, lease, at)
-  local jobs = {}
+  local jobs, avoided = {}, avoided_by(worker, at)
   for _ = 1, want + LOOKS do
     if #jobs >= want then return jobs, '' end
-    local found, h = best(worker, machine, digest, at, want - #jobs)
+    local found, h = best(worker, avoided, machine, digest, at, want - #jobs)
     if h == 'more' then return jobs, 'more' end
     if #found > 0 then take_all(found, h, worker, machine, lease, at, jobs)
     elseif unfiled() <= 0 then return jobs, ''
@@ -168,7 +168,8 @@ local function hand_back(id, worker, job, why, reason, at)
   end
   local avoided
   if counted then
-    redis.call('HSET', 'job:' .. id, 'last_failed_worker', worker, 'avoid_until', at + AVOIDED_FOR)
+    redis.call('HSET', 'job:' .. id, 'last_failed_worker', worker)
+    avoid(id, worker, at)
     avoided = worker
   end
   if reason ~= '' then redis.call('HSET', 'job:' .. id, 'release_reason', reason) end
