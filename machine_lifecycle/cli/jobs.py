@@ -13,10 +13,12 @@ import click
 from machine_lifecycle.cli.output import console, emit_json, human_seconds, table
 from machine_lifecycle.cli.queue import age, open_queue, record_json
 from machine_lifecycle.cli.watching import ProgressLines
+from machine_lifecycle.model.wire import to_json_value
 
 if TYPE_CHECKING:
     from machine_lifecycle.jobs.client import QueueClient
     from machine_lifecycle.jobs.records import JobRecord
+    from machine_lifecycle.jobs.why import Why
 
 __all__ = ["follow", "jobs", "save_outputs", "submit"]
 
@@ -248,6 +250,25 @@ def show(ctx: click.Context, job_id: str, as_json: bool) -> None:  # noqa: FBT00
     for name, value in facts.items():
         if value not in ("", None, {}):
             click.echo(f"{name:>16}  {value}")
+
+
+@jobs.command()
+@click.argument("job_id")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_context
+def why(ctx: click.Context, job_id: str, as_json: bool) -> None:  # noqa: FBT001 - click
+    """Say why a job does not run: what each living worker lacks for it."""
+
+    async def work() -> Why:
+        async with open_queue(ctx) as client:
+            return await client.why(job_id)
+
+    found = asyncio.run(work())
+    if as_json:
+        emit_json(to_json_value(found))
+        return
+    for line in found.words:
+        click.echo(line)
 
 
 @jobs.command()

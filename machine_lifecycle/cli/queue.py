@@ -76,6 +76,7 @@ def record_json(record: JobRecord) -> dict[str, Any]:
         "requirements": dict(record.requirements),
         "workflow_id": record.workflow_id,
         "result": record.result,
+        "history": [dict(run) for run in record.history],
     }
 
 

@@ -13,9 +13,11 @@ from machine_lifecycle.jobs import outputs
 from machine_lifecycle.jobs.errors import JobNotFound, JobStateRefuses
 from machine_lifecycle.jobs.functions import QueueFunctions
 from machine_lifecycle.jobs.records import JobEvent, JobRecord, json_object, record_from_hash
+from machine_lifecycle.jobs.score import id_of_key
 from machine_lifecycle.jobs.score import job_id as new_id
 from machine_lifecycle.jobs.submission import Submission
 from machine_lifecycle.jobs.watching import watch
+from machine_lifecycle.jobs.why import Why, why_from_answer
 from machine_lifecycle.model.jobs import Output
 from machine_lifecycle.system import redis_keys as keys
 
@@ -46,6 +48,7 @@ class QueueClient:
         current_step: int | None = None,
         total_steps: int | None = None,
         job_id: str = "",
+        idempotency_key: str = "",
     ) -> str:
         """Put a job into the queue.
 
@@ -64,13 +67,15 @@ class QueueClient:
             current_step: Which step it is, and
             total_steps: how many there are.
             job_id: An id of your own: submitting it twice is submitting it once.
+            idempotency_key: Likewise, where your name for it is not fit to be an id: as long as the
+                queue remembers the job, submitting the key again gives the id of that job.
 
         Returns:
             The job's id.
         """
         now = time.time_ns() // 1_000_000
         job = Submission(
-            job_id=job_id or new_id(now),
+            job_id=job_id or id_of_key(idempotency_key) or new_id(now),
             now=now,
             payload=payload,
             service_required=service_required,
@@ -171,6 +176,17 @@ class QueueClient:
         said = str(await self._functions.call("ml1_retry", job_id))
         if said != "ok":
             raise self._refusal(job_id, said, "tried again")
+
+    async def why(self, job_id: str) -> Why:
+        """Why a job does not run: what each kind of living worker lacks for it.
+
+        Raises:
+            JobNotFound: There is none.
+        """
+        answer = await self._functions.call("ml1_why", job_id)
+        if answer[0] == "unknown":
+            raise JobNotFound(job_id=job_id)
+        return why_from_answer(answer)
 
     def watch(self, job_id: str) -> AsyncIterator[JobEvent]:
         """Everything that happens to a job, from its present state to its end."""

@@ -9,14 +9,11 @@ from typing import Any
 
 import attrs
 
-from machine_lifecycle.model.jobs import Job
-
 __all__ = [
     "TERMINAL",
     "JobEvent",
     "JobRecord",
     "from_iso",
-    "job_from_record",
     "json_object",
     "record_from_hash",
 ]
@@ -52,10 +49,13 @@ class JobRecord:
     """One job as the queue knows it. Times are milliseconds since 1970, 0 for not yet.
 
     Attributes:
-        status: ``pending``, ``assigned``, ``in_progress``, ``completed``, ``failed`` or
-            ``cancelled``; other parties also write ``queued``, ``accepted`` and ``timeout``.
+        status: ``pending``, ``unworkable`` (waiting, and no living worker can run it),
+            ``assigned``, ``in_progress``, ``completed``, ``failed`` or ``cancelled``; other
+            parties also write ``queued``, ``accepted`` and ``timeout``.
         progress: Percent.
         result: Metadata of what came out, for a completed job.
+        history: How its runs ended that did not complete it, the last ten: ``at``, ``worker``,
+            ``event``, ``error``.
         fields: The hash itself.
     """
 
@@ -80,6 +80,7 @@ class JobRecord:
     progress: float = 0
     message: str = ""
     result: Mapping[str, Any] | None = None
+    history: tuple[Mapping[str, Any], ...] = ()
     fields: Mapping[str, str] = attrs.field(factory=dict, repr=False)
 
     @property
@@ -138,28 +139,17 @@ def record_from_hash(fields: Mapping[str, str], progress: Mapping[str, str]) -> 
         error_details=json_object(get("error_details")),
         progress=_number(progress.get("progress"), 0.0),
         message=progress.get("message", ""),
+        history=_list(get("history")),
         fields=dict(fields),
     )
 
 
-def job_from_record(record: JobRecord, *, default_timeout: float) -> Job:
-    """The job as a connector takes it.
-
-    Args:
-        record: As claimed.
-        default_timeout: Seconds, for a job that names no ``timeout_minutes`` of its own.
-    """
-    own = record.fields.get("timeout_minutes") or record.requirements.get("timeout_minutes")
-    minutes = _number(own, 0.0)
-    return Job(
-        id=record.id,
-        service_required=record.service_required,
-        payload=record.payload,
-        requirements=record.requirements,
-        attempt=record.retry_count + 1,
-        timeout=minutes * 60 if minutes > 0 else default_timeout,
-        ctx=json_object(record.fields.get("ctx")),
-    )
+def _list(text: str | None) -> tuple[Mapping[str, Any], ...]:
+    try:
+        found = json.loads(text or "[]")
+    except ValueError:
+        return ()
+    return tuple(one for one in found if isinstance(one, dict)) if isinstance(found, list) else ()
 
 
 def _number(text: object, default: float) -> float:

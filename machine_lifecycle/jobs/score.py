@@ -7,10 +7,12 @@ moment tie; ties are broken by the id, highest first. Our ids therefore count ti
 
 from __future__ import annotations
 
+import hashlib
 import secrets
+import uuid
 from itertools import count
 
-__all__ = ["job_id", "score"]
+__all__ = ["id_of_key", "job_id", "score"]
 
 _PRIORITY_STEP = 1_000_000_000_000_000
 _COUNTER = count()
@@ -33,3 +35,17 @@ def job_id(created_ms: int) -> str:
     tail = (0b10 << 62) | secrets.randbits(62)
     digits = f"{time:012x}8{order:03x}{tail:016x}"
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+def id_of_key(key: str) -> str:
+    """The id of the job that goes by an idempotency key; empty for no key."""
+    if not key:
+        return ""
+    digest = hashlib.sha256(key.encode()).digest()
+    return str(
+        uuid.UUID(
+            bytes=digest[:6]
+            + bytes([0x80 | digest[6] & 0xF, digest[7], 0x80 | digest[8] & 0x3F])
+            + digest[9:16]
+        )
+    )

@@ -66,10 +66,12 @@ async def watch(
 def _snapshot(record: JobRecord) -> JobEvent:
     kind = _KINDS.get(record.status, record.status)
     return JobEvent(
-        kind="submitted" if kind == "pending" else kind,
+        kind="submitted" if kind in {"pending", "unworkable"} else kind,
         job_id=record.id,
         percent=100 if kind == "completed" else record.progress,
-        message=record.error or record.message,
+        message="no living worker can run it"
+        if kind == "unworkable"
+        else record.error or record.message,
         worker_id=record.worker_id,
         job=record,
     )

@@ -105,6 +105,19 @@ def test_errors_are_told_with_a_remedy(terminal: Terminal, tmp_path: Path) -> No
     assert "payload-unusable" in terminal.run("submit", "bad.json").stderr
 
 
+def test_why_a_job_waits(terminal: Terminal) -> None:
+    done = terminal.run("submit", terminal.payload(), "--watch", "--json")
+    assert json.loads(done.stdout)["status"] == "completed"
+    asked = terminal.run("submit", terminal.payload(), "--service", "nobody", "--json")
+    job_id = json.loads(asked.stdout)["id"]
+    lines = terminal.run("jobs", "why", job_id).stdout.splitlines()
+    assert lines[0] == "0 of 1 living workers can run it"
+    assert "serves no nobody" in lines[1]
+    told = json.loads(terminal.run("jobs", "why", job_id, "--json").stdout)
+    assert told["status"] == "unworkable"
+    assert told["fits"][0]["lacks"] == ["serves no nobody"]
+
+
 def test_jobs_alone_lists(terminal: Terminal) -> None:
     asked = terminal.run("submit", terminal.payload(), "--service", "nobody", "--json")
     job_id = json.loads(asked.stdout)["id"]

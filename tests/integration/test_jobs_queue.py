@@ -476,6 +476,67 @@ async def test_the_functions_come_back_after_somebody_flushed_them(redis: Redis)
     assert (await client.counts())["pending"] == 2
 
 
+async def test_why_names_each_requirement_that_each_worker_lacks(redis: Redis) -> None:
+    client = QueueClient(redis)
+    job_id = await client.submit(
+        {}, service_required="simulation", customer_id="bad",
+        requirements={
+            "gpu_memory_gb": 48, "models": ["flux"], "features": ["upscale"],
+            "negative_requirements": {"features": ["video"]},
+        },
+    )  # fmt: skip
+    assert (await client.why(job_id)).words == ("no worker is alive",)
+    await claim(redis, "w1")
+    await claim(redis, "w2")
+    await claim(redis, "w3", job_service_required_map=["other"], features=[])
+    found = await client.why(job_id)
+    lacks = {fit.workers: fit.lacks for fit in found.fits}
+    assert lacks[("w1", "w2")] == (
+        'features must not be ["video"]', "gpu_memory_gb must be 48", 'models must be ["flux"]',
+        "takes no jobs of customer bad",
+    )  # fmt: skip
+    assert "serves no simulation" in lacks[("w3",)]
+    assert found.words[0] == "0 of 3 living workers can run it"
+    await client.cancel(job_id)
+    assert (await client.why(job_id)).words == ("it is cancelled",)
+    with pytest.raises(JobNotFound):
+        await client.why("nobody")
+
+
+async def test_the_story_of_a_job_is_kept_to_its_end(redis: Redis) -> None:
+    client = QueueClient(redis)
+    job_id = await client.submit({}, service_required="simulation", max_retries=2)
+    _, _, fence, _ = await claim(redis)
+    await call(redis, "ml1_release", "w1", job_id, fence, "lost", "the service forgot it")
+    _, _, fence, _ = await claim(redis)
+    await fail(redis, job_id, fence, again=True)
+    _, _, fence, _ = await claim(redis)
+    assert await fail(redis, job_id, fence, again=True) == "failed"
+    story = json.loads((await client.get(job_id)).fields["history"])
+    assert [(entry["event"], entry["error"]) for entry in story] == [
+        ("lost", "the service forgot it"), ("transient", "it broke"), ("transient", "it broke"),
+    ]  # fmt: skip
+
+
+async def test_what_a_service_loses_costs_no_try_until_it_is_too_often(redis: Redis) -> None:
+    client = QueueClient(redis)
+    job_id = await client.submit({}, service_required="simulation", max_retries=1)
+    for turn_number in range(5):
+        _, _, fence, _ = await claim(redis)
+        said = await call(redis, "ml1_release", "w1", job_id, fence, "lost", "forgotten")
+        assert said == ("released" if turn_number < 4 else "dead")
+    assert "poison" in (await client.get(job_id)).error
+
+
+async def test_a_key_submits_a_job_once(redis: Redis) -> None:
+    client = QueueClient(redis)
+    first = await client.submit({}, service_required="simulation", idempotency_key="order 7")
+    again = await client.submit({}, service_required="simulation", idempotency_key="order 7")
+    other = await client.submit({}, service_required="simulation", idempotency_key="order 8")
+    assert first == again != other
+    assert (await client.counts())["pending"] == 2
+
+
 async def test_listing_shows_each_kind(redis: Redis) -> None:
     client = QueueClient(redis)
     ids = [await client.submit({}, service_required="simulation") for _ in range(3)]
