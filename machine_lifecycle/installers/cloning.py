@@ -47,7 +47,7 @@ class Clone:
         exclude = self._staging / ".git/info/exclude"
         exclude.parent.mkdir(exist_ok=True)
         with exclude.open("a", encoding="utf-8") as file:
-            file.write("/.machine-lifecycle/\n/venv/\n/.env\n")
+            file.write("/.machine-lifecycle/\n/venv/\n/.env\n/extra_model_paths.yaml\n")
         await git.remember(self._staging, head)
         return head
 

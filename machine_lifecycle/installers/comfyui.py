@@ -13,21 +13,14 @@ from machine_lifecycle.errors import LifecycleError
 from machine_lifecycle.installers.base import fingerprint, write_atomically
 from machine_lifecycle.installers.errors import CommandFailed, InstallerBroken, VerificationFailed
 from machine_lifecycle.installers.git import bring
+from machine_lifecycle.installers.models import Models
 from machine_lifecycle.installers.packages import Environment, torch_backend
 from machine_lifecycle.installers.repository import Repository, check_repository, git_environment
 from machine_lifecycle.model.installing import InstallContext, Step, StepContext
 from machine_lifecycle.model.paths import Paths
 from machine_lifecycle.model.settings import Settings
 
-__all__ = ["MODEL_FOLDERS", "ComfyUIInstaller", "comfyui_python"]
-
-MODEL_FOLDERS = (
-    *("animatediff_models", "checkpoints", "clip", "clip_vision", "configs", "controlnet"),
-    *("diffusers", "diffusion_models", "embeddings", "gligen", "hypernetworks", "ipadapter"),
-    *("loras", "photomaker", "sams", "style_models", "text_encoders", "ultralytics", "unet"),
-    *("upscale_models", "vae", "vae_approx"),
-)
-"""Folders below ``models``: those that ComfyUI and common node packs look into."""
+__all__ = ["ComfyUIInstaller", "comfyui_python"]
 
 _ALSO = ("pip", "requests")
 """pip for scripts that call it; requests since ComfyUI 0.3 imports it and does not list it."""
@@ -108,7 +101,8 @@ def _git_step(context: InstallContext, repository: Repository, target: Path, ste
         return (target / ".git").exists()
 
     digest = fingerprint(
-        repository.plain_url, repository.branch, repository.commit, repository.recursive
+        *(repository.plain_url, repository.branch, repository.commit),
+        *(repository.recursive, repository.or_default),
     )
     return attrs.evolve(step, fingerprint=digest, run=run, present=present)
 
@@ -209,15 +203,7 @@ class _Base:
             run=_require(environment, home / "requirements.txt", _ALSO),
             space=_SIZE_OF_REQUIREMENTS,
         )
-        folders = Step(
-            id="folders",
-            summary="make the model folders",
-            fingerprint=fingerprint(*MODEL_FOLDERS),
-            needs=("clone",),
-            timeout=60,
-            run=self._make_folders,
-            present=lambda: all(folder.is_dir() for folder in self._folders()),
-        )
+        folders = Models.of(self._context).step()
         verify = Step(
             id="verify",
             summary="try python main.py --help",
@@ -228,17 +214,6 @@ class _Base:
             present=(home / "main.py").exists,
         )
         return (clone, venv, torch, requirements, folders, verify)
-
-    def _folders(self) -> tuple[Path, ...]:
-        more = ("custom_nodes", "input", "output", "user")
-        return (
-            *(self._home / "models" / name for name in MODEL_FOLDERS),
-            *(self._home / name for name in more),
-        )
-
-    async def _make_folders(self, _: StepContext) -> None:
-        for folder in self._folders():
-            folder.mkdir(parents=True, exist_ok=True)
 
     async def _verify(self, ctx: StepContext) -> None:
         python = str(self.environment.python)

@@ -15,6 +15,7 @@ __all__ = [
     "CommandTimeout",
     "DiskFull",
     "InstallerBroken",
+    "ModelsFolderUnusable",
     "ProgramMissing",
     "StepCrashed",
     "StepTimeout",
@@ -215,3 +216,32 @@ class InstallerBroken(ConfigurationError):
     def summary(self) -> str:
         """Which installer, and why."""
         return f"installer {self.installer!r}: {self.problem}"
+
+
+@attrs.define(kw_only=True, slots=False, eq=False)
+class ModelsFolderUnusable(ConfigurationError):
+    """The folder with models that the mapping names is not there and can't be made.
+
+    Attributes:
+        folder: As named by ``models_path``.
+        problem: Why not.
+    """
+
+    code: ClassVar[str] = "models-folder-unusable"
+
+    folder: Path
+    problem: str
+
+    @property
+    def summary(self) -> str:
+        """Which folder, and why."""
+        return f"the folder of models {self.folder} can't be used: {self.problem}"
+
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """See what is there; name another."""
+        parent = shlex.quote(str(self.folder.parent))
+        return (
+            Remedy("See what is mounted there", f"ls -ld {parent}; df {parent}"),
+            Remedy("Or name another folder", "export COMFYUI_MODELS_PATH=/path/to/models"),
+        )
