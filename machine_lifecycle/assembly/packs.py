@@ -14,9 +14,10 @@ from machine_lifecycle.model.packs import Loaded, Pack, PackState
 from machine_lifecycle.model.plan import BootPlan
 from machine_lifecycle.model.status import ConditionKind
 
-__all__ = ["PackWatch", "left_out_words", "missed", "with_absent"]
+__all__ = ["CAUSE", "PackWatch", "left_out_words", "missed", "with_absent"]
 
-_CAUSE = "loading"
+CAUSE = "loading"
+"""Under which the condition is raised: it lasts while processes come and go."""
 _NO_PACK = "__init__.py'"
 """How the reason ends for a folder that is no pack: it has no such file."""
 
@@ -117,9 +118,9 @@ class PackWatch:
             return
         self._words = words
         if words:
-            self.raise_condition(ConditionKind.DEGRADED, _CAUSE, words)
+            self.raise_condition(ConditionKind.DEGRADED, CAUSE, words)
         else:
-            self.drop_cause(ConditionKind.DEGRADED, _CAUSE)
+            self.drop_cause(ConditionKind.DEGRADED, CAUSE)
 
     def begin_anew(self) -> None:
         """Everything is started again: nothing is known."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from machine_lifecycle.assembly.packs import CAUSE
 from machine_lifecycle.errors import LifecycleError
 from machine_lifecycle.lifecycle import events
 from machine_lifecycle.lifecycle.core import Lifecycle
@@ -103,7 +104,7 @@ class Watching:
             return
         self.clear_condition(ConditionKind.RESUMING)
         if self._all_connected():
-            self.clear_condition(ConditionKind.DEGRADED, keep=("packs", "loading"))
+            self.clear_condition(ConditionKind.DEGRADED, keep=("packs", CAUSE))
 
     def _all_connected(self) -> bool:
         plan = self.lifecycle.record.plan

@@ -247,6 +247,8 @@ def _show_report(report: dict[str, Any]) -> None:
             for worker in report["workers"]
         ]
         table(("worker", "does", "job", "trouble"), rows)
+    if any(one["packs"] for one in report["loaded"]):
+        out.print()
     for one in report["loaded"]:
         _show_packs(Loaded.from_wire(one))
     if report["timings"]:
@@ -262,10 +264,10 @@ def _show_packs(loaded: Loaded) -> None:
     if not loaded.packs:
         return
     out = console()
-    out.print(f"  {_escaped(loaded.instance)}: {pack_summary(loaded.packs)}")
+    out.print(f"{_escaped(loaded.instance)}: {_escaped(pack_summary(loaded.packs))}")
     for pack in loaded.packs:
         if pack.state is not PackState.LOADED:
-            out.print(f"    [yellow]{pack.state.value}[/] {_escaped(pack.name)}:", end=" ")
+            out.print(f"  [yellow]{pack.state.value}[/] {_escaped(pack.name)}:", end=" ")
             out.print(_escaped(pack.reason))
 
 

@@ -49,3 +49,14 @@ def test_a_connector_that_can_not_be_loaded_is_named(reference: str) -> None:
     assert reference in broken.value.summary
     module = reference.partition(":")[0]
     assert broken.value.remedies[0].command == f"python -c 'import {module}'"
+
+
+def test_what_services_loaded_is_advertised_for_jobs_to_require() -> None:
+    config = WorkerConfig.from_env(GOOD)
+    facts = {"node_packs": ["good"], "node_classes": ["KSampler", "Good"], "models": {}}
+    known = config.capabilities({"simulation": facts, "speech": {}})
+    assert known["node_packs"] == known["custom_nodes"] == ["good"]
+    assert known["node_classes"] == ["Good", "KSampler"]
+    # A service that has no packs says nothing of them, a service without any loaded has none.
+    assert "node_packs" not in config.capabilities({"speech": {}})
+    assert config.capabilities({"simulation": {"node_packs": []}})["node_packs"] == []
