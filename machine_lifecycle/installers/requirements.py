@@ -16,11 +16,7 @@ from enum import Enum
 from urllib.parse import urlsplit
 
 import attrs
-from packaging.markers import (
-    UndefinedComparison,
-    UndefinedEnvironmentName,
-    default_environment,
-)
+from packaging.markers import UndefinedComparison, UndefinedEnvironmentName, default_environment
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -118,6 +114,17 @@ class Admitted:
     vcs: str = ""
     revision: str = ""
     here: bool = True
+
+    def pinned(self, commit: str) -> str:
+        """The text with a repository at *commit*, in place of a branch that moves."""
+        head, mark, rest = self.text.partition("git+")
+        old = rest.split(" ;")[0].strip()
+        parts = urlsplit(old)
+        fragment = "&".join(one for one in parts.fragment.split("&") if one[:4] != "egg=")
+        path = urlsplit(self.vcs).path
+        new = parts._replace(path=f"{path}@{commit}", fragment=fragment, query="").geturl()
+        named = head or (f"{self.name} @ " if self.name else "")
+        return f"{named}{mark}{new}{rest[len(old) :]}"
 
 
 @attrs.frozen(kw_only=True)
@@ -255,8 +262,10 @@ class _Reader:
             raise AssertionError
         named, url = found["name"] or "", found["url"]
         parts = urlsplit(url.removeprefix("git+"))
+        if "://" not in url:
+            raise _Refusal(Why.MALFORMED, "it names no repository")
         if parts.scheme not in {"https", "ssh"}:
-            raise _Refusal(Why.INSECURE, f"a repository over {parts.scheme or 'no scheme'}")
+            raise _Refusal(Why.INSECURE, f"a repository over {parts.scheme}")
         if not parts.netloc or not parts.path.strip("/"):
             raise _Refusal(Why.MALFORMED, "it names no repository")
         path, at, revision = parts.path.rpartition("@")
