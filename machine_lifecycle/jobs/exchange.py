@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import attrs
@@ -17,25 +17,13 @@ from redis.exceptions import RedisError
 
 from machine_lifecycle.jobs.claims import Claimed
 from machine_lifecycle.jobs.functions import QueueFunctions
+from machine_lifecycle.jobs.outcomes import Outcome
 from machine_lifecycle.jobs.retrying import passing
 from machine_lifecycle.jobs.worker_config import WorkerConfig
 
-__all__ = ["Exchange", "Offer", "Outcome"]
+__all__ = ["Exchange", "Offer"]
 
 _LONGEST_WAIT = 1.0
-
-
-@attrs.frozen
-class Outcome:
-    """A result on its way into the queue.
-
-    Attributes:
-        arguments: As ``ml1_turn`` takes them: id, fence, result, attestation, its key, ms, service.
-        answered: Called with ``ok`` or ``lost`` once it is written.
-    """
-
-    arguments: tuple[str | int, ...]
-    answered: Callable[[str], None]
 
 
 @attrs.frozen
@@ -66,6 +54,9 @@ class Offering(Protocol):
 
     def kept(self, outcomes: list[Outcome]) -> None:
         """These results can't be written now: Redis is away. They are tried again."""
+
+    async def store(self, files: Mapping[str, bytes]) -> None:
+        """Put files of results into Redis."""
 
 
 class Exchange:
@@ -169,8 +160,12 @@ class Exchange:
             self._config.lease_ms,
             offer.slots if offer else 0,
         ]
+        files: dict[str, bytes] = {}
         for outcome in given:
             words.extend(outcome.arguments)
+            files.update(outcome.outputs)
+        if files:
+            await self._taker.store(files)
         answers, jobs, state, due = await functions.call("ml1_turn", *words)
         for outcome, answer in zip(given, answers, strict=True):
             outcome.answered(str(answer))
@@ -206,6 +201,11 @@ class Exchange:
         if due_ms >= 0:
             loop = asyncio.get_running_loop()
             self._due = loop.call_later(due_ms / 1000 + 0.001, self._stirred.set)
+
+    async def deliver(self, outcomes: list[Outcome]) -> None:
+        """Write results without taking jobs, before anything else is done."""
+        if outcomes:
+            await self._turn(self._lanes[0], "0", None, outcomes)
 
     async def leave(self, digests: set[str]) -> None:
         """Be counted no more among those who wait for jobs."""

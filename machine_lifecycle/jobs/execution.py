@@ -9,8 +9,8 @@ from collections.abc import Callable
 from machine_lifecycle.errors import LifecycleError
 from machine_lifecycle.jobs.claims import Claimed
 from machine_lifecycle.jobs.errors import ServiceDown
-from machine_lifecycle.jobs.exchange import Outcome
 from machine_lifecycle.jobs.functions import QueueFunctions
+from machine_lifecycle.jobs.outcomes import Outcome
 from machine_lifecycle.jobs.running import Ended, RunningJob
 from machine_lifecycle.jobs.settling import Settler
 from machine_lifecycle.jobs.worker_config import WorkerConfig
@@ -123,15 +123,15 @@ class Execution:
         except LifecycleError as error:
             self._failed(claimed, service, await self._settle_error(claimed, service, error))
         else:
-            await self._settle_result(claimed, service, result, time.monotonic() - began)
+            self._settle_result(claimed, service, result, time.monotonic() - began)
 
-    async def _settle_result(
+    def _settle_result(
         self, claimed: Claimed, service: str, result: JobResult, seconds: float
     ) -> None:
         def answered(answer: str) -> None:
             self._over(claimed, "completed" if answer == "ok" else "released")
 
-        outcome = await self._settler.result(
+        outcome = self._settler.result(
             claimed, result, service=service, seconds=seconds, answered=answered
         )
         # Its place is free for the job that the same call claims.

@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from machine_lifecycle.model.jobs import JobResult, Output
 from machine_lifecycle.system import redis_keys as keys
 
-__all__ = ["SMALL", "fetch", "result_metadata", "store"]
+__all__ = ["SMALL", "fetch", "result_metadata", "small", "store"]
 
 SMALL = 8 * 1024 * 1024
 """Bytes up to which a file travels in Redis."""
@@ -18,14 +18,21 @@ _KEPT = 24 * 3600
 """Seconds for which Redis keeps it."""
 
 
-async def store(redis: Redis, job_id: str, outputs: tuple[Output, ...]) -> None:
-    """Put the small ones into keys of their own. Safe to repeat."""
+def small(job_id: str, outputs: tuple[Output, ...]) -> dict[str, bytes]:
+    """The bytes of those that travel in Redis, by their keys."""
+    return {
+        keys.output(job_id, number): output.data
+        for number, output in enumerate(outputs)
+        if output.data and len(output.data) <= SMALL
+    }
+
+
+async def store(redis: Redis, files: Mapping[str, bytes]) -> None:
+    """Put files into keys of their own. Safe to repeat."""
     pipeline = redis.pipeline(transaction=False)
-    for number, output in enumerate(outputs):
-        if output.data and len(output.data) <= SMALL:
-            pipeline.set(keys.output(job_id, number), output.data, ex=_KEPT)
-    if len(pipeline):
-        await pipeline.execute()
+    for key, data in files.items():
+        pipeline.set(key, data, ex=_KEPT)
+    await pipeline.execute()
 
 
 def result_metadata(

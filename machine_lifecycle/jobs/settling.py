@@ -10,14 +10,13 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from machine_lifecycle.errors import LifecycleError
 from machine_lifecycle.jobs import outputs
 from machine_lifecycle.jobs.claims import Claimed
-from machine_lifecycle.jobs.exchange import Outcome
 from machine_lifecycle.jobs.functions import QueueFunctions
+from machine_lifecycle.jobs.outcomes import Outcome
 from machine_lifecycle.jobs.retrying import AWAY, passing, verdict
 from machine_lifecycle.jobs.worker_config import WorkerConfig
 from machine_lifecycle.model.jobs import JobResult
@@ -32,12 +31,11 @@ _LONGEST_WAIT = 1.0
 class Settler:
     """Writes the outcome of runs, over and over until Redis has it."""
 
-    def __init__(self, redis: Redis, functions: QueueFunctions, config: WorkerConfig) -> None:
-        self._redis = redis
+    def __init__(self, functions: QueueFunctions, config: WorkerConfig) -> None:
         self._functions = functions
         self._config = config
 
-    async def result(
+    def result(
         self,
         claimed: Claimed,
         result: JobResult,
@@ -46,7 +44,7 @@ class Settler:
         seconds: float,
         answered: Callable[[str], None],
     ) -> Outcome:
-        """Put a result's files into Redis; the rest is for the exchange.
+        """A result as the exchange takes it.
 
         Args:
             claimed: The job, with the fence of this run.
@@ -55,10 +53,6 @@ class Settler:
             seconds: How long it took.
             answered: Called with ``ok`` or ``lost``.
         """
-        if result.outputs:
-            await self._until_written(
-                lambda: outputs.store(self._redis, claimed.id, result.outputs)
-            )
         milliseconds = round(seconds * 1000)
         text = json.dumps(
             outputs.result_metadata(claimed.id, result, service=service, milliseconds=milliseconds)
@@ -74,7 +68,9 @@ class Settler:
         name = keys.attestation(claimed.id, claimed.workflow_id)
         key = f"worker:completion:{name}:attempt:{claimed.retry_count + 1}"
         return Outcome(
-            (claimed.id, claimed.fence, text, proof, key, milliseconds, service), answered
+            (claimed.id, claimed.fence, text, proof, key, milliseconds, service),
+            answered,
+            outputs.small(claimed.id, result.outputs),
         )
 
     async def fail(self, claimed: Claimed, error: LifecycleError) -> str:

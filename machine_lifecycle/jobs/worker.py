@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -13,11 +14,14 @@ from redis.exceptions import RedisError
 
 from machine_lifecycle.errors import LifecycleError
 from machine_lifecycle.jobs.claims import Claimed
-from machine_lifecycle.jobs.exchange import Exchange, Offer, Outcome
+from machine_lifecycle.jobs.exchange import Exchange, Offer
 from machine_lifecycle.jobs.execution import Execution
 from machine_lifecycle.jobs.functions import QueueFunctions
 from machine_lifecycle.jobs.hearing import Hearing
 from machine_lifecycle.jobs.offers import Offers
+from machine_lifecycle.jobs.outbox import Outbox
+from machine_lifecycle.jobs.outcomes import Outcome
+from machine_lifecycle.jobs.outputs import store
 from machine_lifecycle.jobs.registration import Registration
 from machine_lifecycle.jobs.settling import Settler
 from machine_lifecycle.jobs.worker_config import WorkerConfig
@@ -54,7 +58,9 @@ class Worker:
             services: What it drives.
         """
         self._config = config
+        self._redis = redis
         self._services = services
+        self._outbox = Outbox(config.outbox)
         self._functions = QueueFunctions(redis)
         self._registration = Registration(redis, config)
         self._voice = WorkerVoice(config, self._registration, order=self._told)
@@ -64,8 +70,8 @@ class Worker:
             [QueueFunctions(redis.client()) for _ in range(lanes)], config, self
         )
         self._execution = Execution(
-            config, self._functions, Settler(redis, self._functions, config), services, self._voice,
-            give=self._exchange.give, on_free=self._freed, on_hung=self._rest,
+            config, self._functions, Settler(self._functions, config), services, self._voice,
+            give=self._give, on_free=self._freed, on_hung=self._rest,
         )  # fmt: skip
         self._hearing = Hearing(
             config, stir=self._exchange.stir, cancelled=self._execution.cancel,
@@ -77,6 +83,8 @@ class Worker:
         self._hurry = asyncio.Event()
         self._fleet = 1
         self._recovered = False
+        self._kept: set[str] = set()
+        """Jobs whose results are on disk until Redis has them."""
 
     async def run(self) -> None:
         """Work until told to stop. Leaves within 2 s then, whatever Redis and services do."""
@@ -156,6 +164,22 @@ class Worker:
 
     def kept(self, outcomes: list[Outcome]) -> None:
         """These results can't be written now: Redis is away. They are tried again."""
+        for outcome in outcomes:
+            self._kept.add(outcome.job_id)
+            self._outbox.keep(outcome)
+
+    async def store(self, files: Mapping[str, bytes]) -> None:
+        """Put files of results into Redis."""
+        await store(self._redis, files)
+
+    def _give(self, outcome: Outcome) -> None:
+        def answered(said: str) -> None:
+            if outcome.job_id in self._kept:
+                self._kept.discard(outcome.job_id)
+                self._outbox.forget(outcome)
+            outcome.answered(said)
+
+        self._exchange.give(outcome.telling(answered))
 
     def _freed(self) -> None:
         """There is room for a job, or a reason to look again."""
@@ -192,6 +216,9 @@ class Worker:
         proved = await self._services.connect()
         capabilities = self._config.capabilities(proved, concurrent=self._services.most)
         if not self._recovered:
+            await self._exchange.deliver(
+                list(self._outbox.left(lambda outcome, _said: self._outbox.forget(outcome)))
+            )
             # An earlier run of this worker may have died with a job.
             await self._functions.call(
                 "ml1_recover", self._config.worker_id, "its worker ended without a word"

@@ -64,6 +64,7 @@ class WorkerConfig:
         lease: After so long without one its job is given to others.
         poll: Between two looks of the whole fleet at what hints may have missed; each of N workers
             looks every N times that.
+        outbox: Folder for results that Redis can't take; ``None``: they are kept in memory alone.
         concurrency: Jobs that each service does at a time; 0 for what its connector says.
         retry_wait: Before a failed job is tried again; doubles at each further try.
         environ: What connectors read their own settings from.
@@ -83,6 +84,7 @@ class WorkerConfig:
     lease: float = 25.0
     poll: float = 2.0
     retry_wait: float = 1.0
+    outbox: Path | None = None
     concurrency: int = 0
     extras: Mapping[str, Any] = attrs.field(factory=dict)
     customer_access: Mapping[str, Any] = attrs.field(factory=dict)
@@ -132,6 +134,7 @@ class WorkerConfig:
             lease=max(2.5 * beat, 1.0),
             poll=_number(environ, "WORKER_POLL_INTERVAL_MS", 2_000) / 1000,
             retry_wait=_number(environ, "WORKER_RETRY_BACKOFF_MS", 1_000) / 1000,
+            outbox=_outbox(socket, environ.get("WORKER_ID", "")),
             concurrency=int(_number(environ, "WORKER_MAX_CONCURRENT_JOBS", 0)),
             extras=_extras(environ),
             customer_access={
@@ -204,6 +207,13 @@ def load_connector(reference: str, environ: Mapping[str, str]) -> Connector:
         raise ConnectorBroken(reference=reference, reason="it has no run() and probe()")
     connector: Connector = made
     return connector
+
+
+def _outbox(socket: str, worker_id: str) -> Path | None:
+    """Beside the machine's socket: that folder is its own, on a local disk, and outlives it."""
+    if not socket or not worker_id:
+        return None
+    return Path(socket).parent / "outbox" / worker_id.replace("/", "_")
 
 
 def _routes(text: str) -> tuple[Route, ...]:

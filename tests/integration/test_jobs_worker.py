@@ -342,3 +342,59 @@ async def test_the_orchestrator_leads_the_worker(
         boss.tell(do="stop")
         assert await worker.wait() == 0
     boss.path.unlink(missing_ok=True)
+
+
+async def test_a_result_outlives_redis_and_then_its_worker(
+    own_valkey: Any, workers: Workers
+) -> None:
+    redis = connect(own_valkey.url)
+    client = QueueClient(redis)
+    boss = Orchestrator(own_valkey.folder / "control.sock")
+    outbox = own_valkey.folder / "outbox" / "w-1"
+    async with await boss.serve():
+        job_id = await client.submit({"wait": "go", "bytes": 1000}, service_required="simulation")
+        worker = await workers.start(
+            own_valkey.url, MACHINE_CONTROL_SOCKET=str(boss.path), WORKER_ID="w-1"
+        )
+        await boss.wait_for("standby")
+        boss.tell(do="go")
+        await halfway(client, job_id)
+        own_valkey.stop()
+        (workers.folder / "go").touch()
+        async with asyncio.timeout(20):
+            while not list(outbox.glob("*.json")):  # noqa: ASYNC110 - no event for it
+                await asyncio.sleep(0.02)
+        (kept,) = outbox.glob("*.json")
+        assert kept.stat().st_mode & 0o777 == 0o600
+        worker.kill()
+        await worker.wait()
+        own_valkey.start()
+        await workers.start(own_valkey.url, MACHINE_CONTROL_SOCKET=str(boss.path), WORKER_ID="w-1")
+        await boss.wait_for("standby")
+        boss.tell(do="go")
+        end = await end_of(client, job_id)
+        assert end.job
+        assert (end.kind, end.job.fence) == ("completed", 1)
+        (output,) = await client.outputs(job_id)
+        assert output.data == b"\xff" * 1000
+        assert len([line for line in workers.journal() if line.startswith(f"run {job_id}")]) == 1
+        await boss.wait_for("connected")
+        assert not list(outbox.glob("*.json"))
+    await redis.aclose()
+
+
+async def test_ten_jobs_at_a_time(valkey: Any, redis: Redis, workers: Workers) -> None:
+    client = QueueClient(redis)
+    await workers.start(valkey.url, WORKER_MAX_CONCURRENT_JOBS="10")
+    ids = [await client.submit({"wait": "go"}, service_required="simulation") for _ in range(15)]
+    async with asyncio.timeout(20):
+        while len(workers.journal()) < 10:  # noqa: ASYNC110 - no event for it
+            await asyncio.sleep(0.02)
+    assert (await client.counts())["active"] == 10
+    assert await client.cancel(ids[3]) == "cancelling"
+    assert (await end_of(client, ids[3])).kind == "cancelled"
+    (workers.folder / "go").touch()
+    kinds = [(await end_of(client, job_id)).kind for job_id in ids]
+    assert kinds == ["cancelled" if number == 3 else "completed" for number in range(15)]
+    facts = await redis.hgetall("worker:m1-worker-fake-0")
+    assert json.loads(facts["capabilities"])["performance"]["concurrent_jobs"] == 10

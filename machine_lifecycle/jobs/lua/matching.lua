@@ -12,7 +12,8 @@ local CUSTOM = {asset_type = true, available_models = true, performance_tier = t
   availability = true, debugging_enabled = true, experimental_mode = true,
   development_mode = true, memory_constrained = true, max_batch_size = true,
   multi_service = true, comfyui_version = true, a1111_version = true, workflow_id = true,
-  performance = true, location = true, cost = true, metadata = true, supported_components = true}
+  performance = true, location = true, cost = true, metadata = true, supported_components = true,
+  node_packs = true, custom_nodes = true, node_classes = true}
 
 local function is_list(value) return type(value) == 'table' and (#value > 0 or next(value) == nil) end
 
