@@ -76,8 +76,9 @@ def worker_process(
         essential: Whether the machine fails without it.
     """
     env = {
+        **_options(driven),
         **_settings_of_workers(settings),
-        **_where(driven),
+        **connector_variables(driven),
         **_machine(worker, driven, hardware),
         "WORKER_ID": worker.id,
         "MACHINE_ID": machine_id,
@@ -118,7 +119,19 @@ def _settings_of_workers(settings: Settings) -> dict[str, str]:
     return env
 
 
-def _where(driven: Sequence[tuple[Instance, ServiceDefinition]]) -> Mapping[str, str]:
+def _options(driven: Sequence[tuple[Instance, ServiceDefinition]]) -> Mapping[str, str]:
+    """What the mapping says to a service's connector; a setting of the same name counts more."""
+    return {
+        f"{definition.name.upper().replace('-', '_')}_{name.upper()}": instance.options[name]
+        for instance, definition in driven
+        for name in CONNECTOR_OPTIONS
+        if instance.options.get(name)
+    }
+
+
+def connector_variables(
+    driven: Sequence[tuple[Instance, ServiceDefinition]],
+) -> Mapping[str, str]:
     """The variables that tell a connector where its instance is."""
     env: dict[str, str] = {}
     for instance, definition in driven:
