@@ -15,7 +15,15 @@ from machine_lifecycle.model.services import Instance, ServiceDefinition
 from machine_lifecycle.model.settings import Settings
 from machine_lifecycle.plan.ports import reachable_host
 
-__all__ = ["service_process", "worker_process"]
+__all__ = [
+    "CONNECTOR_OPTIONS",
+    "connector_variables",
+    "service_process",
+    "worker_process",
+]
+
+CONNECTOR_OPTIONS = ("hung_after",)
+"""What a mapping's ``installer_config`` may say to the connector of the service."""
 
 _MIB_PER_GIB = 1024
 _WORKER_START_DEADLINE = 60.0
