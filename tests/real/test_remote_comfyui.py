@@ -17,10 +17,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.real.conftest import INVERTED, Driven, answers, asked, variable
+from tests.real.conftest import INVERTED, START, Driven, answers, asked, variable
 from tests.support.outside import Outside, free_port
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]
 
 
 def driven(outside: Callable[..., Outside], url: str) -> Driven:
@@ -31,8 +31,9 @@ def driven(outside: Callable[..., Outside], url: str) -> Driven:
         WORKER_COMFYUI_REMOTE_HOST=parts.hostname or "",
         WORKER_COMFYUI_REMOTE_PORT=str(parts.port or 80),
         WORKER_COMFYUI_REMOTE_SECURE=str(parts.scheme == "https").lower(),
-    ).start()
-    machine.until("machine_ready")
+    )
+    machine.patience = START
+    machine.start().until("machine_ready")
     return Driven(machine)
 
 
@@ -120,7 +121,7 @@ def own() -> Iterator[Callable[[], tuple[subprocess.Popen[bytes], str]]]:
         quiet = subprocess.DEVNULL
         process = subprocess.Popen([program, str(port)], stdout=quiet, stderr=quiet)
         started.append(process)
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + START
         while not answers(url):
             assert process.poll() is None, f"{program} {port} ended with {process.returncode}"
             assert time.monotonic() < deadline, f"nobody answers at {url}"
