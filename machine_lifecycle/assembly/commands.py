@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -60,13 +61,15 @@ class Commands:
         return list(tail(path, lines)) if path else []
 
     async def logs(
-        self, names: Sequence[str], lines: int, *, follow: bool
-    ) -> AsyncIterator[tuple[str, str]]:
-        """The last lines of several logs, and what is written from then on."""
+        self, names: Sequence[str], lines: int, *, since: float | None, follow: bool
+    ) -> AsyncIterator[tuple[float, str, str]]:
+        """The last lines of several logs, or those since a time, and what is written later."""
         known = self.supervisor.log_paths()
         wanted = {name: known[name] for name in names if name in known}
-        async for name, line in tail_and_follow(wanted, lines=lines, forever=follow):
-            yield name, line.decode(errors="replace")
+        found = tail_and_follow(wanted, lines=lines, since=since, forever=follow)
+        async with contextlib.aclosing(found) as all_lines:
+            async for line in all_lines:
+                yield line.at, line.name, line.data.decode(errors="replace")
 
     async def events(self) -> AsyncIterator[Mapping[str, Any]]:
         """Every event from now on, in its wire form."""

@@ -42,6 +42,7 @@ from machine_lifecycle.states import stimuli
 from machine_lifecycle.states.context import Context
 from machine_lifecycle.states.names import MachineState
 from machine_lifecycle.supervisor.core import Supervisor
+from machine_lifecycle.supervisor.rotation import LogRules
 from machine_lifecycle.system.clock import SystemClock
 from machine_lifecycle.system.files import write_atomically
 from machine_lifecycle.system.gpus import Gpus
@@ -107,6 +108,8 @@ class Parts:
             on_fatal=self.watching.process_given_up,
             on_needs=self.watching.needs_changed,
             tee=_tee if settings.tee_logs else None,
+            log_rules=_log_rules(settings),
+            on_alarm=self.watching.logs_in_trouble,
             guest=guest,
         )
         self._gpus = Gpus(settings=settings)
@@ -271,6 +274,15 @@ def _limits(settings: Settings) -> dict[MachineState, Limits]:
         for state in MachineState
         if state.value in stalls or state.value in caps
     }
+
+
+def _log_rules(settings: Settings) -> LogRules:
+    return LogRules(
+        max_bytes=settings.log_max_mb << 20,
+        archives=settings.log_archives,
+        max_age=settings.log_max_age_days * 86400,
+        compress=settings.log_compress,
+    )
 
 
 def _inherited(environ: Mapping[str, str]) -> dict[str, str]:

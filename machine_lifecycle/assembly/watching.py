@@ -30,6 +30,7 @@ _ENDED = (ProcessState.BACKOFF, ProcessState.EXITED, ProcessState.FATAL)
 _UP = (MachineState.READY, MachineState.PROCESSING)
 _HUNG = "service-hung"
 """Code of the error with which a connector says that its service is silent for ever."""
+_LOGS = "logs"
 _log = logging.getLogger("machine_lifecycle.machine")
 
 
@@ -86,6 +87,14 @@ class Watching:
         else:
             self.links.pause(process)
 
+    def logs_in_trouble(self, words: str) -> None:
+        """Logs can't be kept as they should, a full disk mostly; empty words: they can again."""
+        if words:
+            _log.error("logs: %s", words)
+            self.raise_condition(ConditionKind.DEGRADED, _LOGS, words)
+        else:
+            self.drop_cause(ConditionKind.DEGRADED, _LOGS)
+
     def healthy(self) -> int:
         """Workers in service: neither they nor their services are given up."""
         plan = self.lifecycle.record.plan
@@ -104,7 +113,7 @@ class Watching:
             return
         self.clear_condition(ConditionKind.RESUMING)
         if self._all_connected():
-            self.clear_condition(ConditionKind.DEGRADED, keep=("packs", CAUSE))
+            self.clear_condition(ConditionKind.DEGRADED, keep=("packs", CAUSE, _LOGS))
 
     def _all_connected(self) -> bool:
         plan = self.lifecycle.record.plan

@@ -13,6 +13,7 @@ import click
 from machine_lifecycle.cli.environment import open_paths
 from machine_lifecycle.cli.output import console, emit_json, human_bytes, human_seconds, table
 from machine_lifecycle.cli.packs import pack_summary
+from machine_lifecycle.cli.times import SINCE
 from machine_lifecycle.control.client import ControlClient
 from machine_lifecycle.control.errors import MachineUnresponsive
 from machine_lifecycle.errors import ExitCode
@@ -90,23 +91,30 @@ def _process_row(process: dict[str, Any]) -> list[str]:
     show_default=True,
     help="Lines of each log to begin with.",
 )
+@click.option(
+    "--since",
+    type=SINCE,
+    help="All lines since then instead: 90s, 10m, 2h, 1d ago, or a time such as 2026-01-31T08:00.",
+)
 @_json
 @click.pass_context
-def logs(
+def logs(  # noqa: PLR0917 - click passes options by name
     ctx: click.Context,
     names: tuple[str, ...],
     follow: bool,  # noqa: FBT001 - click passes options so
     lines: int,
+    since: float | None,
     as_json: bool,  # noqa: FBT001 - likewise
 ) -> None:
     """Show the logs of processes, all of them if none is named.
 
-    With --json, one object a line: name and line.
+    Lines of several processes are told in order of time. With --json, one object a line: name,
+    line and time (seconds since 1970).
     """
 
     async def show(client: ControlClient) -> None:
         colours: dict[str, str] = {}
-        asked = client.stream("logs", names=list(names), lines=lines, follow=follow)
+        asked = client.stream("logs", names=list(names), lines=lines, since=since, follow=follow)
         async with aclosing(asked) as items:
             async for item in items:
                 _show_line(item, as_json=as_json, prefix=len(names) != 1, colours=colours)

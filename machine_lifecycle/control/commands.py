@@ -27,10 +27,11 @@ class ControlCommands(Protocol):
         """Use per process, by pid of the tree's root. Called in a thread, for ``ps`` only."""
 
     def logs(
-        self, names: Sequence[str], lines: int, *, follow: bool
-    ) -> AsyncIterator[tuple[str, str]]:
-        """The last *lines* lines of each log as (name, line), and with *follow* every later line,
-        until the iterator is closed. All names are of the report.
+        self, names: Sequence[str], lines: int, *, since: float | None, follow: bool
+    ) -> AsyncIterator[tuple[float, str, str]]:
+        """The last *lines* lines of each log as (time, name, line) in order of time, or all since
+        a time (wall-clock seconds), and with *follow* every later line, until the iterator is
+        closed. All names are of the report.
         """
 
     def events(self) -> AsyncIterator[Mapping[str, Any]]:
@@ -139,12 +140,15 @@ class Calls:
             raise ControlMessageUnusable(reason="'names' must be a list of text")
         if isinstance(lines, bool) or not isinstance(lines, int) or lines < 0:
             raise ControlMessageUnusable(reason="'lines' must be a number from 0")
+        since = args.get("since")
+        if since is not None and (isinstance(since, bool) or not isinstance(since, int | float)):
+            raise ControlMessageUnusable(reason="'since' must be a number of seconds")
         wanted = self._known(names)
         source = self._commands.logs(
-            wanted, min(lines, _MOST_LINES), follow=args.get("follow") is True
+            wanted, min(lines, _MOST_LINES), since=since, follow=args.get("follow") is True
         )
-        async for name, line in source:
-            yield {"name": name, "line": line}
+        async for at, name, line in source:
+            yield {"name": name, "line": line, "time": round(at, 3)}
 
     async def _events(self, _args: dict[str, Any]) -> AsyncIterator[Any]:
         async for event in self._commands.events():

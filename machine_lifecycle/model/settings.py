@@ -294,6 +294,23 @@ class Settings:
     gates: str = _setting("MACHINE_GATES", "", "Gates of installed packages, likewise.")
     log_level: str = _setting("LOG_LEVEL", "info", "`debug`, `info`, `warning` or `error`.")
     log_format: LogFormat = _setting("LOG_FORMAT", LogFormat.AUTO, "`auto`, `text` or `json`.")
+    log_max_mb: int = _setting(
+        "MACHINE_LOG_MAX_MB",
+        64,
+        "MiB that the log of a process may hold before they are put aside; 0: no limit.",
+    )
+    log_archives: int = _setting(
+        "MACHINE_LOG_ARCHIVES", 3, "Older parts of each log that are kept, of that size at most."
+    )
+    log_max_age_days: float = _setting(
+        "MACHINE_LOG_MAX_AGE_DAYS",
+        0.0,
+        "Days after which a log that is written to is put aside, and its older parts are removed; "
+        "0: never.",
+    )
+    log_compress: bool = _setting(
+        "MACHINE_LOG_COMPRESS", False, "Write the older parts of logs as gzip."
+    )
     tee_logs: bool = _setting(
         "MACHINE_TEE_LOGS", False, "Repeat the processes' output on ours, with their names."
     )

@@ -16,9 +16,11 @@ from machine_lifecycle.supervisor import spawn
 from machine_lifecycle.supervisor.errors import NeedsUnmet, ProcessesLeft
 from machine_lifecycle.supervisor.household import Household
 from machine_lifecycle.supervisor.journal import Entry, Journal
+from machine_lifecycle.supervisor.keeping import LogKeeper
 from machine_lifecycle.supervisor.orphans import OrphanWatch
 from machine_lifecycle.supervisor.recovery import Inheritance, end_recorded
 from machine_lifecycle.supervisor.roster import Roster
+from machine_lifecycle.supervisor.rotation import LogRules
 from machine_lifecycle.supervisor.tee import Tee
 from machine_lifecycle.supervisor.tree import become_subreaper, reap_orphans
 from machine_lifecycle.supervisor.unit import Unit
@@ -74,6 +76,8 @@ class Supervisor:
         on_fatal: Callable[[ProcessSpec, LifecycleError], None],
         on_needs: Callable[[str, bool], None],
         tee: Callable[[str, bytes], None] | None = None,
+        log_rules: LogRules = LogRules(),  # noqa: B008 - a frozen value
+        on_alarm: Callable[[str], None] = lambda _: None,
         guest: bool = False,
     ) -> None:
         """Start nothing yet.
@@ -86,6 +90,9 @@ class Supervisor:
             on_fatal: Told of a process that is given up.
             on_needs: Told when all that a process needs gets ready, and when that is lost.
             tee: Takes every complete line of output, with the process's name.
+            log_rules: How much of each log is kept.
+            on_alarm: Told in words what keeps logs from being kept, and an empty text when that is
+                past.
             guest: Leave what belongs to the whole program alone: no subreaper, no SIGCHLD.
         """
         self._reaps = not guest and become_subreaper()
@@ -95,6 +102,7 @@ class Supervisor:
             secrets=secrets,
             subreaper=self._reaps,
             journal=Journal(paths.journal),
+            keeper=LogKeeper(log_rules, on_alarm),
         )
         self._tee = Tee(tee) if tee else None
         self._roster = Roster(
@@ -243,5 +251,6 @@ class Supervisor:
     def _close(self) -> None:
         if self._orphans:
             self._orphans.close()
+        self._home.keeper.close()
         if self._tee:
             self._tee.close()

@@ -15,6 +15,7 @@ from machine_lifecycle.supervisor import spawn
 from machine_lifecycle.supervisor.child import Child
 from machine_lifecycle.supervisor.identity import Identity, identify
 from machine_lifecycle.supervisor.journal import Entry, Journal
+from machine_lifecycle.supervisor.keeping import LogKeeper
 
 __all__ = ["Household", "new_token"]
 
@@ -33,6 +34,7 @@ class Household:
         base_env: What every process inherits.
         secrets: Value of a secret variable, or ``None``.
         subreaper: Whether orphans are handed to us.
+        keeper: Keeps the logs within their bounds.
         leaders: Numbers of the processes that we started or adopted.
         entries: What the journal holds.
     """
@@ -42,6 +44,7 @@ class Household:
     secrets: Callable[[str], str | None]
     subreaper: bool
     journal: Journal
+    keeper: LogKeeper
     leaders: set[int] = attrs.field(factory=set)
     entries: dict[str, Entry] = attrs.field(factory=dict)
     _saving: bool = False

@@ -87,7 +87,7 @@ class Startup:
         self.notified.clear()
         self.linked.clear()
         self.expect("")
-        logs.rotate(self._log)
+        self._home.keeper.begin(self._log)
         self.log_offset = logs.size(self._log)
         return {"NOTIFY_SOCKET": str(self._notify.path)} if self._notify else {}
 
@@ -95,6 +95,7 @@ class Startup:
         """Instead, for a process that an earlier orchestrator spawned."""
         self._listen()
         self.log_offset = entry.log_offset
+        self._home.keeper.watch(self._log)
         if entry.notified:
             self.notified.set()
 

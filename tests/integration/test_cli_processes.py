@@ -59,12 +59,12 @@ class _Machine:
         return {42: Figures(cpu_percent=1.0, memory_bytes=2048)}
 
     async def logs(
-        self, names: Sequence[str], lines: int, *, follow: bool
-    ) -> AsyncIterator[tuple[str, str]]:
+        self, names: Sequence[str], lines: int, *, since: float | None, follow: bool
+    ) -> AsyncIterator[tuple[float, str, str]]:
         assert not follow
         for name in names:
             for number in range(lines):
-                yield name, f"line {number}"
+                yield since or 7.0, name, f"line {number}"
 
     async def events(self) -> AsyncIterator[Mapping[str, Any]]:
         await self.down.wait()
@@ -126,6 +126,11 @@ async def test_commands(env: dict[str, str]) -> None:
         assert text == "comfyui-gpu0 | line 0\ncomfyui-gpu0 | line 1\n"
         code, text = await _run(env, "logs", "-n", "1", "comfyui-gpu0")
         assert text == "line 0\n"
+        code, text = await _run(env, "logs", "--json", "--since", "2026-01-31T08:00+00:00", "-n1")
+        assert json.loads(text)["time"] == 1769846400
+        code, text = await _run(env, "logs", "--since", "yesterday")
+        assert code == 2
+        assert "neither a span" in text
         code, text = await _run(env, "restart", "no")
         assert code == 3
         assert "process-unknown" in text

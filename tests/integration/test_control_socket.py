@@ -54,15 +54,15 @@ class _Machine:
         return {42: Figures(cpu_percent=1.0, memory_bytes=2)}
 
     async def logs(
-        self, names: Sequence[str], lines: int, *, follow: bool
-    ) -> AsyncIterator[tuple[str, str]]:
+        self, names: Sequence[str], lines: int, *, since: float | None, follow: bool
+    ) -> AsyncIterator[tuple[float, str, str]]:
         try:
             for name in names:
                 for number in range(lines):
-                    yield name, f"line {number}"
+                    yield since or 7.0, name, f"line {number}"
             while follow:
                 await self.more.wait()
-                yield names[0], "x" * 60_000
+                yield 7.0, names[0], "x" * 60_000
         finally:
             self.closed.set()
 
@@ -199,8 +199,13 @@ async def test_errors_keep_code_and_remedies_and_the_talk_goes_on(
 async def test_logs_end_or_go_on_until_the_reader_goes(place: _Place) -> None:
     async with ControlClient(place.path) as client:
         items = [item async for item in client.stream("logs", lines=2)]
-        assert items[1] == {"name": "comfyui-gpu0", "line": "line 1"}
+        assert items[1] == {"name": "comfyui-gpu0", "line": "line 1", "time": 7.0}
         assert len(items) == 2
+        items = [item async for item in client.stream("logs", lines=1, since=99.5)]
+        assert items[0]["time"] == 99.5
+        for wrong in ("x", True):
+            with pytest.raises(RemoteError, match="control-message-unusable"):
+                await anext(client.stream("logs", since=wrong))
         place.machine.closed.clear()
         async with aclosing(client.stream("logs", lines=1, follow=True)) as lines:
             assert (await anext(lines))["line"] == "line 0"
