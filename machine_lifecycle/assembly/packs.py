@@ -90,7 +90,10 @@ class PackWatch:
         of a service.
         """
         for one in loaded:
-            if self._known.get(one.instance) != one:
+            known = self._known.get(one.instance)
+            # Of a start long ago the log may be gone when a worker comes back; we know it still.
+            forgot = known and known.complete and not one.complete and known.started == one.started
+            if known != one and not forgot:
                 self._known[one.instance] = one
                 told = events.PacksLoaded(
                     attempt=self.lifecycle.attempt,

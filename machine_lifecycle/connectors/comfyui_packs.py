@@ -40,6 +40,7 @@ async def read_packs(
         instance=run.instance if run else "",
         packs=packs_of(log, nodes, served),
         complete=log is not None and log.complete,
+        started=run.started if run else 0.0,
     )
 
 

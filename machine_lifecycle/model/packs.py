@@ -68,11 +68,13 @@ class Loaded:
         packs: By name.
         complete: Whether the service told of every pack that it tried. What is known from its
             nodes alone leaves out those that failed and those without nodes.
+        started: When the service was started, wall-clock seconds; 0 for one that we did not start.
     """
 
     instance: str = ""
     packs: tuple[Pack, ...] = ()
     complete: bool = False
+    started: float = 0.0
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -90,6 +92,7 @@ class Loaded:
             instance=str(value["instance"]),
             packs=tuple(Pack.from_wire(pack) for pack in value["packs"]),
             complete=bool(value.get("complete", False)),
+            started=float(value.get("started", 0.0)),
         )
 
 

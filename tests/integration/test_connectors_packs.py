@@ -57,7 +57,7 @@ async def test_log_and_pages_together_tell_of_this_run_alone(tmp_path: Path) -> 
     log = tmp_path / "log"
     log.write_text(BEFORE + LOG)
     found = await look(tmp_path, a_run(log, len(BEFORE)))
-    assert (found.instance, found.complete) == ("comfyui-gpu0", True)
+    assert (found.instance, found.complete, found.started) == ("comfyui-gpu0", True, 1.0)
     states = {pack.name: (pack.state, pack.seconds, pack.missing) for pack in found.packs}
     assert states == {
         "broken": (PackState.FAILED, 0.1, "x.y"),

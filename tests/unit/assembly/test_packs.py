@@ -134,6 +134,19 @@ async def test_a_pack_that_was_not_installed_is_told_of_once() -> None:
     await packs.bus.close()
 
 
+async def test_what_was_known_of_a_start_stays_when_its_log_is_gone() -> None:
+    told = Told()
+    packs = watch(told)
+    known = attrs.evolve(loaded(GOOD, LACKS), started=5.0)
+    packs.heard([known])
+    packs.heard([attrs.evolve(loaded(GOOD, complete=False), started=5.0)])
+    assert packs.report() == (known,)
+    assert len(told.calls) == 1
+    packs.heard([attrs.evolve(loaded(GOOD, complete=False), started=9.0)])
+    assert told.calls[-1] == ("drop", "degraded", "loading")
+    await packs.bus.close()
+
+
 async def test_a_new_attempt_knows_nothing() -> None:
     told = Told()
     packs = watch(told)
