@@ -20,7 +20,7 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,13 +81,17 @@ class Outside:
 
     # Life
 
-    def start(self, *args: str, **settings: str) -> Outside:
-        """Start the machine as a container would; its events are read as they come."""
+    def start(self, *args: str, before: Sequence[str] = (), **settings: str) -> Outside:
+        """Start the machine as a container would; its events are read as they come.
+
+        *before* are words in front of the command line, such as another program that starts it.
+        """
         self.events = []
         self._news = queue.Queue()
         with (self.folder / "stderr").open("ab") as errors:
             self.child = subprocess.Popen(
                 [
+                    *before,
                     sys.executable,
                     "-m",
                     "machine_lifecycle",
