@@ -82,10 +82,11 @@ class Git:
         await self("submodule", "sync", "--quiet", "--recursive", cwd=folder)
         await self("submodule", "update", "--quiet", "--init", "--recursive", cwd=folder)
 
-    async def remember(self, folder: Path, head: str) -> None:
-        """Write down in the clone what was wanted, and what was put there for it."""
+    async def remember(self, folder: Path, put: str = "") -> None:
+        """Write down in the clone what was wanted, and which commit was put there for it, if any."""
         await self("config", f"{_SECTION}.wanted", self.wanted.ref, cwd=folder)
-        await self("config", f"{_SECTION}.head", head, cwd=folder)
+        if put:
+            await self("config", f"{_SECTION}.head", put, cwd=folder)
 
     async def remembered(self, folder: Path) -> tuple[str, str]:
         """What was wanted of a clone of ours, and what was put there; empty for others' clones."""

@@ -47,7 +47,7 @@ class Switch:
         marker /= "machine-lifecycle-update"
         same = _normal(Repository(url=found).plain_url) == _normal(git.url)
         if not marker.exists() and same and await self._is_there(head):
-            await git.remember(here, head)
+            await git.remember(here)  # the commit may be somebody's own
             return head
         if not same:
             git.ctx.report(f"{here.name} was cloned from {found}; it is taken to {git.url}")

@@ -166,6 +166,7 @@ async def test_commits_of_ones_own_are_not_lost(
     put(there, "a", "by hand")
     git(there, "commit", "--quiet", "-am", "mine")
     mine = git(there, "rev-parse", "HEAD")
+    assert await take(fork.url) == mine  # what is wanted is there, with more on top
     with pytest.raises(FilesChanged) as caught:
         await take(upstream.url)
     assert caught.value.commits == (mine,)
