@@ -83,7 +83,7 @@ class Git:
         await self("submodule", "update", "--quiet", "--init", "--recursive", cwd=folder)
 
     async def remember(self, folder: Path, put: str = "") -> None:
-        """Write down in the clone what was wanted, and which commit was put there for it, if any."""
+        """Write down in the clone what was wanted, and the commit that was put there, if any."""
         await self("config", f"{_SECTION}.wanted", self.wanted.ref, cwd=folder)
         if put:
             await self("config", f"{_SECTION}.head", put, cwd=folder)
