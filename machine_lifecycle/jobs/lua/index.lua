@@ -100,6 +100,7 @@ local function bury(id, reason, at)
   local retries = tonumber(job.retry_count or '0') or 0
   if next(job) then
     redis.call('HSET', 'job:' .. id, 'status', 'failed', 'error', reason, 'failed_at', iso(at))
+    step(id, 'failed', 0, at, job.worker_id, reason)
     ended(id, 'failed')
   end
   record('jobs:failed', id, {error = reason, failed_at = iso(at), retry_count = retries}, at, RECORD_TTL)

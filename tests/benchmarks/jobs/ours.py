@@ -1,0 +1,61 @@
+"""Our worker and our client, as the other tools' programs are."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Self
+
+from machine_lifecycle.jobs.client import QueueClient
+from machine_lifecycle.model.jobs import Job, JobResult, Progress
+from machine_lifecycle.model.ports import Probe
+from machine_lifecycle.system.redis import connect
+
+
+class Clock:
+    """A connector that tells the benchmark when a job began."""
+
+    def __init__(self, port: int) -> None:
+        self._to = ("127.0.0.1", port)
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> Self:
+        return cls(int(environ["BENCH_PORT"]))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self._socket.close()
+
+    async def probe(self) -> Probe:
+        return Probe(healthy=True)
+
+    async def capabilities(self) -> Mapping[str, Any]:
+        return {}
+
+    async def cancel(self, job_id: str) -> bool:  # noqa: ARG002 - the protocol
+        return False
+
+    async def run(self, job: Job, progress: Callable[[Progress], None]) -> JobResult:  # noqa: ARG002 - likewise
+        self._socket.sendto(f"{job.payload['t0']} {time.monotonic_ns()}".encode(), self._to)
+        return JobResult()
+
+
+async def submit(url: str, jobs: int, gap: float) -> None:
+    redis = connect(url)
+    client = QueueClient(redis)
+    for _ in range(jobs):
+        if gap:
+            await asyncio.sleep(random.uniform(gap / 2, gap * 2))  # noqa: S311 - spreads, guards nothing
+        await client.submit({"t0": time.monotonic_ns()}, service_required="clock")
+    await redis.aclose()
+
+
+if __name__ == "__main__":
+    asyncio.run(submit(sys.argv[1], int(sys.argv[2]), float(sys.argv[3])))
