@@ -6,12 +6,14 @@ import asyncio
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Iterable
+from enum import Enum
 
 import attrs
 
 from machine_lifecycle.supervisor.identity import Identity, alive, identify, send
-from machine_lifecycle.supervisor.tree import members, reap_orphans
+from machine_lifecycle.supervisor.tree import Strays, members
 from machine_lifecycle.supervisor.watch import ExitWatch, foreign_status, gone
 
 __all__ = ["Child", "Ended", "describe_status"]
@@ -51,6 +53,14 @@ def describe_status(returncode: int | None) -> Ended:
     return Ended(code=returncode)
 
 
+class _Order(Enum):
+    """What was last asked of a child."""
+
+    RUN = "run"
+    END = "end"
+    KILL = "kill"
+
+
 class Child:
     """A process, its tree, and its end.
 
@@ -64,8 +74,7 @@ class Child:
         token: str,
         *,
         popen: subprocess.Popen[bytes] | None,
-        subreaper: bool,
-        known: Callable[[int], bool],
+        strays: Strays,
     ) -> None:
         """Watch a process.
 
@@ -73,8 +82,7 @@ class Child:
             identity: The process.
             token: What it carries in its environment.
             popen: The process if it is our child; ``None`` for one that was adopted.
-            subreaper: Whether its orphans are handed to us.
-            known: Tells leaders of other trees from orphans.
+            strays: Finds what slipped away from its tree.
 
         Raises:
             ProcessLookupError: It has ended, and was no child of ours.
@@ -84,10 +92,10 @@ class Child:
         self.adopted = popen is None
         self.ended: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
         self._popen = popen
-        # What an adopted process loses is handed to whoever was its parent, not to us.
-        self._subreaper = subreaper and popen is not None
-        self._known = known
-        self._asked = False
+        self._strays = strays
+        self._order = _Order.RUN
+        self._acted = 0.0
+        self._over = False  # whether the kernel has told of its end
         self._left: set[Identity] = set()
         self._watch = ExitWatch(identity.pid, self._on_exit)
         if popen is None and not alive(identity):
@@ -100,16 +108,20 @@ class Child:
         return self.identity.pid
 
     def _members(self) -> set[Identity]:
-        found = members(self.pid, self.token, subreaper=self._subreaper, known=self._known)
-        return set(found)
+        """Its tree without itself, not looked at before our last signal."""
+        living = not self._over
+        strays, after = self._strays, self._acted
+        return members(self.pid, self.token, living=living, strays=strays, after=after)
 
     def _on_exit(self) -> None:
         # Until it is reaped its number can't be used anew, so the sweep comes first.
-        if self._asked:
+        self._over = True
+        if self._order is _Order.END:
             self._left |= self._members()
         else:
+            found = self._members()
             self._signal_group(signal.SIGKILL)
-            self._left |= self._kill_each(self._members())
+            self._left |= self._kill_each(found)
         if self._popen is not None:
             self._finish(describe_status(self._popen.wait()))
         else:
@@ -140,6 +152,7 @@ class Child:
         """Signal its process group, which is its own: it was made leader of a session."""
         if self.ended.done():
             return  # reaped: the number may be somebody else's group now
+        self._acted = time.monotonic()
         if self._watch.handle >= 0:
             try:
                 signal.pidfd_send_signal(self._watch.handle, number, None, _GROUP)
@@ -155,15 +168,15 @@ class Child:
             except ProcessLookupError:
                 return
 
-    @staticmethod
-    def _kill_each(identities: Iterable[Identity]) -> set[Identity]:
+    def _kill_each(self, identities: Iterable[Identity]) -> set[Identity]:
+        self._acted = time.monotonic()
         return {identity for identity in identities if send(identity, signal.SIGKILL)}
 
     def ask(self, number: int) -> None:
         """Send the stop signal to the tree, once however often this is called."""
-        if self._asked or self.ended.done():
+        if self._order is not _Order.RUN or self.ended.done():
             return
-        self._asked = True
+        self._order = _Order.END
         self._left |= self._members()  # before the signal: who loses its parent is not found after
         outside = [one for one in self._left if not _in_group(one, self.pid)]
         self._signal_group(number)
@@ -172,7 +185,7 @@ class Child:
 
     def kill(self) -> None:
         """End the tree at once, without asking."""
-        self._asked = True
+        self._order = _Order.KILL
         found = self._members() | self._left
         self._signal_group(signal.SIGKILL)
         self._left |= self._kill_each(found)
@@ -210,8 +223,6 @@ class Child:
             await gone(left, remaining)
             await asyncio.wait([self.ended], timeout=max(0.0, remaining))
         self._left.clear()
-        if self._subreaper:
-            reap_orphans(lambda pid: pid == self.pid or self._known(pid))
         return ()
 
 

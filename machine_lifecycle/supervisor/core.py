@@ -22,7 +22,7 @@ from machine_lifecycle.supervisor.recovery import Inheritance, end_recorded
 from machine_lifecycle.supervisor.roster import Roster
 from machine_lifecycle.supervisor.rotation import LogRules
 from machine_lifecycle.supervisor.tee import Tee
-from machine_lifecycle.supervisor.tree import become_subreaper, reap_orphans
+from machine_lifecycle.supervisor.tree import become_subreaper
 from machine_lifecycle.supervisor.unit import Unit
 from machine_lifecycle.supervisor.waiting import wait_ready
 from machine_lifecycle.supervisor.wave import stop_wave
@@ -95,12 +95,11 @@ class Supervisor:
                 past.
             guest: Leave what belongs to the whole program alone: no subreaper, no SIGCHLD.
         """
-        self._reaps = not guest and become_subreaper()
         self._home = Household(
             paths=paths,
             base_env=dict(base_env),
             secrets=secrets,
-            subreaper=self._reaps,
+            reaps=not guest and become_subreaper(),
             journal=Journal(paths.journal),
             keeper=LogKeeper(log_rules, on_alarm),
         )
@@ -109,7 +108,8 @@ class Supervisor:
             self._home, on_change=on_change, on_fatal=on_fatal, on_needs=on_needs, tee=self._tee
         )
         self._inheritance = Inheritance(self._home, self._roster)
-        self._orphans = OrphanWatch(self._home.known) if self._reaps else None
+        orphans = self._home.orphans
+        self._orphans = OrphanWatch(orphans) if orphans else None
         self._waves = 0
 
     # The protocol
@@ -173,8 +173,8 @@ class Supervisor:
         ]
         waves = (stop_wave(units, budget), end_recorded(inherited, self._home))
         left = [pid for pids in await asyncio.gather(*waves) for pid in pids]
-        if self._reaps:
-            reap_orphans(self._home.known)
+        if self._home.orphans:
+            self._home.orphans.reap()
         if not any(unit.wanted or unit.child for unit in self._roster.units.values()):
             self._close()
         if left:

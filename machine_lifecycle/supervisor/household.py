@@ -16,6 +16,8 @@ from machine_lifecycle.supervisor.child import Child
 from machine_lifecycle.supervisor.identity import Identity, identify
 from machine_lifecycle.supervisor.journal import Entry, Journal
 from machine_lifecycle.supervisor.keeping import LogKeeper
+from machine_lifecycle.supervisor.orphans import Bearers, Orphans
+from machine_lifecycle.supervisor.tree import FAST
 
 __all__ = ["Household", "new_token"]
 
@@ -33,8 +35,10 @@ class Household:
         paths: The machine's folders.
         base_env: What every process inherits.
         secrets: Value of a secret variable, or ``None``.
-        subreaper: Whether orphans are handed to us.
         keeper: Keeps the logs within their bounds.
+        reaps: Whether orphans are handed to us.
+        orphans: Finds and reaps those; ``None`` if they aren't handed to us.
+        bearers: Finds what else slipped away from a tree.
         leaders: Numbers of the processes that we started or adopted.
         entries: What the journal holds.
     """
@@ -42,12 +46,18 @@ class Household:
     paths: Paths
     base_env: Mapping[str, str]
     secrets: Callable[[str], str | None]
-    subreaper: bool
+    reaps: bool
     journal: Journal
     keeper: LogKeeper
     leaders: set[int] = attrs.field(factory=set)
     entries: dict[str, Entry] = attrs.field(factory=dict)
-    _saving: bool = False
+    orphans: Orphans | None = attrs.field(init=False)
+    bearers: Bearers = attrs.field(factory=Bearers, init=False)
+    _saving: bool = attrs.field(default=False, init=False)
+
+    @orphans.default
+    def _find_orphans(self) -> Orphans | None:
+        return Orphans(self.known) if self.reaps and FAST else None
 
     def known(self, pid: int) -> bool:
         """Whether this is a leader of one of our trees."""
@@ -85,7 +95,7 @@ class Household:
         identity = identify(popen.pid)
         if identity is None:  # it can't vanish before it is reaped
             raise ProcessLookupError(popen.pid)
-        child = Child(identity, token, popen=popen, subreaper=self.subreaper, known=self.known)
+        child = Child(identity, token, popen=popen, strays=self.orphans or self.bearers)
         self._enlist(child)
         return child
 
@@ -98,7 +108,8 @@ class Household:
         identity = entry.identity
         if identity is None:
             raise ProcessLookupError(entry.name)
-        child = Child(identity, entry.token, popen=None, subreaper=False, known=self.known)
+        # What an adopted process loses is handed to whoever was its parent, not to us.
+        child = Child(identity, entry.token, popen=None, strays=self.bearers)
         self._enlist(child)
         return child
 

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import attrs
 
-__all__ = ["Identity", "Stat", "alive", "boot_mark", "identify", "read_stat", "send"]
+__all__ = ["Identity", "Stat", "alive", "boot_mark", "identify", "read_proc", "read_stat", "send"]
 
+_BLOCK = 65536
 _LINUX = sys.platform == "linux"
 
 
@@ -62,13 +63,24 @@ def boot_mark() -> str:
     return str(int(psutil.boot_time()))
 
 
+def read_proc(path: str) -> bytes:
+    """All of a file of the kernel's. Python's own file objects cost three times as much."""
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        parts = [os.read(handle, _BLOCK)]
+        while parts[-1]:
+            parts.append(os.read(handle, _BLOCK))
+        return b"".join(parts)
+    finally:
+        os.close(handle)
+
+
 def read_stat(pid: int) -> Stat | None:
     """What the kernel says of *pid*; ``None`` if there is no such process."""
     if not _LINUX:
         return _read_psutil(pid)
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 - called for each process
-            text = file.read()
+        text = read_proc(f"/proc/{pid}/stat")
     except (FileNotFoundError, ProcessLookupError):
         return None
     # The name in parentheses may hold anything, so fields count from the last parenthesis.

@@ -22,10 +22,11 @@ from machine_lifecycle.supervisor.identity import Identity
 __all__ = ["Entry", "Journal"]
 
 _VERSION = 1
+_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
 _log = logging.getLogger(__name__)
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, cache_hash=True)
 class Entry:
     """One process as recorded.
 
@@ -65,16 +66,21 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._rows: dict[Entry, str] = {}
 
     def write(self, entries: Mapping[str, Entry]) -> None:
         """Replace the file's content."""
-        rows = [attrs.asdict(entry) for entry in entries.values()]
-        text = json.dumps({"version": _VERSION, "processes": rows})
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._rows = {entry: self._rows.get(entry) or _row(entry) for entry in entries.values()}
+        rows = ", ".join(self._rows.values())
+        text = f'{{"version": {_VERSION}, "processes": [{rows}]}}'
         fresh = self.path.with_name(f".{self.path.name}.{os.getpid()}")
-        handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
+        try:
+            handle = os.open(fresh, _FLAGS, 0o600)
+        except FileNotFoundError:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            handle = os.open(fresh, _FLAGS, 0o600)
+        with open(handle, "wb") as file:  # noqa: PTH123 - a handle
+            file.write(text.encode())
         fresh.replace(self.path)
 
     def read(self) -> dict[str, Entry]:
@@ -93,6 +99,10 @@ class Journal:
             self.path.replace(aside)
             _log.error("the process journal can't be read (%s); kept as %s", error, aside)
             return {}
+
+
+def _row(entry: Entry) -> str:
+    return json.dumps(attrs.asdict(entry))
 
 
 def _parsed(data: Any) -> dict[str, Entry]:

@@ -5,22 +5,45 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
-from typing import TYPE_CHECKING, Any
+from typing import Protocol
 
 from machine_lifecycle.errors import LifecycleError
-from machine_lifecycle.model.processes import ProcessState
+from machine_lifecycle.model.processes import ExitCause, ProcessSpec, ProcessState
 from machine_lifecycle.plan.errors import PortTaken
 from machine_lifecycle.supervisor import policy
 from machine_lifecycle.supervisor.child import Child, Ended
+from machine_lifecycle.supervisor.startup import Startup
 
-if TYPE_CHECKING:
-    from machine_lifecycle.supervisor.unit import Unit
-
-__all__ = ["Life"]
+__all__ = ["Life", "Living"]
 
 
-async def _first(*futures: asyncio.Future[Any]) -> None:
-    await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
+class Living(Protocol):
+    """What is kept running: a ``Unit``, as its life sees it."""
+
+    spec: ProcessSpec
+    child: Child | None
+    startup: Startup
+    error: LifecycleError | None
+    last_exit: ExitCause | None
+    restarts: int
+
+    def may_spawn(self) -> bool:
+        """Whether nothing has to be waited for."""
+
+    def spawn(self) -> None:
+        """Start the process."""
+
+    def become(self, state: ProcessState, *, ready: bool = False) -> None:
+        """Enter a state."""
+
+    def note(self, ended: Ended, reason: str) -> None:
+        """Its process has ended."""
+
+    def rest(self) -> None:
+        """It ended as it should."""
+
+    def give_up(self, reason: str, error: LifecycleError | None = None) -> None:
+        """Not start it again."""
 
 
 class Life:
@@ -28,7 +51,7 @@ class Life:
     process as it is.
     """
 
-    def __init__(self, unit: Unit) -> None:
+    def __init__(self, unit: Living) -> None:
         self._unit = unit
         self._history = policy.History()
 
@@ -80,26 +103,33 @@ class Life:
         """
         unit = self._unit
         loop = asyncio.get_running_loop()
-        probing = loop.create_task(unit.startup.until_ready(), name=f"{unit.spec.name} readiness")
-        reason, ready_at = "", -1.0
+        reason = await self._reach_readiness(child) if unit.spec.readiness else ""
+        ready_at: float | None = None
+        if not reason and not child.ended.done():
+            ready_at = loop.time()
+            unit.error = None
+            unit.become(ProcessState.RUNNING, ready=True)
+        ended = await asyncio.shield(child.ended)
+        return ended, reason, None if ready_at is None else loop.time() - ready_at
+
+    async def _reach_readiness(self, child: Child) -> str:
+        """Return when it is ready or has ended; why we ended it, if we did."""
+        unit = self._unit
+        until_ready = unit.startup.until_ready()
+        probing = asyncio.create_task(until_ready, name=f"{unit.spec.name} readiness")
         try:
-            await _first(probing, child.ended)
+            await asyncio.wait((probing, child.ended), return_when=asyncio.FIRST_COMPLETED)
             if not child.ended.done():
-                try:
-                    probing.result()
-                except TimeoutError:
-                    reason = f"start deadline ({unit.spec.start_deadline:g} s)"
-                    reason += f", waiting for {unit.startup.waiting()}"
-                    await child.end(signal.Signals[unit.spec.stop.signal], unit.spec.stop.grace)
-                else:
-                    ready_at = loop.time()
-                    unit.error = None
-                    unit.become(ProcessState.RUNNING, ready=True)
-            ended = await asyncio.shield(child.ended)
+                probing.result()
+        except TimeoutError:
+            reason = f"start deadline ({unit.spec.start_deadline:g} s)"
+            reason += f", waiting for {unit.startup.waiting()}"
+            await child.end(signal.Signals[unit.spec.stop.signal], unit.spec.stop.grace)
+            return reason
         finally:
             probing.cancel()
             await asyncio.wait([probing])
-        return ended, reason, loop.time() - ready_at if ready_at >= 0 else None
+        return ""
 
     async def _pause(self, *, failed: bool) -> bool:
         """Wait before the next start; false if there is none."""

@@ -40,6 +40,7 @@ class Roster:
         self._on_change, self._on_fatal, self._on_needs = on_change, on_fatal, on_needs
         self._tee = tee
         self._fulfilled: dict[str, bool] = {}
+        self._needing: dict[str, set[str]] = {}
 
     def unit(self, name: str) -> Unit:
         """The unit of this name.
@@ -59,6 +60,11 @@ class Roster:
 
     def enlist(self, spec: ProcessSpec) -> Unit:
         """A new unit, in place of one that ended. It isn't started."""
+        before = self.units.get(spec.name)
+        for need in before.spec.needs if before else ():
+            self._needing[need].discard(spec.name)
+        for need in spec.needs:
+            self._needing.setdefault(need, set()).add(spec.name)
         unit = Unit(spec, new_token(), self._home, self)
         self.units[spec.name] = unit
         if self._fulfilled.get(spec.name):
@@ -106,9 +112,9 @@ class Roster:
     def changed(self, unit: Unit) -> None:
         """A unit's state or readiness is another."""
         self._on_change(unit.status())
-        for other in self.units.values():
-            if unit.spec.name in other.spec.needs:
-                self.tell_needs(other)
+        for name in self._needing.get(unit.spec.name, ()):
+            if name in self.units:
+                self.tell_needs(self.units[name])
         self.pulse.beat()
 
     def given_up(self, unit: Unit, error: LifecycleError) -> None:

@@ -11,21 +11,26 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from collections.abc import Callable, Iterator
+from typing import Protocol
 
-from machine_lifecycle.supervisor.identity import Identity, Stat, boot_mark, read_stat
+from machine_lifecycle.supervisor.identity import Identity, Stat, boot_mark, read_proc, read_stat
 
 __all__ = [
+    "FAST",
     "TOKEN_VARIABLE",
+    "Strays",
+    "all_stats",
     "bearers",
     "become_subreaper",
+    "children",
     "descendants",
     "members",
-    "reap_orphans",
-    "strays_of_ours",
+    "token_of",
 ]
 
 TOKEN_VARIABLE = "MACHINE_PROCESS_TOKEN"  # noqa: S105 - a name, and no secret either
+_PREFIX = f"{TOKEN_VARIABLE}=".encode()
+_LINKS_OF_ONE = 3  # of /proc/PID/task: two, and one for each thread; most have a single one
 _PR_SET_CHILD_SUBREAPER = 36  # include/uapi/linux/prctl.h
 _LINUX = sys.platform == "linux"
 
@@ -39,13 +44,15 @@ def become_subreaper() -> bool:
     return bool(ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
 
 
-def _children(pid: int) -> list[int]:
+def children(pid: int) -> list[int]:
     """Children of all threads of *pid*, from ``/proc``; empty if it has ended."""
     found: list[int] = []
+    folder = f"/proc/{pid}/task"
     try:
-        for thread in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208 - called for each process
-            with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:  # noqa: PTH123
-                found += [int(child) for child in file.read().split()]
+        alone = os.stat(folder).st_nlink == _LINKS_OF_ONE  # noqa: PTH116 - called for each process
+        threads = (str(pid),) if alone else os.listdir(folder)  # noqa: PTH208 - likewise
+        for thread in threads:
+            found += map(int, read_proc(f"{folder}/{thread}/children").split())
     except (FileNotFoundError, ProcessLookupError):
         return found
     return found
@@ -55,10 +62,11 @@ def _has_children_files() -> bool:
     return os.path.exists(f"/proc/self/task/{os.getpid()}/children")  # noqa: PTH110
 
 
-_FAST = _LINUX and _has_children_files()
+FAST = _LINUX and _has_children_files()
 
 
-def _all_stats() -> dict[int, Stat]:
+def all_stats() -> dict[int, Stat]:
+    """Every process of the system, by number."""
     if _LINUX:
         pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208
     else:
@@ -73,8 +81,8 @@ def descendants(pid: int) -> list[Stat]:
     """Every living descendant of *pid*, nearest first."""
     found: list[Stat] = []
     seen = {pid}
-    if _FAST:
-        queue = _children(pid)
+    if FAST:
+        queue = children(pid)
         while queue:
             child = queue.pop(0)
             stat = read_stat(child) if child not in seen else None
@@ -82,10 +90,10 @@ def descendants(pid: int) -> list[Stat]:
                 seen.add(child)
                 if not stat.dead:
                     found.append(stat)
-                queue += _children(child)
+                queue += children(child)
         return found
     by_parent: dict[int, list[Stat]] = {}
-    for stat in _all_stats().values():
+    for stat in all_stats().values():
         by_parent.setdefault(stat.ppid, []).append(stat)
     parents = [pid]
     while parents:
@@ -98,87 +106,62 @@ def descendants(pid: int) -> list[Stat]:
     return found
 
 
-def _bears(pid: int, token: str) -> bool:
-    """Whether the environment that *pid* was started with holds the token."""
-    wanted = f"{TOKEN_VARIABLE}={token}"
+def token_of(pid: int) -> str:
+    """The token in the environment that *pid* was started with; empty if there is none."""
     try:
         if _LINUX:
-            with open(f"/proc/{pid}/environ", "rb") as file:  # noqa: PTH123
-                return wanted.encode() in file.read().split(b"\0")
+            for line in read_proc(f"/proc/{pid}/environ").split(b"\0"):
+                if line.startswith(_PREFIX):
+                    return line[len(_PREFIX) :].decode("utf-8", "replace")
+            return ""
         import psutil  # noqa: PLC0415 - heavy, and not needed on Linux
 
         try:
-            return bool(psutil.Process(pid).environ().get(TOKEN_VARIABLE) == token)
+            return str(psutil.Process(pid).environ().get(TOKEN_VARIABLE, ""))
         except psutil.Error:
-            return False
+            return ""
     except (OSError, ValueError):
-        return False  # ended, or another user's: in neither case ours
+        return ""  # ended, or another user's: in neither case ours
 
 
 def bearers(tokens: frozenset[str]) -> dict[str, list[Stat]]:
     """Living processes by token, of all that the system has. Costs a look at each process."""
     found: dict[str, list[Stat]] = {token: [] for token in tokens}
-    for stat in _all_stats().values():
-        if stat.dead or stat.pid == os.getpid():
-            continue
-        for token in tokens:
-            if _bears(stat.pid, token):
-                found[token].append(stat)
+    for stat in all_stats().values():
+        if not stat.dead and stat.pid != os.getpid() and (token := token_of(stat.pid)) in found:
+            found[token].append(stat)
     return found
 
 
-def strays_of_ours(leader: int, token: str, known: Callable[[int], bool]) -> Iterator[Stat]:
-    """Orphans of this tree that the kernel handed to us, dead ones too."""
-    for pid in _children(os.getpid()):
-        if pid == leader or known(pid):
-            continue
-        stat = read_stat(pid)
-        if stat and (stat.session == leader or _bears(pid, token)):
-            yield stat
+class Strays(Protocol):
+    """Finds what slipped away from a tree."""
+
+    def of(self, leader: int, token: str, after: float) -> list[Stat]:
+        """Processes of one tree that lost their parent, dead ones perhaps too.
+
+        Args:
+            leader: Number of the process that leads the tree.
+            token: What all of it bears.
+            after: ``time.monotonic()`` before which a look is too old for the caller.
+        """
 
 
 def members(
-    leader: int, token: str, *, subreaper: bool, known: Callable[[int], bool]
-) -> list[Identity]:
+    leader: int, token: str, *, living: bool, strays: Strays, after: float
+) -> set[Identity]:
     """Every living process of a tree but its leader.
 
     Args:
-        leader: Number of the spawned process, living or not yet reaped, or dead.
+        leader: Number of the spawned process.
         token: What it was given in its environment.
-        subreaper: Whether its orphans are handed to us.
-        known: Tells the leaders of other trees.
+        living: Whether the leader still runs. The children of a dead one are orphans, and its
+            number is somebody else's as soon as it is reaped.
+        strays: Finds those that lost their parent.
+        after: ``time.monotonic()`` after which those must have been looked for.
     """
-    if subreaper and _FAST:
-        roots = list(strays_of_ours(leader, token, known))
-    else:
-        roots = [stat for stat in bearers(frozenset((token,)))[token] if stat.pid != leader]
-    found: dict[int, Stat] = {stat.pid: stat for stat in descendants(leader)}
-    for root in roots:
+    found = {stat.pid: stat for stat in descendants(leader)} if living else {}
+    for root in strays.of(leader, token, after):
         if not root.dead:
             found[root.pid] = root
         found.update((stat.pid, stat) for stat in descendants(root.pid))
-    return [Identity(stat.pid, stat.created, boot_mark()) for stat in found.values()]
-
-
-def reap_orphans(ours: Callable[[int], bool]) -> int:
-    """Reap dead orphans that were handed to us; how many.
-
-    Children that other code of this program started are left to it. They are known by their
-    session, which is this program's, or one that they lead themselves. A process is an orphan
-    for certain if it is in one of our trees' sessions, or in that of a third process.
-
-    Args:
-        ours: Tells a child that the supervisor reaps itself.
-    """
-    if not _FAST:
-        return 0
-    count = 0
-    own_session = os.getsid(0)
-    for pid in _children(os.getpid()):
-        stat = None if ours(pid) else read_stat(pid)
-        if stat and stat.dead and stat.session not in (own_session, pid):
-            try:
-                count += os.waitpid(pid, os.WNOHANG)[0] == pid
-            except ChildProcessError:
-                continue  # whoever started it was faster
-    return count
+    return {Identity(stat.pid, stat.created, boot_mark()) for stat in found.values()}

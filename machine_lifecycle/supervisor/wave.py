@@ -24,14 +24,17 @@ async def stop_wave(units: Sequence[Unit], budget: float) -> tuple[int, ...]:
     start = loop.time()
     kill_at = start + max(budget / 2, budget - _RESERVE)
     done = {unit.spec.name: loop.create_future() for unit in units}
+    needing: dict[str, list[asyncio.Future[None]]] = {}
+    for unit in units:
+        for need in unit.spec.needs:
+            needing.setdefault(need, []).append(done[unit.spec.name])
 
     def before(unit: Unit) -> tuple[list[asyncio.Future[None]], float]:
         """Whose end this one waits for, and until when at most."""
         if unit.spec.role is Role.SUPPORT:
             others = [done[u.spec.name] for u in units if u.spec.role is not Role.SUPPORT]
             return others, start + budget * 2 / 3
-        needing = [done[u.spec.name] for u in units if unit.spec.name in u.spec.needs]
-        return needing, start + budget / 3
+        return needing.get(unit.spec.name, []), start + budget / 3
 
     async def end(unit: Unit) -> tuple[int, ...]:
         waits, until = before(unit)
