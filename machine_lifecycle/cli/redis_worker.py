@@ -36,10 +36,15 @@ def run_worker(words: Sequence[str]) -> None:
 async def _work(index: int) -> None:
     from machine_lifecycle.jobs.starting import open_worker  # noqa: PLC0415 - heavy; --help is not
     from machine_lifecycle.jobs.worker_config import WorkerConfig  # noqa: PLC0415 - likewise
+    from machine_lifecycle.system.notify import beat  # noqa: PLC0415 - likewise
 
     config = WorkerConfig.from_env(os.environ, index=index, version=version("machine-lifecycle"))
     async with open_worker(config) as worker:
         loop = asyncio.get_running_loop()
         for name in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(name, worker.stop)
-        await worker.run()
+        beating = loop.create_task(beat(os.environ), name="watchdog")
+        try:
+            await worker.run()
+        finally:
+            beating.cancel()

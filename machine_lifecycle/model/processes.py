@@ -176,6 +176,11 @@ class ProcessSpec:
         instance: Id of the service instance it is, or works for.
         gpu: Index of the GPU it is bound to, or ``None``.
         directories: Folders that are made before it is spawned.
+        watchdog: Seconds within which it must say ``WATCHDOG=1`` in the sd_notify protocol, over
+            and over once it is ready, or it is taken for hung and started anew; 0: it need not.
+        max_memory_mib: MiB that the process and all that it started may hold together, before it is
+            started anew; 0: any amount.
+        restart_with_needs: Whether it is started anew when a process that it needs was.
     """
 
     name: str
@@ -194,6 +199,9 @@ class ProcessSpec:
     instance: str = ""
     gpu: int | None = None
     directories: tuple[Path, ...] = ()
+    watchdog: float = 0.0
+    max_memory_mib: int = 0
+    restart_with_needs: bool = False
 
 
 class ProcessState(Enum):

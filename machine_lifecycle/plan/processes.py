@@ -28,6 +28,8 @@ CONNECTOR_OPTIONS = ("hung_after",)
 _MIB_PER_GIB = 1024
 _WORKER_START_DEADLINE = 60.0
 """Seconds from go to registered: a connection to Redis and a look at the service."""
+_WORKER_WATCHDOG = 60.0
+"""Seconds. Its event loop does nothing long: what computes does so in a thread."""
 _WORKER_STOP_GRACE = 3.0
 """Seconds: a worker hands its job back within a second or never."""
 
@@ -117,6 +119,7 @@ def worker_process(
         essential=essential,
         instance=worker.instances[0] if worker.instances else "",
         gpu=worker.gpu,
+        watchdog=_WORKER_WATCHDOG,
     )
 
 

@@ -109,6 +109,7 @@ class Life:
             ready_at = loop.time()
             unit.error = None
             unit.become(ProcessState.RUNNING, ready=True)
+            reason = await self._until_hung(child) if unit.spec.watchdog else ""
         ended = await asyncio.shield(child.ended)
         return ended, reason, None if ready_at is None else loop.time() - ready_at
 
@@ -130,6 +131,24 @@ class Life:
             probing.cancel()
             await asyncio.wait([probing])
         return ""
+
+    async def _until_hung(self, child: Child) -> str:
+        """Until it has ended by itself, or a beat of its watchdog is missed: then it is ended, and
+        this is why.
+        """
+        watching = asyncio.get_running_loop().create_task(
+            self._unit.startup.missed(), name=f"{self._unit.spec.name} watchdog"
+        )
+        try:
+            await asyncio.wait((watching, child.ended), return_when=asyncio.FIRST_COMPLETED)
+            if child.ended.done():
+                return ""
+            reason = watching.result()
+        finally:
+            watching.cancel()
+        # As systemd does: a program that dumps its stack at SIGABRT tells where it hung.
+        await child.end(signal.SIGABRT, self._unit.spec.stop.grace)
+        return reason
 
     async def _pause(self, *, failed: bool) -> bool:
         """Wait before the next start; false if there is none."""

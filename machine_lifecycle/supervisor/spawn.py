@@ -23,6 +23,9 @@ from machine_lifecycle.supervisor.tree import TOKEN_VARIABLE
 
 __all__ = ["check_port", "digest", "environment", "log_path", "run", "spawn"]
 
+_OF_OUR_OWN_MANAGER = ("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC")
+"""What whoever started us said to us alone."""
+
 Secrets = Callable[[str], str | None]
 
 
@@ -46,7 +49,8 @@ def environment(
             raise SecretMissing(process=name, variable=variable)
         result[variable] = value
     result[TOKEN_VARIABLE] = token
-    result.pop("NOTIFY_SOCKET", None)  # our own service manager's is not for our children
+    for variable in _OF_OUR_OWN_MANAGER:
+        result.pop(variable, None)
     return result
 
 

@@ -29,7 +29,12 @@ class Startup:
     """
 
     def __init__(
-        self, spec: ProcessSpec, log: Path, home: Household, on_notified: Callable[[], None]
+        self,
+        spec: ProcessSpec,
+        log: Path,
+        home: Household,
+        on_notified: Callable[[], None],
+        belongs: Callable[[int], bool],
     ) -> None:
         self.needs = asyncio.Event()
         self.linked = asyncio.Event()
@@ -39,6 +44,7 @@ class Startup:
         self._log = log
         self._home = home
         self._on_notified = on_notified
+        self._belongs = belongs
         self._words = ""
         self._problem = ""
         self._since = 0.0
@@ -89,7 +95,13 @@ class Startup:
         self.expect("")
         self._home.keeper.begin(self._log)
         self.log_offset = logs.size(self._log)
-        return {"NOTIFY_SOCKET": str(self._notify.path)} if self._notify else {}
+        if self._notify is None:
+            return {}
+        self._notify.begin_anew()
+        told = {"NOTIFY_SOCKET": str(self._notify.path)}
+        if self._spec.watchdog:
+            told["WATCHDOG_USEC"] = str(round(self._spec.watchdog * 1e6))
+        return told
 
     def resume(self, entry: Entry) -> None:
         """Instead, for a process that an earlier orchestrator spawned."""
@@ -100,9 +112,17 @@ class Startup:
             self.notified.set()
 
     def _listen(self) -> None:
-        if self._notify is None and any(isinstance(r, NotifyReady) for r in self._spec.readiness):
+        speaks = any(isinstance(one, NotifyReady) for one in self._spec.readiness)
+        if self._notify is None and (speaks or self._spec.watchdog):
             path = notify_path(self._home.paths.runtime, self._spec.name)
-            self._notify = NotifySocket(path, self._said_ready)
+            self._notify = NotifySocket(path, self._said_ready, self._belongs)
+
+    async def missed(self) -> str:
+        """Return, with the reason, when a beat of its watchdog is missed; never if it has none."""
+        if self._notify is None or not self._spec.watchdog:
+            await asyncio.get_running_loop().create_future()
+            return ""
+        return await self._notify.missed(self._spec.watchdog)
 
     def hang_up(self) -> None:
         """After the last end."""

@@ -22,6 +22,7 @@ __all__ = [
     "all_stats",
     "bearers",
     "become_subreaper",
+    "belongs",
     "children",
     "descendants",
     "members",
@@ -122,6 +123,14 @@ def token_of(pid: int) -> str:
             return ""
     except (OSError, ValueError):
         return ""  # ended, or another user's: in neither case ours
+
+
+def belongs(pid: int, leader: int, token: str) -> bool:
+    """Whether a process is of a tree, by its session or by what it carries."""
+    stat = None if pid == leader else read_stat(pid)
+    return pid == leader or (
+        stat is not None and (stat.session == leader or token_of(pid) == token)
+    )
 
 
 def bearers(tokens: frozenset[str]) -> dict[str, list[Stat]]:

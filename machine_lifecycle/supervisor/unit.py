@@ -34,6 +34,7 @@ from machine_lifecycle.supervisor.household import Household
 from machine_lifecycle.supervisor.journal import Entry
 from machine_lifecycle.supervisor.life import Life
 from machine_lifecycle.supervisor.startup import Startup
+from machine_lifecycle.supervisor.tree import belongs
 
 __all__ = ["Audience", "Unit", "failure"]
 
@@ -99,7 +100,10 @@ class Unit:
         self._audience = audience
         self._task: asyncio.Task[None] | None = None
         self._started: float | None = None
-        self.startup = Startup(spec, self.log, home, self._record)
+        self.startup = Startup(spec, self.log, home, self._record, self._holds)
+
+    def _holds(self, pid: int) -> bool:
+        return self.child is not None and belongs(pid, self.child.pid, self.token)
 
     # What others ask and tell
 

@@ -7,6 +7,8 @@
 --orphan F      the same through a second fork, so that its parent is gone
 --crash N       end with status N at once
 --flood N       write N lines
+--beat S        say WATCHDOG=1 every S seconds
+--mute F        say nothing more once F is there
 --notify        say READY=1 over sd_notify
 """
 
@@ -60,6 +62,13 @@ def fork_away(path: str, *, twice: bool) -> None:
         os.execvp("sleep", ["sleep", "1000"])  # noqa: S606, S607
 
 
+def beat(seconds: float, mute: Path | None) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        while not (mute and mute.exists()):
+            sock.sendto(b"WATCHDOG=1", os.environ["NOTIFY_SOCKET"])  # noqa: TID251
+            threading.Event().wait(seconds)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int)
@@ -70,6 +79,8 @@ def main() -> None:
     parser.add_argument("--crash", type=int)
     parser.add_argument("--flood", type=int, default=0)
     parser.add_argument("--notify", action="store_true")
+    parser.add_argument("--beat", type=float)
+    parser.add_argument("--mute", type=Path)
     args = parser.parse_args()
     if args.deaf:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -88,6 +99,8 @@ def main() -> None:
     if args.notify:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
             sock.sendto(b"STATUS=here\nREADY=1", os.environ["NOTIFY_SOCKET"])  # noqa: TID251
+    if args.beat:
+        beat(args.beat, args.mute)
     if args.port:
         ThreadingHTTPServer(("127.0.0.1", args.port), Handler).serve_forever()
     while True:
