@@ -58,11 +58,13 @@ def disk_full(lines: Sequence[str], folders: Iterable[Path]) -> DiskFull | None:
 
 
 def fullest(folders: Iterable[Path]) -> tuple[Path, int]:
-    """The folder with the least room, and the bytes that are free there.
+    """The disk with the least room, by its topmost folder, and the bytes that are free there.
 
-    Of one that is not there, the nearest folder above counts.
+    Of a folder that is not there, the nearest above counts. The system's own disk is named by the
+    folder itself: all of it would be too much to look through.
     """
     there = [next(one for one in (path, *path.parents) if one.is_dir()) for path in folders]
     free = {path: shutil.disk_usage(path).free for path in there}
     folder = min(there, key=lambda path: free[path])
-    return folder, free[folder]
+    mount = next(one for one in (folder, *folder.parents) if one.is_mount())
+    return (folder if mount == mount.parent else mount), free[folder]
