@@ -16,6 +16,7 @@ __all__ = [
     "JobTimeout",
     "PayloadUnusable",
     "ServiceDown",
+    "ServiceFailing",
     "WorkerSettingWrong",
 ]
 
@@ -127,6 +128,41 @@ class ServiceDown(LifecycleError):
     def remedies(self) -> tuple[Remedy, ...]:
         """Look at it."""
         return (Remedy("See what it does", "machine-lifecycle status"),)
+
+
+@attrs.define(kw_only=True, slots=False, eq=False)
+class ServiceFailing(LifecycleError):
+    """A service answers, and fails one job after the other: its worker rests.
+
+    Attributes:
+        service: Its name.
+        failures: How many in a row.
+        seconds: For how long the worker rests; then it tries one job.
+        last: What the last of them said.
+    """
+
+    code: ClassVar[str] = "service-failing"
+
+    service: str
+    failures: int
+    seconds: float
+    last: str
+
+    @property
+    def summary(self) -> str:
+        """Which, how often, and what was done about it."""
+        return (
+            f"{self.service} failed {self.failures} jobs in a row; its worker takes none for "
+            f"{self.seconds:g} s: {self.last}"
+        )
+
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """Look at what it says, or start it anew."""
+        return (
+            Remedy("See what it says", "machine-lifecycle logs"),
+            Remedy("Start it anew", "machine-lifecycle restart"),
+        )
 
 
 @attrs.define(kw_only=True, slots=False, eq=False)

@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 import attrs
 from redis.exceptions import RedisError
 
 from machine_lifecycle.jobs.claims import Claimed
+from machine_lifecycle.jobs.delivery import Delivery
 from machine_lifecycle.jobs.functions import QueueFunctions
 from machine_lifecycle.jobs.outcomes import Outcome
 from machine_lifecycle.jobs.retrying import passing
@@ -52,12 +53,6 @@ class Offering(Protocol):
     def start(self, claimed: Claimed) -> None:
         """Do a job."""
 
-    def kept(self, outcomes: list[Outcome]) -> None:
-        """These results can't be written now: Redis is away. They are tried again."""
-
-    async def store(self, files: Mapping[str, bytes]) -> None:
-        """Put files of results into Redis."""
-
 
 class Exchange:
     """Calls as long as there is something to give or to take.
@@ -67,7 +62,11 @@ class Exchange:
     """
 
     def __init__(
-        self, lanes: Sequence[QueueFunctions], config: WorkerConfig, taker: Offering
+        self,
+        lanes: Sequence[QueueFunctions],
+        config: WorkerConfig,
+        taker: Offering,
+        delivery: Delivery,
     ) -> None:
         """Make it; nothing is sent until ``run``.
 
@@ -75,10 +74,12 @@ class Exchange:
             lanes: The queue, over one connection for each call that may be on its way at a time.
             config: Whose it is.
             taker: Who takes jobs.
+            delivery: Sees to results while Redis is away.
         """
         self._lanes = tuple(lanes)
         self._config = config
         self._taker = taker
+        self._delivery = delivery
         self._outcomes: list[Outcome] = []
         self._stirred = asyncio.Event()
         self._due: asyncio.TimerHandle | None = None
@@ -132,7 +133,7 @@ class Exchange:
                 if not passing(error):
                     raise
                 self._outcomes = [*given, *self._outcomes]
-                self._taker.kept(given)
+                self._delivery.keep(given)
                 await asyncio.sleep(wait)
                 wait = min(wait * 2, _LONGEST_WAIT)
                 self._stirred.set()
@@ -165,7 +166,7 @@ class Exchange:
             words.extend(outcome.arguments)
             files.update(outcome.outputs)
         if files:
-            await self._taker.store(files)
+            await self._delivery.store(files)
         answers, jobs, state, due = await functions.call("ml1_turn", *words)
         for outcome, answer in zip(given, answers, strict=True):
             outcome.answered(str(answer))

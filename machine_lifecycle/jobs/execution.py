@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 from machine_lifecycle.errors import LifecycleError
+from machine_lifecycle.jobs.breaker import Breaker
 from machine_lifecycle.jobs.claims import Claimed
 from machine_lifecycle.jobs.errors import ServiceDown
 from machine_lifecycle.jobs.functions import QueueFunctions
@@ -19,6 +20,9 @@ from machine_lifecycle.jobs.worker_voice import Hold, WorkerVoice
 from machine_lifecycle.model.jobs import JobResult, Progress
 
 __all__ = ["Execution"]
+
+_MENDING = 10.0
+"""Seconds in which the restart of a hung service should have begun; else it is tried again."""
 
 
 class Execution:
@@ -34,7 +38,7 @@ class Execution:
         *,
         give: Callable[[Outcome], None],
         on_free: Callable[[], None],
-        on_hung: Callable[[], None],
+        on_hung: Callable[[float], None],
     ) -> None:
         """Make it; nothing runs until ``start``.
 
@@ -46,13 +50,15 @@ class Execution:
             voice: Tells what happens.
             give: Takes results.
             on_free: Called when a job is over and its place is free.
-            on_hung: Called when a service turns out to be silent for ever.
+            on_hung: Called with seconds to rest when a service is silent for ever, or fails job
+                after job.
         """
         self.running: dict[str, RunningJob] = {}
         self.by_service: dict[str, int] = {}
         """How many run on each service."""
         self.fault: BaseException | None = None
         """What broke here, which is no fault of a job: the worker can't go on."""
+        self._breakers: dict[str, Breaker] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._config = config
         self._functions = functions
@@ -131,6 +137,8 @@ class Execution:
         def answered(answer: str) -> None:
             self._over(claimed, "completed" if answer == "ok" else "released")
 
+        if service in self._breakers:
+            self._breakers[service].succeeded()
         outcome = self._settler.result(
             claimed, result, service=service, seconds=seconds, answered=answered
         )
@@ -152,7 +160,7 @@ class Execution:
             detail = await self._services.down(service)
             if error.code == "service-hung":
                 # It answers all the same; only whoever started it can mend it, by a restart.
-                self._on_hung()
+                self._on_hung(_MENDING)
                 self._voice.trouble(error)
                 detail = error.summary
             if detail:
@@ -162,6 +170,10 @@ class Execution:
                 self._voice.trouble(down)
                 self._voice.disconnected(down.summary)
                 return _outcome(outcome)
+        failing = self._breakers.setdefault(service, Breaker(service)).failed(error)
+        if failing is not None:
+            self._on_hung(failing.seconds)
+            self._voice.trouble(failing)
         return _outcome(await self._settler.fail(claimed, error))
 
     async def _settle_cut(self, claimed: Claimed, end: Ended) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -14,14 +13,13 @@ from redis.exceptions import RedisError
 
 from machine_lifecycle.errors import LifecycleError
 from machine_lifecycle.jobs.claims import Claimed
+from machine_lifecycle.jobs.delivery import Delivery
 from machine_lifecycle.jobs.exchange import Exchange, Offer
 from machine_lifecycle.jobs.execution import Execution
 from machine_lifecycle.jobs.functions import QueueFunctions
 from machine_lifecycle.jobs.hearing import Hearing
 from machine_lifecycle.jobs.offers import Offers
 from machine_lifecycle.jobs.outbox import Outbox
-from machine_lifecycle.jobs.outcomes import Outcome
-from machine_lifecycle.jobs.outputs import store
 from machine_lifecycle.jobs.registration import Registration
 from machine_lifecycle.jobs.settling import Settler
 from machine_lifecycle.jobs.worker_config import WorkerConfig
@@ -38,8 +36,6 @@ _PATIENCE = 1.3
 _LEAVE = 0.3
 """Seconds for taking our name out of Redis, and as long for leaving the services."""
 _LONGEST_WAIT = 5.0
-_MENDING = 10.0
-"""Seconds in which the restart of a hung service should have begun; else it is tried again."""
 _TWO_LANES = 4
 """Jobs at a time from which on two calls to the queue may be on their way."""
 _IDLE_BEATS = 1.5
@@ -58,20 +54,20 @@ class Worker:
             services: What it drives.
         """
         self._config = config
-        self._redis = redis
         self._services = services
-        self._outbox = Outbox(config.outbox)
+        self._delivery = Delivery(redis, Outbox(config.outbox))
         self._functions = QueueFunctions(redis)
         self._registration = Registration(redis, config)
         self._voice = WorkerVoice(config, self._registration, order=self._told)
         self._offers = Offers(services)
         lanes = 1 if services.most < _TWO_LANES else 2
         self._exchange = Exchange(
-            [QueueFunctions(redis.client()) for _ in range(lanes)], config, self
+            [QueueFunctions(redis.client()) for _ in range(lanes)], config, self, self._delivery
         )
         self._execution = Execution(
             config, self._functions, Settler(self._functions, config), services, self._voice,
-            give=self._give, on_free=self._freed, on_hung=self._rest,
+            give=lambda outcome: self._exchange.give(self._delivery.tracked(outcome)),
+            on_free=self._freed, on_hung=self._rest,
         )  # fmt: skip
         self._hearing = Hearing(
             config, stir=self._exchange.stir, cancelled=self._execution.cancel,
@@ -83,8 +79,6 @@ class Worker:
         self._hurry = asyncio.Event()
         self._fleet = 1
         self._recovered = False
-        self._kept: set[str] = set()
-        """Jobs whose results are on disk until Redis has them."""
 
     async def run(self) -> None:
         """Work until told to stop. Leaves within 2 s then, whatever Redis and services do."""
@@ -143,13 +137,15 @@ class Worker:
         self._voice.changed()
         self._freed()
 
-    def _rest(self) -> None:
+    def _rest(self, seconds: float) -> None:
         """Take nothing until the service was restarted, which ``go`` tells; or for a while."""
         self._voice.holds.add(Hold.HUNG)
-        asyncio.get_running_loop().call_later(_MENDING, self._rested)
+        self._voice.changed()
+        asyncio.get_running_loop().call_later(seconds, self._rested)
 
     def _rested(self) -> None:
         self._voice.holds.discard(Hold.HUNG)
+        self._voice.changed()
         self._freed()
 
     def offer(self) -> Offer | None:
@@ -161,25 +157,6 @@ class Worker:
     def start(self, claimed: Claimed) -> None:
         """Do a job."""
         self._execution.start(claimed)
-
-    def kept(self, outcomes: list[Outcome]) -> None:
-        """These results can't be written now: Redis is away. They are tried again."""
-        for outcome in outcomes:
-            self._kept.add(outcome.job_id)
-            self._outbox.keep(outcome)
-
-    async def store(self, files: Mapping[str, bytes]) -> None:
-        """Put files of results into Redis."""
-        await store(self._redis, files)
-
-    def _give(self, outcome: Outcome) -> None:
-        def answered(said: str) -> None:
-            if outcome.job_id in self._kept:
-                self._kept.discard(outcome.job_id)
-                self._outbox.forget(outcome)
-            outcome.answered(said)
-
-        self._exchange.give(outcome.telling(answered))
 
     def _freed(self) -> None:
         """There is room for a job, or a reason to look again."""
@@ -215,11 +192,8 @@ class Worker:
     async def _connect(self) -> None:
         proved = await self._services.connect()
         capabilities = self._config.capabilities(proved, concurrent=self._services.most)
-        if not self._recovered:
-            await self._exchange.deliver(
-                list(self._outbox.left(lambda outcome, _said: self._outbox.forget(outcome)))
-            )
-            # An earlier run of this worker may have died with a job.
+        if not self._recovered:  # an earlier run of this worker may have died with a job
+            await self._exchange.deliver(self._delivery.left())
             await self._functions.call(
                 "ml1_recover", self._config.worker_id, "its worker ended without a word"
             )
@@ -234,8 +208,7 @@ class Worker:
         """Say that we live, and keep what we run; both last longer than several missed beats."""
         while True:
             beat = self._config.beat
-            if self._execution.idle:
-                # All idle workers of a fleet together look as often as one of them alone would.
+            if self._execution.idle:  # all idle workers of a fleet look as often as one alone would
                 beat = min(self._config.poll * self._fleet, beat * _IDLE_BEATS)
             await asyncio.sleep(beat * random.uniform(0.9, 1.1))  # noqa: S311 - no secret
             if self._voice.advertised is not None:

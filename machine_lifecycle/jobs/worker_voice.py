@@ -28,7 +28,7 @@ class Hold:
     DRAINING = "draining"
     STOPPING = "stopping"
     HUNG = "hung"
-    """Its service answers and does nothing; whoever started it may be about to restart it."""
+    """Its service answers and does nothing, or fails all it is given; it may be restarted soon."""
 
 
 class WorkerVoice:

@@ -398,3 +398,28 @@ async def test_ten_jobs_at_a_time(valkey: Any, redis: Redis, workers: Workers) -
     assert kinds == ["cancelled" if number == 3 else "completed" for number in range(15)]
     facts = await redis.hgetall("worker:m1-worker-fake-0")
     assert json.loads(facts["capabilities"])["performance"]["concurrent_jobs"] == 10
+
+
+async def test_a_service_that_fails_job_after_job_is_given_a_rest(
+    valkey: Any, redis: Redis, workers: Workers
+) -> None:
+    client = QueueClient(redis)
+    boss = Orchestrator(valkey.folder / "control.sock")
+    async with await boss.serve():
+        wrong = await client.submit({"fail": "for good"}, service_required="simulation")
+        for _ in range(6):
+            await client.submit({"fail": True}, service_required="simulation", max_retries=1)
+        await workers.start(valkey.url, MACHINE_CONTROL_SOCKET=str(boss.path), WORKER_ID="w-1")
+        await boss.wait_for("standby")
+        boss.tell(do="go")
+        trouble = await boss.wait_for("trouble")
+        assert trouble["error"]["code"] == "service-failing"
+        assert "failed 5 jobs in a row" in trouble["error"]["summary"]
+        await boss.wait_for("status", status="paused")
+        assert (await client.get(wrong)).status == "failed"
+        assert (await client.counts())["pending"] == 1
+        boss.tell(do="go")
+        async with asyncio.timeout(10):
+            while (await client.counts())["pending"]:  # noqa: ASYNC110 - no event for it
+                await asyncio.sleep(0.02)
+    boss.path.unlink(missing_ok=True)

@@ -1,0 +1,48 @@
+"""What is done for a result beside the call that writes it: its files, and its life on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from redis.asyncio import Redis
+
+from machine_lifecycle.jobs.outbox import Outbox
+from machine_lifecycle.jobs.outcomes import Outcome
+from machine_lifecycle.jobs.outputs import store
+
+__all__ = ["Delivery"]
+
+
+class Delivery:
+    """Keeps results on disk while Redis is away, and forgets them once it has answered."""
+
+    def __init__(self, redis: Redis, outbox: Outbox) -> None:
+        self._redis = redis
+        self._outbox = outbox
+        self._kept: set[str] = set()
+        """Jobs whose results are on disk."""
+
+    def tracked(self, outcome: Outcome) -> Outcome:
+        """The same, forgotten on disk when it is answered."""
+
+        def answered(said: str) -> None:
+            if outcome.job_id in self._kept:
+                self._kept.discard(outcome.job_id)
+                self._outbox.forget(outcome)
+            outcome.answered(said)
+
+        return outcome.telling(answered)
+
+    def keep(self, outcomes: Iterable[Outcome]) -> None:
+        """These can't be written now: Redis is away."""
+        for outcome in outcomes:
+            self._kept.add(outcome.job_id)
+            self._outbox.keep(outcome)
+
+    def left(self) -> list[Outcome]:
+        """Results that an earlier run of this worker left."""
+        return list(self._outbox.left(lambda outcome, _said: self._outbox.forget(outcome)))
+
+    async def store(self, files: Mapping[str, bytes]) -> None:
+        """Put files of results into Redis."""
+        await store(self._redis, files)
