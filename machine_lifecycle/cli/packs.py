@@ -19,7 +19,7 @@ def pack_summary(packs: Sequence[Pack]) -> str:
     out = [pack.name for pack in packs if pack.state is not PackState.LOADED]
     loaded = len(packs) - len(out)
     told = [pack.seconds for pack in packs if pack.seconds is not None]
-    took = f" in {human_seconds(sum(told))}" if told else ""
+    took = f" in {human_seconds(sum(told))}" if sum(told) else ""
     rest = f", not loaded: {', '.join(out)}" if out else ""
     return f"{loaded} node pack{'' if loaded == 1 else 's'} loaded{took}{rest}"
 

@@ -266,6 +266,8 @@ def _show_report(report: dict[str, Any]) -> None:
             for visit in report["timings"]
         ]
         table(("state", "took", "usual"), rows)
+        if took := _boot_took(report):
+            out.print(f"ready {human_seconds(took)} after the start")
 
 
 def _show_packs(loaded: Loaded) -> None:
@@ -283,13 +285,26 @@ def _show_failure(failure: dict[str, Any] | None) -> None:
     if failure is None:
         return
     out = console()
-    out.print(f"  [bold red]{_escaped(failure['summary'])}[/] [dim]\\[{failure['code']}][/]")
-    for line in failure.get("context", ()):
-        out.print(f"    [dim]|[/] {_escaped(line)}")
-    for remedy in failure.get("remedies", ()):
-        out.print(f"    [green]->[/] {_escaped(remedy['text'])}")
-        if remedy.get("command"):
-            out.print(f"         [bold]{_escaped(remedy['command'])}[/]")
+    for part in failure.get("errors") or [failure]:
+        out.print(f"  [bold red]{_escaped(part['summary'])}[/] [dim]\\[{part['code']}][/]")
+        for line in part.get("context", ()):
+            out.print(f"    [dim]|[/] {_escaped(line)}")
+        for remedy in part.get("remedies", ()):
+            out.print(f"    [green]->[/] {_escaped(remedy['text'])}")
+            if remedy.get("command"):
+                out.print(f"         [bold]{_escaped(remedy['command'])}[/]")
+
+
+def _boot_took(report: dict[str, Any]) -> float | None:
+    """Seconds from the beginning of this attempt until the machine was ready first."""
+    starts = {
+        visit["state"]: visit["started"]
+        for visit in reversed(report["timings"])  # of several visits of a state the first counts
+        if visit["attempt"] == report["attempt"]
+    }
+    if not {"starting", "ready"} <= starts.keys():
+        return None
+    return float(starts["ready"] - starts["starting"])
 
 
 def _duration(visit: dict[str, Any]) -> str:

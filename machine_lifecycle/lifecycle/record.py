@@ -19,6 +19,9 @@ STORY_LENGTH = 500
 """Entries kept: a few boots and a day of state changes, in some 100 KB."""
 
 VISITS_LENGTH = 200
+_SERVING = (MachineState.READY, MachineState.PROCESSING)
+"""States that follow each other with every job. Their stays in one attempt are summed up, or an
+hour of jobs would push out the boot."""
 
 
 @attrs.frozen(kw_only=True)
@@ -48,7 +51,10 @@ class StoryEntry:
 
 @attrs.frozen(kw_only=True)
 class Visit:
-    """One stay in a state. Times are monotonic seconds; ``left`` is ``None`` while it lasts."""
+    """One stay in a state. Times are monotonic seconds; ``left`` is ``None`` while it lasts.
+
+    Where several are summed up, ``left`` is as if they had followed each other.
+    """
 
     state: MachineState
     attempt: int
@@ -90,8 +96,17 @@ class Record:
         return self.visits[-1].entered if self.visits else 0.0
 
     def leave(self, at: float) -> None:
-        """Close the present visit."""
-        self.visits[-1] = attrs.evolve(self.visits[-1], left=at)
+        """Close the present visit; one that comes and goes with jobs joins the earlier ones."""
+        here = self.visits[-1]
+        if here.state in _SERVING:
+            for number, earlier in enumerate(self.visits):
+                same = (earlier.state, earlier.attempt) == (here.state, here.attempt)
+                if same and earlier.left is not None:
+                    summed = earlier.left + at - here.entered
+                    self.visits[number] = attrs.evolve(earlier, left=summed)
+                    self.visits.pop()
+                    return
+        self.visits[-1] = attrs.evolve(here, left=at)
 
     def timings(
         self, table: Table, *, attempt: int | None = None, offset: float = 0.0

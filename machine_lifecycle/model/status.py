@@ -63,7 +63,7 @@ class WorkerStatus:
 
 @attrs.frozen(kw_only=True)
 class StateTiming:
-    """One visit of a state.
+    """One visit of a state; those of Ready and Processing that are over are told as one each.
 
     Attributes:
         expected: What is usual, low and high, in seconds; for the reader only.

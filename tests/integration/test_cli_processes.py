@@ -49,7 +49,11 @@ class _Machine:
             attempt=1,
             pid=7,
             processes=(process,),
-            timings=(StateTiming(state="starting", attempt=1, started=1.0, seconds=1.5),),
+            timings=(
+                StateTiming(state="starting", attempt=1, started=1.0, seconds=1.5),
+                StateTiming(state="health_check", attempt=1, started=2.5, seconds=1.0),
+                StateTiming(state="ready", attempt=1, started=3.5, seconds=None),
+            ),
             failure={"code": "c", "summary": "no disk", "remedies": [{"text": "buy one"}]}
             if self.state == "failed"
             else None,
@@ -138,6 +142,7 @@ async def test_commands(env: dict[str, str]) -> None:
         for args in (("restart", "comfyui-gpu0"), ("stop", "comfyui-gpu0"), ("drain",)):
             assert (await _run(env, *args))[0] == 0
         code, text = await _run(env, "status")
+        assert "ready 2.5 s after the start" in text
         assert code == 0
         assert "ready" in text
         assert "1.5 s" in text

@@ -29,12 +29,12 @@ def book(ledger: Path) -> Counter[str]:
     return Counter(text.splitlines())
 
 
-def until_begun(ledger: Path, mark: str) -> None:
+def until_begun(driven: Driven, job: str, ledger: Path) -> None:
     """Wait until the node is at work."""
     deadline = time.monotonic() + 60
-    while not book(ledger)[f"begin {mark}"]:
-        assert time.monotonic() < deadline, f"{mark} was not begun"
-        time.sleep(0.02)
+    while not book(ledger):
+        shown = driven.show(job)
+        assert time.monotonic() < deadline, shown
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_a_death_in_mid_job_costs_time_and_no_job(
     before = driven.processes()
     job = driven.submit(graphs.steps("cut", steps=80, seconds=0.1, ledger=ledger))["id"]
     behind = driven.queue([graphs.picture(0x101010 + n, "behind") for n in range(5)])
-    until_begun(ledger, "cut")
+    until_begun(driven, job, ledger)
     for name in victims:
         os.kill(before[name]["pid"], signal.SIGKILL)
     (record,) = driven.until_ended([job])
@@ -78,7 +78,7 @@ def test_an_orchestrator_that_dies_in_mid_job_is_followed_by_one_that_takes_over
     before = driven.processes()
     job = driven.submit(graphs.steps("kept", steps=150, seconds=0.1, ledger=ledger))["id"]
     behind = driven.queue([graphs.picture(0x202020 + n, "behind") for n in range(5)])
-    until_begun(ledger, "kept")
+    until_begun(driven, job, ledger)
     driven.machine.signal(signal.SIGKILL)
     assert driven.machine.wait() == -signal.SIGKILL
     assert psutil.pid_exists(before[SERVICE]["pid"])

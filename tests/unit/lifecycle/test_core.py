@@ -25,6 +25,7 @@ from machine_lifecycle.model.hardware import Hardware
 from machine_lifecycle.model.plan import BootPlan
 from machine_lifecycle.states import stimuli as st
 from machine_lifecycle.states.names import MachineState as S
+from machine_lifecycle.states.table import TABLE
 
 PLAN = BootPlan(machine_id="m", hardware=Hardware())
 
@@ -255,6 +256,17 @@ def test_a_job_that_another_worker_has_before_the_first_tells_that_it_let_go() -
     life.say(st.JobDone(job_id="a", worker_id="w1", outcome="completed"))
     life.at(S.READY)
     assert life.core.record.outcomes == {"released": 1, "completed": 1}
+
+
+def test_any_number_of_jobs_leaves_the_times_of_the_boot_to_be_seen() -> None:
+    life = Life().boot()
+    for number in range(500):
+        life.say(st.JobTaken(job_id=f"j{number}", worker_id="w0"), after=2.0)
+        life.say(st.JobDone(job_id=f"j{number}", worker_id="w0", outcome="completed"), after=3.0)
+    timings = life.core.record.timings(TABLE)
+    assert [timing.state for timing in timings[:3]] == ["starting", "installing", "custom_nodes"]
+    told = [(timing.state, timing.seconds) for timing in timings[8:]]
+    assert told == [("ready", 1000.0), ("processing", 1500.0), ("ready", None)]
 
 
 def test_jobs_of_adopted_workers_count_before_ready() -> None:
