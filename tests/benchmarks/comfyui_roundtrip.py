@@ -24,6 +24,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
+from redis.asyncio import Redis
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))  # it is run as a program
@@ -101,8 +102,8 @@ async def connector(url: str) -> AsyncIterator[Way]:
 
 
 @contextlib.asynccontextmanager
-async def machine(url: str) -> AsyncIterator[Way]:
-    """A machine as it is deployed: processes of its own, a queue in Redis."""
+async def queue_of_a_machine(url: str) -> AsyncIterator[Redis]:
+    """A machine in front of this ComfyUI, as it is deployed: the Redis that jobs go into."""
     parts = urlsplit(url)
     one = Outside(
         WORKERS="comfyui-remote:1",
@@ -114,6 +115,18 @@ async def machine(url: str) -> AsyncIterator[Way]:
         await asyncio.to_thread(one.until, "machine_ready")
         runtime, workspace = Path(one.env["MACHINE_RUNTIME_DIR"]), Path(one.env["WORKSPACE_PATH"])
         redis = connect(read_discovery(Paths(workspace=workspace, runtime=runtime)).url)
+        try:
+            yield redis
+        finally:
+            await redis.aclose()
+    finally:
+        await asyncio.to_thread(one.close)
+
+
+@contextlib.asynccontextmanager
+async def machine(url: str) -> AsyncIterator[Way]:
+    """A machine with processes of its own and a queue in Redis."""
+    async with queue_of_a_machine(url) as redis:
         client = QueueClient(redis)
 
         async def once(graph: dict[str, Any]) -> bytes:
@@ -125,9 +138,6 @@ async def machine(url: str) -> AsyncIterator[Way]:
             return output.data or b""
 
         yield once
-        await redis.aclose()
-    finally:
-        await asyncio.to_thread(one.close)
 
 
 async def measure(url: str, jobs: int) -> None:
