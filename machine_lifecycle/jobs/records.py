@@ -137,7 +137,7 @@ def record_from_hash(fields: Mapping[str, str], progress: Mapping[str, str]) -> 
         ended_ms=from_iso(get("completed_at", "") or get("failed_at", "")),
         error=get("error", ""),
         error_details=json_object(get("error_details")),
-        progress=_number(progress.get("progress"), 0.0),
+        progress=100.0 if get("status") == "completed" else _number(progress.get("progress"), 0.0),
         message=progress.get("message", ""),
         history=_list(get("history")),
         fields=dict(fields),

@@ -213,9 +213,11 @@ local function complete(worker, machine, at, id, fence, result, proof, proof_key
   -- The worker's own text goes in as it is: decoding and encoding would turn [] into {}.
   redis.call('HSET', 'jobs:completed', id, '{"success":true,"data":' .. result .. ',"completed_at":"'
     .. when .. '"}')
-  redis.call('HSET', key .. ':progress', 'progress', '100', 'status', 'completed',
-    'message', 'Job completed', 'updated_at', when)
-  redis.call('EXPIRE', key .. ':progress', ENDED_PROGRESS_TTL)
+  if job.status ~= 'assigned' then -- else it was over before it reported any progress
+    redis.call('HSET', key .. ':progress', 'progress', '100', 'status', 'completed',
+      'message', 'Job completed', 'updated_at', when)
+    redis.call('EXPIRE', key .. ':progress', ENDED_PROGRESS_TTL)
+  end
   step(id, 'completed', 100, at, worker, '', ENDED_PROGRESS_TTL)
   local message = cjson.encode(workflow_fields(job, {job_id = id, worker_id = worker,
     progress = 100, status = 'completed', message = 'Job completed successfully', timestamp = at}))

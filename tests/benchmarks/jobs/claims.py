@@ -1,0 +1,78 @@
+"""Server time of one claim behind so many jobs of others.
+
+Run: ``python -m tests.benchmarks.jobs.claims [NUMBER]...``. The peer is a claim that looks at
+the same jobs one by one for what it can run, as a queue without an index must; in the same server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import sys
+from typing import Any
+
+from machine_lifecycle.jobs.functions import QueueFunctions
+from machine_lifecycle.jobs.submission import Submission
+from tests.benchmarks.jobs.__main__ import server
+
+CLAIMS = 200
+CHUNK = 500
+SCAN = """#!lua name=bench_scan
+redis.register_function('bench_scan', function(_, a)
+  for _, id in ipairs(redis.call('ZREVRANGE', 'jobs:pending', 0, tonumber(a[1]) - 1)) do
+    if redis.call('HGET', 'job:' .. id, 'service_required') == 'mine' then return id end
+  end
+end)
+"""
+
+
+async def main(sizes: list[int]) -> None:
+    async with server() as (_, redis):
+        functions = QueueFunctions(redis)
+        for service in ("mine", "other"):
+            caps = f'{{"job_service_required_map":["{service}"]}}'
+            await functions.call("ml1_profile", service, service, caps, "")
+        await redis.execute_command("FUNCTION", "LOAD", SCAN)
+        there = 0
+        for size in sizes:
+            while there < size:
+                pipeline = redis.pipeline(transaction=False)
+                for number in range(there, min(there + CHUNK, size)):
+                    submit(pipeline, f"o{number}", "other", 90)
+                await pipeline.execute()
+                there = min(there + CHUNK, size)
+            for number in range(CLAIMS):
+                pipeline = redis.pipeline(transaction=False)
+                submit(pipeline, f"m{size}-{number}", "mine", 50)
+                await pipeline.execute()
+            await redis.config_resetstat()
+            for _ in range(5):
+                await redis.execute_command("FCALL", "bench_scan", 0, size)
+            scanned = (await redis.info("commandstats"))["cmdstat_fcall"]["usec_per_call"]
+            times = []
+            for number in range(CLAIMS):
+                await redis.config_resetstat()
+                token = f"0{size}-{number} "
+                answer = await functions.call("ml1_turn", "mine", "m", "mine", token, 20000, 1)
+                assert answer[1][0][0].startswith("m")
+                times.append((await redis.info("commandstats"))["cmdstat_fcall"]["usec_per_call"])
+            median = statistics.median(times)
+            print(
+                f"{size:>9,} foreign jobs before it: claim {median:7.0f} µs, least "
+                f"{min(times):5.0f}; scan {scanned:9.0f} µs, {scanned / median:,.0f} times as long"
+            )
+
+
+def submit(pipeline: Any, job_id: str, service: str, priority: int) -> None:
+    job = Submission(
+        job_id=job_id, now=1_700_000_000_000, payload={"text": "x" * 500}, service_required=service,
+        priority=priority, requirements=None, customer_id="", max_retries=3, timeout_minutes=None,
+        ctx=None, workflow_id="", workflow_priority=None, workflow_datetime=None, current_step=None,
+        total_steps=None,
+    )  # fmt: skip
+    flat = [item for pair in job.fields().items() for item in pair]
+    pipeline.fcall("ml1_submit", 0, job_id, job.place(), job.message(), *flat)
+
+
+if __name__ == "__main__":
+    asyncio.run(main([int(word) for word in sys.argv[1:]] or [0, 10_000, 100_000]))
