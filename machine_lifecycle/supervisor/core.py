@@ -17,6 +17,7 @@ from machine_lifecycle.supervisor.errors import NeedsUnmet, ProcessesLeft
 from machine_lifecycle.supervisor.household import Household
 from machine_lifecycle.supervisor.journal import Entry, Journal
 from machine_lifecycle.supervisor.keeping import LogKeeper
+from machine_lifecycle.supervisor.memory import MemoryWatch
 from machine_lifecycle.supervisor.orphans import OrphanWatch
 from machine_lifecycle.supervisor.recovery import Inheritance, end_recorded
 from machine_lifecycle.supervisor.roster import Roster
@@ -110,6 +111,7 @@ class Supervisor:
         self._inheritance = Inheritance(self._home, self._roster)
         orphans = self._home.orphans
         self._orphans = OrphanWatch(orphans) if orphans else None
+        self._memory = MemoryWatch(self._roster.limited)
         self._waves = 0
 
     # The protocol
@@ -145,6 +147,7 @@ class Supervisor:
                 errors.append(error)
             else:
                 unit.begin()
+        self._memory.begin()
         self._roster.arrange(spec.name for spec in specs)
         _raise_all(errors, "processes")
         await asyncio.sleep(0)
@@ -252,5 +255,6 @@ class Supervisor:
         if self._orphans:
             self._orphans.close()
         self._home.keeper.close()
+        self._memory.close()
         if self._tee:
             self._tee.close()

@@ -7,6 +7,8 @@ import random
 import signal
 from typing import Protocol
 
+import attrs
+
 from machine_lifecycle.errors import LifecycleError
 from machine_lifecycle.model.processes import ExitCause, ProcessSpec, ProcessState
 from machine_lifecycle.plan.errors import PortTaken
@@ -14,7 +16,20 @@ from machine_lifecycle.supervisor import policy
 from machine_lifecycle.supervisor.child import Child, Ended
 from machine_lifecycle.supervisor.startup import Startup
 
-__all__ = ["Life", "Living"]
+__all__ = ["Life", "Living", "OurEnd"]
+
+
+@attrs.frozen
+class OurEnd:
+    """Why we ended a process that is to be started anew.
+
+    Attributes:
+        reason: In words.
+        counts: Whether that is held against it, as an end of its own would be.
+    """
+
+    reason: str
+    counts: bool
 
 
 class Living(Protocol):
@@ -26,6 +41,7 @@ class Living(Protocol):
     error: LifecycleError | None
     last_exit: ExitCause | None
     restarts: int
+    ended_for: OurEnd | None
 
     def may_spawn(self) -> bool:
         """Whether nothing has to be waited for."""
@@ -64,9 +80,14 @@ class Life:
             if unit.child is not None:
                 ended, reason, ready_for = await self._run(unit.child)
                 await unit.child.sweep()
+                why = unit.ended_for
                 unit.note(ended, reason)
                 self._weigh(ready_for)
                 failed = ended.failed or bool(reason)
+                if why is not None and not why.counts:
+                    unit.become(ProcessState.BACKOFF)
+                    unit.restarts += 1
+                    continue
             else:
                 failed = True
             if not await self._pause(failed=failed):
@@ -111,6 +132,8 @@ class Life:
             unit.become(ProcessState.RUNNING, ready=True)
             reason = await self._until_hung(child) if unit.spec.watchdog else ""
         ended = await asyncio.shield(child.ended)
+        if not reason and unit.ended_for is not None:
+            reason = unit.ended_for.reason
         return ended, reason, None if ready_at is None else loop.time() - ready_at
 
     async def _reach_readiness(self, child: Child) -> str:

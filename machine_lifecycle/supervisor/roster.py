@@ -6,15 +6,19 @@ from collections.abc import Callable, Iterable
 
 from machine_lifecycle.errors import LifecycleError
 from machine_lifecycle.model.packs import Run
-from machine_lifecycle.model.processes import ProcessSpec, ProcessStatus
+from machine_lifecycle.model.processes import ProcessSpec, ProcessState, ProcessStatus
 from machine_lifecycle.supervisor.errors import UnknownProcess
 from machine_lifecycle.supervisor.household import Household, new_token
+from machine_lifecycle.supervisor.life import OurEnd
 from machine_lifecycle.supervisor.logs import Follower, size
+from machine_lifecycle.supervisor.memory import Limited
 from machine_lifecycle.supervisor.tee import Tee
 from machine_lifecycle.supervisor.unit import Unit
 from machine_lifecycle.supervisor.waiting import Pulse
 
 __all__ = ["Roster"]
+
+_ENDED = (ProcessState.BACKOFF, ProcessState.STOPPED, ProcessState.EXITED, ProcessState.FATAL)
 
 
 class Roster:
@@ -115,7 +119,31 @@ class Roster:
         for name in self._needing.get(unit.spec.name, ()):
             if name in self.units:
                 self.tell_needs(self.units[name])
+                self._take_along(self.units[name], unit)
         self.pulse.beat()
+
+    @staticmethod
+    def _take_along(unit: Unit, needed: Unit) -> None:
+        """Start a unit anew with one that it needs, where its spec says so."""
+        wanted = unit.spec.restart_with_needs and unit.state is ProcessState.RUNNING
+        if wanted and needed.state in _ENDED:
+            reason = f"{needed.spec.name}, which it needs, has ended"
+            unit.end_for(OurEnd(reason=reason, counts=False))
+
+    def limited(self) -> list[Limited] | None:
+        """The running trees that may hold only so much memory; ``None`` if none will."""
+        units = [one for one in self.units.values() if one.spec.max_memory_mib and one.wanted]
+        if not units:
+            return None
+        return [
+            Limited(
+                pid=unit.child.pid,
+                most=unit.spec.max_memory_mib << 20,
+                end=lambda words, unit=unit: unit.end_for(OurEnd(reason=words, counts=True)),  # type: ignore[misc]  # a bound default
+            )
+            for unit in units
+            if unit.child is not None
+        ]
 
     def given_up(self, unit: Unit, error: LifecycleError) -> None:
         """A unit won't be started again."""

@@ -32,7 +32,7 @@ from machine_lifecycle.supervisor.child import Child, Ended
 from machine_lifecycle.supervisor.errors import ProcessFailed
 from machine_lifecycle.supervisor.household import Household
 from machine_lifecycle.supervisor.journal import Entry
-from machine_lifecycle.supervisor.life import Life
+from machine_lifecycle.supervisor.life import Life, OurEnd
 from machine_lifecycle.supervisor.startup import Startup
 from machine_lifecycle.supervisor.tree import belongs
 
@@ -74,6 +74,41 @@ def failure(unit: Unit, reason: str) -> ProcessFailed:
     )
 
 
+def _status(unit: Unit) -> ProcessStatus:
+    """All that is known of a unit, for readers."""
+    return ProcessStatus(
+        name=unit.spec.name,
+        role=unit.spec.role,
+        state=unit.state,
+        ready=unit.ready,
+        pid=unit.child.pid if unit.child else None,
+        port=unit.spec.port,
+        gpu=unit.spec.gpu,
+        essential=unit.spec.essential,
+        since=unit.since,
+        started=unit.started if unit.child else None,
+        restarts=unit.restarts,
+        waiting_for="" if unit.ready else unit.startup.waiting(),
+        last_exit=unit.last_exit,
+        adopted=unit.child is not None and unit.child.adopted,
+        log=str(unit.log),
+    )
+
+
+def _entry(unit: Unit, home: Household) -> Entry:
+    """What the journal holds of a unit."""
+    return Entry(
+        name=unit.spec.name,
+        token=unit.token,
+        digest=spawn.digest(unit.spec, home.secrets),
+        log=str(unit.log),
+        log_offset=unit.startup.log_offset,
+        restarts=unit.restarts,
+        started=unit.started or 0.0,
+        notified=unit.startup.notified.is_set(),
+    )
+
+
 class Unit:
     """One process that is kept running. Used on the event loop only.
 
@@ -83,6 +118,8 @@ class Unit:
         ready: Whether all its readiness conditions hold.
         error: Why it was given up.
         child: The process, while there is one.
+        started: When it was spawned, wall-clock seconds.
+        ended_for: Why we are ending it, while we are.
     """
 
     def __init__(self, spec: ProcessSpec, token: str, home: Household, audience: Audience) -> None:
@@ -99,7 +136,9 @@ class Unit:
         self._home = home
         self._audience = audience
         self._task: asyncio.Task[None] | None = None
-        self._started: float | None = None
+        self.started: float | None = None
+        self._ending: asyncio.Task[tuple[int, ...]] | None = None
+        self.ended_for: OurEnd | None = None
         self.startup = Startup(spec, self.log, home, self._record, self._holds)
 
     def _holds(self, pid: int) -> bool:
@@ -114,23 +153,7 @@ class Unit:
 
     def status(self) -> ProcessStatus:
         """All that is known, for readers."""
-        return ProcessStatus(
-            name=self.spec.name,
-            role=self.spec.role,
-            state=self.state,
-            ready=self.ready,
-            pid=self.child.pid if self.child else None,
-            port=self.spec.port,
-            gpu=self.spec.gpu,
-            essential=self.spec.essential,
-            since=self.since,
-            started=self._started if self.child else None,
-            restarts=self.restarts,
-            waiting_for="" if self.ready else self.startup.waiting(),
-            last_exit=self.last_exit,
-            adopted=self.child is not None and self.child.adopted,
-            log=str(self.log),
-        )
+        return _status(self)
 
     def needs_changed(self, *, ready: bool) -> None:
         """What it needs got ready, or is no longer. Its start deadline counts only meanwhile."""
@@ -169,7 +192,7 @@ class Unit:
         )
         env |= self.startup.begin()
         self.child = self._home.watch(spawn.spawn(spec, self.log, env), self.token)
-        self._started = time.time()
+        self.started = time.time()
         self._record()
         self.become(ProcessState.STARTING)
 
@@ -181,7 +204,7 @@ class Unit:
         """
         self.child = self._home.adopt(entry)
         self.token = entry.token
-        self.restarts, self._started = entry.restarts, entry.started
+        self.restarts, self.started = entry.restarts, entry.started
         self.startup.resume(entry)
         self._record()
         self.become(ProcessState.STARTING)
@@ -208,6 +231,17 @@ class Unit:
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("the supervision of %s broke", self.spec.name, exc_info=error)
             self.give_up(f"its supervision broke: {error!r}")
+
+    def end_for(self, why: OurEnd) -> None:
+        """End its process for a reason of ours; what follows is its policy's business."""
+        child = self.child
+        if child is None or not self.wanted or self.ended_for is not None:
+            return
+        self.ended_for = why
+        number = signal.Signals[self.spec.stop.signal]
+        self._ending = asyncio.get_running_loop().create_task(
+            child.end(number, self.spec.stop.grace), name=f"end {self.spec.name}"
+        )
 
     async def stop(self, grace: float) -> tuple[int, ...]:
         """End it and don't start it again; numbers of processes that could not be ended."""
@@ -261,19 +295,8 @@ class Unit:
         """Its process has ended; *reason* is ours if we ended it."""
         self.last_exit = _cause(ended, reason, self.log)
         self.child = None
+        self.ended_for = None
 
     def _record(self) -> None:
         if self.child is not None:
-            self._home.enter(
-                Entry(
-                    name=self.spec.name,
-                    token=self.token,
-                    digest=spawn.digest(self.spec, self._home.secrets),
-                    log=str(self.log),
-                    log_offset=self.startup.log_offset,
-                    restarts=self.restarts,
-                    started=self._started or 0.0,
-                    notified=self.startup.notified.is_set(),
-                ),
-                self.child.identity,
-            )
+            self._home.enter(_entry(self, self._home), self.child.identity)

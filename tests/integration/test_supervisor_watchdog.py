@@ -111,7 +111,7 @@ async def test_descriptors_that_come_along_are_closed(paths: Paths) -> None:
     assert not listener.path.exists()
 
 
-async def test_our_own_manager_s_watchdog_is_not_our_children_s(
+async def test_a_watchdog_that_watches_us_is_not_our_children_s(
     paths: Paths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(house_env(), "WATCHDOG_USEC", "1")
