@@ -16,15 +16,20 @@ LIBRARY = "machine_lifecycle_1"
 """Name of the library. A change that older callers can't live with gets a new name, so that both
 may be loaded side by side."""
 
-_PARTS = ("base", "matching", "index", "runs", "api")
+_SHARED = ("base", "matching", "index", "runs")
 """Files of the library, in the order in which they build on each other."""
+_HUBS = "jobMatching"
+"""The hub's own library, whose one function its workers call."""
 _REVISION = re.compile(r"^-- revision (\d+)$", re.MULTILINE)
 
 
 @cache
-def _source() -> str:
+def _source(last: str = "api", name: str = LIBRARY) -> str:
     folder = files("machine_lifecycle.jobs").joinpath("lua")
-    return "".join(folder.joinpath(f"{part}.lua").read_text(encoding="utf-8") for part in _PARTS)
+    code = "".join(
+        folder.joinpath(f"{part}.lua").read_text(encoding="utf-8") for part in (*_SHARED, last)
+    )
+    return code.replace(f"name={LIBRARY}", f"name={name}", 1)
 
 
 def _revision(code: str) -> int:
@@ -41,19 +46,30 @@ class QueueFunctions:
         self._loaded = False
 
     async def ensure(self) -> None:
-        """Load the library unless this revision, or a newer one, is there."""
-        listed: Any = await self._execute("FUNCTION LIST", "LIBRARYNAME", LIBRARY, "WITHCODE")
-        code = ""
+        """Load the library unless this revision, or a newer one, is there; and the hub's function,
+        on our index, unless the hub has loaded its own.
+        """
+        await self._load(LIBRARY, _source())
+        theirs = await self._code(_HUBS)
+        if not theirs or _revision(theirs):
+            await self._load(_HUBS, _source("compat", _HUBS))
+        self._loaded = True
+
+    async def _load(self, library: str, source: str) -> None:
+        code = await self._code(library)
+        if code != source and _revision(code) <= _revision(source):
+            await self._execute("FUNCTION LOAD", "REPLACE", source)
+
+    async def _code(self, library: str) -> str:
+        listed: Any = await self._execute("FUNCTION LIST", "LIBRARYNAME", library, "WITHCODE")
         for entry in listed or ():
             facts = (
                 entry
                 if isinstance(entry, dict)
                 else dict(zip(entry[::2], entry[1::2], strict=True))
             )
-            code = str(facts.get("library_code", ""))
-        if code != _source() and _revision(code) <= _revision(_source()):
-            await self._execute("FUNCTION LOAD", "REPLACE", _source())
-        self._loaded = True
+            return str(facts.get("library_code", ""))
+        return ""
 
     async def call(self, name: str, *args: str | float | bytes) -> Any:
         """Call one function. A server that has lost the library gets it again."""

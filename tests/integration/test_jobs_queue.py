@@ -537,6 +537,41 @@ async def test_a_key_submits_a_job_once(redis: Redis) -> None:
     assert (await client.counts())["pending"] == 2
 
 
+async def test_a_worker_of_the_hub_claims_by_the_hubs_function(redis: Redis) -> None:
+    client = QueueClient(redis)
+    for _ in range(120):
+        await client.submit({}, service_required="other", priority=90)
+    mine = await client.submit({"text": "x"}, service_required="simulation", customer_id="c")
+    await put(redis, "theirs", priority=1)
+    execute: Any = redis.execute_command
+
+    async def find() -> Any:
+        answer = await execute("FCALL", "findMatchingJob", 0, json.dumps(CAPS), 100)
+        return answer and json.loads(answer)
+
+    found = await find()
+    assert found["jobId"] == mine
+    assert (found["job"]["status"], found["job"]["customer_id"]) == ("pending", "c")
+    assert (await client.get(mine)).worker_id == "w1"
+    assert await redis.hexists("jobs:active:w1", mine)
+    assert await redis.zscore("jobs:leases", mine) is None, "it renews no lease"
+    assert (await find())["jobId"] == "theirs"
+    assert await find() is None
+
+
+async def test_the_hubs_own_function_takes_the_place_of_ours_and_stays(redis: Redis) -> None:
+    code = (
+        "#!lua name=jobMatching\n"
+        "redis.register_function('findMatchingJob', function() return 'the hub' end)"
+    )
+    execute: Any = redis.execute_command
+    await QueueFunctions(redis).ensure()
+    await execute("FUNCTION LOAD", "REPLACE", code)
+    await QueueFunctions(redis).ensure()
+    assert await execute("FCALL", "findMatchingJob", 0, "{}", 100) == "the hub"
+    await execute("FUNCTION FLUSH")
+
+
 async def test_listing_shows_each_kind(redis: Redis) -> None:
     client = QueueClient(redis)
     ids = [await client.submit({}, service_required="simulation") for _ in range(3)]

@@ -95,12 +95,12 @@ local function take_all(found, h, worker, machine, lease, at, jobs)
     if job then
       jobs[#jobs + 1] = job
       active[#active + 1], active[#active + 2] = id, cjson.encode(before)
-      leases[#leases + 1], leases[#leases + 2] = at + lease, id
+      if lease then leases[#leases + 1], leases[#leases + 2] = at + lease, id end
     end
   end
   if #active > 0 then
     redis.call('HSET', 'jobs:active:' .. worker, unpack(active))
-    redis.call('ZADD', 'jobs:leases', unpack(leases))
+    if lease then redis.call('ZADD', 'jobs:leases', unpack(leases)) end
   end
 end
 
