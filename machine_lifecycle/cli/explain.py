@@ -27,6 +27,7 @@ ERROR_MODULES = (
     "machine_lifecycle.health.errors",
     "machine_lifecycle.installers.errors",
     "machine_lifecycle.installers.git_errors",
+    "machine_lifecycle.installers.lock_errors",
     "machine_lifecycle.installers.package_errors",
     "machine_lifecycle.jobs.errors",
     "machine_lifecycle.lifecycle.errors",

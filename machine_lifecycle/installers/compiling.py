@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import sys
+import tempfile
 import zipfile
 from collections.abc import Collection, Mapping, Sequence
 from enum import Enum
@@ -52,6 +53,7 @@ class Fault(Enum):
     BUILD = "build-failed"
     UNKNOWN = "not-on-index"
     UNREACHED = "index-not-reached"
+    SOURCE = "repository-not-had"
     OTHER = "other"
 
 
@@ -63,16 +65,20 @@ class Asking:
         name: Its folder.
         lines: What it requires; repositories pinned.
         bounds: Its own constraints.
+        alias: What the solver calls it, where another pack's name comes to the same.
     """
 
     name: str
     lines: tuple[Admitted, ...] = ()
     bounds: tuple[Admitted, ...] = ()
+    alias: str = ""
 
     @property
     def slug(self) -> str:
         """The name as the solver says it."""
-        return canonicalize_name(re.sub(r"[^A-Za-z0-9.]+", "-", self.name).strip("-.") or "pack")
+        return self.alias or canonicalize_name(
+            re.sub(r"[^A-Za-z0-9.]+", "-", self.name).strip("-.") or "pack"
+        )
 
 
 @attrs.frozen(kw_only=True)
@@ -152,7 +158,9 @@ def read(text: str) -> tuple[LockedPackage, ...]:
             )
         elif found and line.strip().startswith("# via"):
             names = line.partition("# via")[2].split(",")
-            wanted = sorted(_shown(name.strip()) for name in names if name.strip())
+            # A file of the question itself is there for what only a direct line may say.
+            stripped = (name.strip() for name in names)
+            wanted = sorted(_shown(name) for name in stripped if name[:1] not in {"", "-"})
             found[-1] = attrs.evolve(found[-1], wanted_by=tuple(wanted))
     return tuple(sorted(found, key=lambda one: one.name))
 
@@ -185,13 +193,11 @@ class UvSolver:
     excluded: tuple[str, ...] = ()
     prefer: tuple[LockedPackage, ...] = ()
     options: tuple[str, ...] = ()
-    _numbers: list[int] = attrs.field(factory=list, init=False)
 
     async def __call__(self, packs: Sequence[Asking]) -> Solution | Unsolved:
         """Solve these packs together; packages without a wheel are built, and told."""
-        self._numbers.append(0)
-        place = self.folder / f"question-{len(self._numbers)}"
-        place.mkdir(parents=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        place = Path(tempfile.mkdtemp(prefix="question-", dir=self.folder))
         argv = self._question(place, packs)
         built = {line.name for pack in packs for line in pack.lines if line.vcs and line.name}
         for _ in range(_BUILDS):
@@ -272,4 +278,5 @@ def _unsolved(tail: Collection[str]) -> Unsolved:
     )
     fault = next((kind for kind, found in kinds if found), Fault.OTHER)
     packs = tuple(dict.fromkeys(_NAMED.findall(text)))
-    return Unsolved(fault=fault, packs=packs, missing=missing, told=tuple(tail)[-_TOLD:])
+    told = tuple(re.sub(rf"{_PREFIX}([\w-]+)(==0)?", r"pack \1", line) for line in tail)
+    return Unsolved(fault=fault, packs=packs, missing=missing, told=told[-_TOLD:])

@@ -68,7 +68,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _index(self) -> None:
         parts = self.path.strip("/").split("/")
         if parts[0] == "simple" and len(parts) == 2:
-            found = sorted(self.server.wheels.glob(f"{parts[1]}-*.whl"))
+            found = sorted(self.server.wheels.glob(f"{parts[1].replace('-', '_')}-*.whl"))
             links = "".join(_link(path) for path in found)
             page = f"<!DOCTYPE html><html><body>{links}</body></html>"
             self._send(page.encode(), status=200 if found else 404)

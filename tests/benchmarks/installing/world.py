@@ -14,11 +14,12 @@ import random
 import subprocess
 import sys
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import attrs
 
-__all__ = ["SIZES", "SMALL", "Kind", "World", "make_world"]
+__all__ = ["SIZES", "SMALL", "Kind", "World", "make_world", "wheel"]
 
 _GIT = {
     "PATH": os.defpath + ":/usr/local/bin",
@@ -181,19 +182,25 @@ def _make_wheels(folder: Path, chance: random.Random) -> list[str]:
         size = chance.choice((3_000, 20_000, 120_000, 600_000)) if number % 10 else 3_000_000
         needs = chance.sample(names[:number], min(number, chance.randint(0, 2)))
         for version in ("1.0", "1.1"):
-            _wheel(folder, name, version, [f"{one}>=1" for one in needs], chance.randbytes(size))
+            wheel(folder, name, version, [f"{one}>=1" for one in needs], chance.randbytes(size))
     for name in ("torch", "torchvision", "torchaudio", "requests", "pip"):
-        _wheel(folder, name, "2.0", [], b"")
+        wheel(folder, name, "2.0", [], b"")
     return names
 
 
-def _wheel(folder: Path, name: str, version: str, needs: list[str], noise: bytes) -> None:
-    info = f"{name}-{version}.dist-info"
+def wheel(
+    folder: Path, name: str, version: str, needs: Sequence[str] = (), noise: bytes = b""
+) -> None:
+    """Make a wheel of twenty modules, and the file of its metadata beside it."""
+    module = name.replace("-", "_")
+    info = f"{module}-{version}.dist-info"
     facts = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
     facts += "".join(f"Requires-Dist: {one}\n" for one in needs)
-    files = {f"{name}/__init__.py": f"__version__ = {version!r}\n".encode()}
-    files |= {f"{name}/m{number}.py": b"def f(x):\n    return x + 1\n" * 40 for number in range(20)}
-    files |= {f"{name}/noise.bin": noise} if noise else {}
+    files = {f"{module}/__init__.py": f"__version__ = {version!r}\n".encode()}
+    files |= {
+        f"{module}/m{number}.py": b"def f(x):\n    return x + 1\n" * 40 for number in range(20)
+    }
+    files |= {f"{module}/noise.bin": noise} if noise else {}
     files[f"{info}/METADATA"] = facts.encode()
     files[f"{info}/WHEEL"] = (
         b"Wheel-Version: 1.0\nGenerator: bed\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
@@ -204,7 +211,7 @@ def _wheel(folder: Path, name: str, version: str, needs: list[str], noise: bytes
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         for path, body in files.items():
             archive.writestr(zipfile.ZipInfo(path), body, compress_type=zipfile.ZIP_DEFLATED)
-    target = folder / f"{name}-{version}-py3-none-any.whl"
+    target = folder / f"{module}-{version}-py3-none-any.whl"
     target.write_bytes(packed.getvalue())
     target.with_name(target.name + ".metadata").write_text(facts, "utf-8")
 

@@ -1,0 +1,380 @@
+"""Making a lock: commits are found, requirements read and solved; nothing is installed."""
+
+from __future__ import annotations
+
+import asyncio
+import platform as this_platform
+import sys
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+
+import attrs
+from packaging.requirements import Requirement
+
+from machine_lifecycle.installers.compiling import Asking, Fault, Unsolved, UvSolver
+from machine_lifecycle.installers.families import families
+from machine_lifecycle.installers.git_errors import GitCloneFailed, GitUrlRefused
+from machine_lifecycle.installers.lock import Collapsed, Lock, LockedLine, LockedRepository
+from machine_lifecycle.installers.lock_errors import LockImpossible, PackImpossible
+from machine_lifecycle.installers.repository import Repository
+from machine_lifecycle.installers.requirements import (
+    Admitted,
+    Place,
+    Reading,
+    Refused,
+    environment_of,
+)
+from machine_lifecycle.installers.solving import Quarantined, Solved, solve
+from machine_lifecycle.installers.sources import Snapshot, Sources
+
+__all__ = ["Wanted", "WantedPack", "differences", "make_lock"]
+
+TORCH_FAMILY = ("torch", "torchvision", "torchaudio")
+FOUND = "found"
+"""Instead of a build of torch: that of the Python that was named."""
+_MOVES_WITH_TORCH = ("nvidia-", "triton", "pytorch-triton", "cuda-")
+
+
+@attrs.frozen(kw_only=True)
+class WantedPack:
+    """One pack of the list.
+
+    Attributes:
+        name: Its folder.
+        repository: Where it is.
+        requirements: Whether what it requires is installed.
+        required: Whether there is no lock without it.
+    """
+
+    name: str
+    repository: Repository
+    requirements: bool = False
+    required: bool = False
+
+
+@attrs.frozen(kw_only=True)
+class Wanted:
+    """What a lock is made of.
+
+    Attributes:
+        comfyui: ComfyUI's repository.
+        packs: By priority, the highest first.
+        also: Requirements beside those of ComfyUI's file.
+        python: Version that is solved for, ``3.12.4``.
+        interpreter: One of that version.
+        torch: Build of torch in uv's words; ``found``: ``versions`` are there; empty: the index's.
+        versions: Of torch and its family where they are there.
+        gpu: Whether packages for GPUs are taken where there are two kinds.
+        exclude_newer: Only packages older than this are looked at.
+        at_once: Repositories that are asked at once.
+    """
+
+    comfyui: Repository
+    packs: tuple[WantedPack, ...] = ()
+    also: tuple[str, ...] = ()
+    python: str = sys.version.split()[0]
+    interpreter: Path = Path(sys.executable)
+    torch: str = ""
+    versions: Mapping[str, str] = attrs.field(factory=dict)
+    gpu: bool = False
+    exclude_newer: str = ""
+    at_once: int = 16
+
+    def entries(self) -> tuple[LockedRepository, ...]:
+        """ComfyUI and each pack, as a lock speaks of them before anybody was asked."""
+        packs = (_entry(one.repository, one.name, one.requirements) for one in self.packs)
+        return (_entry(self.comfyui, "", True), *packs)  # noqa: FBT003 - ComfyUI has requirements
+
+
+def _entry(repository: Repository, name: str, requirements: bool) -> LockedRepository:  # noqa: FBT001
+    return LockedRepository(
+        name=name,
+        url=repository.plain_url,
+        wanted=repository.commit or repository.branch,
+        recursive=repository.recursive,
+        requirements=requirements,
+    )
+
+
+def _facts(wanted: Wanted) -> dict[str, str]:
+    return {
+        "python": ".".join(wanted.python.split(".")[:2]),
+        "platform": f"{sys.platform}-{this_platform.machine()}",
+        "torch": wanted.torch,
+        "exclude_newer": wanted.exclude_newer,
+    }
+
+
+def differences(lock: Lock, wanted: Wanted) -> tuple[str, ...]:
+    """In what a lock is not that of *wanted*, a line each; nobody is asked, nothing is solved."""
+    found = [
+        f"{name} is {getattr(lock, name) or 'not said'}, {value or 'none'} is wanted"
+        for name, value in _facts(wanted).items()
+        if getattr(lock, name) != value
+    ]
+    have = {one.name: one for one in (lock.comfyui, *lock.packs)}
+    want = {one.name: one for one in wanted.entries()}
+    found += [f"pack {name} is not locked" for name in want if name not in have]
+    found += [f"pack {name} is no longer listed" for name in have if name not in want]
+    found += [
+        f"{f'pack {name}' if name else 'ComfyUI'} is listed otherwise than it was locked"
+        for name, one in want.items()
+        if name in have and have[name].entry != one.entry
+    ]
+    return tuple(found)
+
+
+async def make_lock(
+    wanted: Wanted,
+    sources: Sources,
+    solver: UvSolver,
+    *,
+    previous: Lock | None = None,
+    upgrade: Collection[str] | None = (),
+) -> Lock:
+    """Make it.
+
+    Args:
+        wanted: What of.
+        sources: Fetches commits.
+        solver: For that Python, with where packages come from; what is protected is added.
+        previous: What it says of commits and versions is kept where nothing stands against it.
+        upgrade: Names of packs whose commits are looked up anew; ``None``: everything anew.
+
+    Raises:
+        LockImpossible: ComfyUI's own packages can't be had, or no index answers.
+        PackImpossible: A required pack can't be had.
+        GitCloneFailed: ComfyUI can't be had.
+    """
+    made = await _Locking(wanted, sources, solver, previous, upgrade).run()
+    for one in made.quarantined:
+        if any(pack.required and pack.name == one.pack for pack in wanted.packs):
+            raise PackImpossible(
+                pack=one.pack, fault=one.fault.value, against=one.against, context=one.told
+            )
+    return made
+
+
+class _Locking:
+    def __init__(
+        self,
+        wanted: Wanted,
+        sources: Sources,
+        solver: UvSolver,
+        previous: Lock | None,
+        upgrade: Collection[str] | None,
+    ) -> None:
+        self._wanted = wanted
+        self._sources = sources
+        self._solver = solver
+        self._kept = (
+            {}
+            if previous is None or upgrade is None
+            else {one.name: one for one in (previous.comfyui, *previous.packs)}
+        )
+        for name in upgrade or ():
+            self._kept.pop(name, None)
+        if previous is not None and upgrade is not None:
+            self._solver = attrs.evolve(solver, prefer=previous.packages)
+        self._environment = environment_of(wanted.python)
+        self._out: list[Quarantined] = []
+        self._slots = asyncio.Semaphore(wanted.at_once)
+
+    async def run(self) -> Lock:
+        comfyui, *packs = await asyncio.gather(
+            *(
+                self._look(entry, repository)
+                for entry, repository in zip(
+                    self._wanted.entries(),
+                    (self._wanted.comfyui, *(one.repository for one in self._wanted.packs)),
+                    strict=True,
+                )
+            )
+        )
+        base = await self._base(comfyui[1])
+        asking = [
+            await self._asking(entry, reading) for entry, reading in packs if entry.requirements
+        ]
+        asking = self._apart(self._fitting(asking))
+        await self._protect(base)
+        solved, collapsed = await self._solve(base, asking)
+        return self._lock([comfyui[0], *(entry for entry, _ in packs)], solved, collapsed)
+
+    async def _look(
+        self, entry: LockedRepository, repository: Repository
+    ) -> tuple[LockedRepository, Reading]:
+        """Find and fetch the commit of one repository, and read what it requires."""
+        kept = self._kept.get(entry.name)
+        try:
+            async with self._slots:
+                same = kept is not None and kept.entry == entry.entry and kept.commit
+                commit = (kept.commit if kept and same else "") or await self._sources.resolve(
+                    repository
+                )
+                found = await self._sources.fetch(repository, commit)
+                self._sources.ctx.report(f"{entry.name or 'ComfyUI'} is {commit[:12]}")
+                reading = Reading()
+                if entry.requirements:
+                    reading = await self._sources.requirements(found, self._environment)
+        except (GitCloneFailed, GitUrlRefused) as error:
+            if not entry.name:
+                raise
+            told = (error.summary, *error.context)
+            self._out.append(Quarantined(pack=entry.name, fault=Fault.SOURCE, told=told))
+            return entry, Reading()
+        return _found(entry, found, reading), reading
+
+    async def _asking(self, entry: LockedRepository, reading: Reading) -> Asking:
+        """A pack for the solver: repositories that it requires are pinned."""
+        lines = []
+        for line in reading.wanted:
+            if line.vcs:
+                where = Repository(url=line.vcs, branch=line.revision)
+                if _is_hash(line.revision):
+                    where = Repository(url=line.vcs, commit=line.revision)
+                try:
+                    commit = await self._sources.resolve(where)
+                except (GitCloneFailed, GitUrlRefused) as error:
+                    told = (f"{line.place}: {line.text}", error.summary)
+                    self._out.append(Quarantined(pack=entry.name, fault=Fault.SOURCE, told=told))
+                    return Asking(name=entry.name)
+                lines.append(attrs.evolve(line, text=line.pinned(commit)))
+            else:
+                lines.append(line)
+        return Asking(name=entry.name, lines=tuple(lines), bounds=reading.constraints)
+
+    async def _base(self, reading: Reading) -> Asking:
+        here = Place(file="machine-lifecycle", line=0)
+        more = () if self._wanted.torch == FOUND else TORCH_FAMILY
+        also = tuple(
+            Admitted(place=here, text=text, name=Requirement(text).name)
+            for text in (*self._wanted.also, *more)
+        )
+        pack = await self._asking(_entry(self._wanted.comfyui, "comfyui", True), reading)  # noqa: FBT003
+        return attrs.evolve(pack, lines=(*pack.lines, *also))
+
+    def _fitting(self, packs: Sequence[Asking]) -> list[Asking]:
+        """Those that ask for no other torch than the one that is there."""
+        gone = {one.pack for one in self._out}
+        left = []
+        for pack in packs:
+            told = [
+                f"{line.place}: {line.text}; {line.name} {version} is there"
+                for line in pack.lines
+                if not line.vcs
+                and (version := self._wanted.versions.get(line.name))
+                and not Requirement(line.text).specifier.contains(version, prereleases=True)
+            ]
+            if told:
+                one = Quarantined(pack=pack.name, fault=Fault.CONFLICT, told=tuple(told))
+                self._out.append(one)
+            elif pack.name not in gone:
+                left.append(pack)
+        return left
+
+    def _apart(self, packs: Sequence[Asking]) -> list[Asking]:
+        """Each with a name of its own for the solver."""
+        taken: dict[str, int] = {"comfyui": 1}
+        found = []
+        for pack in packs:
+            slug = pack.slug
+            taken[slug] = taken.get(slug, 0) + 1
+            alias = f"{slug}-{taken[slug]}" if taken[slug] > 1 else ""
+            found.append(attrs.evolve(pack, alias=alias))
+        return found
+
+    async def _protect(self, base: Asking) -> None:
+        """Hold torch and what moves with it at the versions that ComfyUI alone comes to."""
+        if self._wanted.torch == FOUND:
+            self._solver = attrs.evolve(self._solver, excluded=TORCH_FAMILY)
+            return
+        alone = await self._solver([base])
+        if isinstance(alone, Unsolved):
+            raise self._impossible(alone)
+        pins = tuple(
+            f"{one.name}=={one.version}"
+            for one in alone.packages
+            if one.version and (one.name in TORCH_FAMILY or one.name.startswith(_MOVES_WITH_TORCH))
+        )
+        self._solver = attrs.evolve(self._solver, protected=(*self._solver.protected, *pins))
+
+    def _impossible(self, why: Unsolved) -> LockImpossible:
+        return LockImpossible(fault=why.fault.value, log=self._solver.folder, context=why.told)
+
+    async def _solve(
+        self, base: Asking, packs: Sequence[Asking]
+    ) -> tuple[Solved, tuple[Collapsed, ...]]:
+        """Solve, then again with one of each family whose members exclude each other."""
+        solved = await solve(base, packs, self._solver)
+        if isinstance(solved, Unsolved):
+            raise self._impossible(solved)
+        names = {one.name for one in solved.solution.packages}
+        collapsed = []
+        for family in families():
+            took = family.chosen(names, gpu=self._wanted.gpu)
+            others = sorted(names.intersection(family.members) - {took})
+            if others:
+                collapsed.append(
+                    Collapsed(
+                        family=family.name, took=took, instead_of=tuple(others), rule=family.rule
+                    )
+                )
+        if not collapsed:
+            return solved, ()
+        here = Place(file="machine-lifecycle", line=0)
+        more = tuple(Admitted(place=here, text=one.took, name=one.took) for one in collapsed)
+        gone = tuple(name for one in collapsed for name in one.instead_of)
+        solver = attrs.evolve(self._solver, excluded=(*self._solver.excluded, *gone))
+        base = attrs.evolve(base, lines=(*base.lines, *more))
+        again = await solve(base, solved.packs, solver)
+        if isinstance(again, Unsolved):
+            raise self._impossible(again)
+        both = attrs.evolve(
+            again,
+            quarantined=(*solved.quarantined, *again.quarantined),
+            refused=(*solved.refused, *again.refused),
+        )
+        return both, tuple(collapsed)
+
+    def _lock(
+        self,
+        entries: Sequence[LockedRepository],
+        solved: Solved,
+        collapsed: tuple[Collapsed, ...],
+    ) -> Lock:
+        refused: dict[str, tuple[LockedLine, ...]] = {}
+        for name, line in solved.refused:
+            refused[name] = (*refused.get(name, ()), _line(line))
+        comfyui, *packs = (
+            attrs.evolve(one, refused=(*one.refused, *refused.get(one.name, ()))) for one in entries
+        )
+        order = [pack.name for pack in packs]
+        out = (*self._out, *solved.quarantined)
+        return Lock(
+            **_facts(self._wanted),
+            comfyui=comfyui,
+            packs=tuple(packs),
+            quarantined=tuple(sorted(out, key=lambda one: order.index(one.pack))),
+            packages=solved.solution.packages,
+            built=solved.solution.built,
+            collapsed=collapsed,
+        )
+
+
+def _found(entry: LockedRepository, found: Snapshot, reading: Reading) -> LockedRepository:
+    return attrs.evolve(
+        entry,
+        commit=found.commit,
+        tree=found.tree,
+        submodules=found.submodules,
+        refused=tuple(_line(line) for line in reading.refused),
+    )
+
+
+def _line(line: Refused) -> LockedLine:
+    return LockedLine(place=str(line.place), text=line.text, why=line.why.value, reason=line.reason)
+
+
+def _is_hash(revision: str) -> bool:
+    short = 7  # what git shows of a hash; a branch of seven such letters is rarer than that
+    return len(revision) >= short and all(letter in "0123456789abcdef" for letter in revision)
