@@ -226,7 +226,7 @@ class ExitCause:
         signal: Name of the signal that ended it, or empty.
         reason: In words: ``exit status 1``, ``killed by SIGKILL``, ``start deadline (60 s)``.
         at: Wall-clock seconds.
-        tail: Last lines of its log.
+        tail: Last lines of its log; none if it was asked to end.
     """
 
     code: int | None = None

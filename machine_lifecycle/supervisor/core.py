@@ -6,11 +6,11 @@ import asyncio
 import graphlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from machine_lifecycle.errors import LifecycleError, Problems
 from machine_lifecycle.model.packs import Run
 from machine_lifecycle.model.paths import Paths
-from machine_lifecycle.model.ports import ProgressSink
 from machine_lifecycle.model.processes import ProcessSpec, ProcessStatus
 from machine_lifecycle.supervisor import spawn
 from machine_lifecycle.supervisor.errors import NeedsUnmet, ProcessesLeft
@@ -27,6 +27,9 @@ from machine_lifecycle.supervisor.tree import become_subreaper
 from machine_lifecycle.supervisor.unit import Unit
 from machine_lifecycle.supervisor.waiting import wait_ready
 from machine_lifecycle.supervisor.wave import stop_wave
+
+if TYPE_CHECKING:  # it brings the whole plan along
+    from machine_lifecycle.model.ports import ProgressSink
 
 __all__ = ["Supervisor"]
 

@@ -111,7 +111,11 @@ def _last_lines(path: Path, lines: int, most: int) -> list[tuple[int, bytes]]:
 
 def tail(path: Path, lines: int) -> tuple[str, ...]:
     """The last *lines* lines of a log, archives too, without reading the rest."""
-    return tuple(line.data.decode("utf-8", "replace") for line in _tail("", path, lines, _ALL))
+    found = _last_lines(path, lines, _ALL) if lines > 0 else []
+    for part in reversed(archives(path) if len(found) < lines else ()):
+        if len(found) < lines:
+            found = _last_lines(part, lines - len(found), _ALL) + found
+    return tuple(line.decode("utf-8", "replace") for _, line in found)
 
 
 def _tail(name: str, path: Path, lines: int, most: int) -> list[Line]:

@@ -56,14 +56,15 @@ def archives(log: Path) -> tuple[Path, ...]:
     """The archives of a log, oldest first."""
     found = []
     try:
-        siblings = list(log.parent.iterdir())
+        siblings = os.listdir(log.parent)  # noqa: PTH208 - at each end of a process, among many logs
     except FileNotFoundError:
         return ()
-    for path in siblings:
-        if path.name.startswith(f"{log.name}."):
-            number = path.name[len(log.name) + 1 :].removesuffix(".gz")
+    prefix = f"{log.name}."
+    for name in siblings:
+        if name.startswith(prefix):
+            number = name[len(prefix) :].removesuffix(".gz")
             if number.isdigit():
-                found.append((int(number), path))
+                found.append((int(number), log.with_name(name)))
     return tuple(path for _, path in sorted(found))
 
 

@@ -16,7 +16,6 @@ import asyncio
 import logging
 import signal
 import time
-from pathlib import Path
 from typing import Protocol
 
 from machine_lifecycle.errors import LifecycleError
@@ -52,13 +51,13 @@ class Audience(Protocol):
         """It won't be started again."""
 
 
-def _cause(ended: Ended, reason: str, log: Path) -> ExitCause:
+def _cause(ended: Ended, reason: str, tail: tuple[str, ...]) -> ExitCause:
     return ExitCause(
         code=ended.code,
         signal=ended.signal,
         reason=reason or ended.words,
         at=time.time(),
-        tail=logs.tail(log, _TAIL),
+        tail=tail,
     )
 
 
@@ -293,7 +292,8 @@ class Unit:
 
     def note(self, ended: Ended, reason: str) -> None:
         """Its process has ended; *reason* is ours if we ended it."""
-        self.last_exit = _cause(ended, reason, self.log)
+        asked = self.state is ProcessState.STOPPING  # then its last words explain nothing
+        self.last_exit = _cause(ended, reason, () if asked else logs.tail(self.log, _TAIL))
         self.child = None
         self.ended_for = None
 
