@@ -98,8 +98,12 @@ class Execution:
 
     def start(self, claimed: Claimed) -> None:
         """Do a job."""
-        if claimed.id in self.running:
-            return  # told twice
+        before = self.running.get(claimed.id)
+        if before is not None:
+            if before.fence == claimed.fence:
+                return  # told twice
+            # Frozen for longer than its lease, it gets the job anew before it hears of that.
+            before.cut("lost", "its lease had ended")
         service, connector = self._services.route(claimed.service_required)
         job = claimed.job(default_timeout=self._config.job_timeout)
         running = RunningJob(
@@ -147,8 +151,10 @@ class Execution:
         self._give(outcome)
 
     def _over(self, claimed: Claimed, outcome: str) -> None:
-        self.running.pop(claimed.id, None)
-        self._voice.done(claimed.id, outcome)
+        running = self.running.get(claimed.id)
+        if running is not None and running.fence == claimed.fence:
+            del self.running[claimed.id]
+            self._voice.done(claimed.id, outcome)
         self._on_free()
 
     def _failed(self, claimed: Claimed, service: str, outcome: str) -> None:

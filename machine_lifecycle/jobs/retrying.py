@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
+from collections.abc import Iterator
 
 import attrs
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -11,7 +13,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from machine_lifecycle.errors import LifecycleError
 
-__all__ = ["AWAY", "Verdict", "passing", "verdict"]
+__all__ = ["AWAY", "Verdict", "passed_over", "passing", "verdict"]
 
 AWAY = (RedisConnectionError, RedisTimeoutError, OSError)
 """What a Redis that restarts, or can't be reached, looks like."""
@@ -66,6 +68,16 @@ def verdict(error: LifecycleError, *, attempt: int, base: float) -> Verdict:
     wait = min(base * 2**attempt * _FACTORS.get(kind, 1.0), _LONGEST_WAIT)
     spread = random.uniform(0.8, 1.2)  # noqa: S311  # spreads retries, guards nothing
     return Verdict(kind=kind, again=error.recoverable, counts=kind != "lost", wait=wait * spread)
+
+
+@contextlib.contextmanager
+def passed_over() -> Iterator[None]:
+    """Go on after a Redis that is away: it is asked again later. What it refuses is raised."""
+    try:
+        yield
+    except (*AWAY, ResponseError) as error:
+        if not passing(error):
+            raise
 
 
 def passing(error: Exception) -> bool:

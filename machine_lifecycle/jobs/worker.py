@@ -21,6 +21,7 @@ from machine_lifecycle.jobs.hearing import Hearing
 from machine_lifecycle.jobs.offers import Offers
 from machine_lifecycle.jobs.outbox import Outbox
 from machine_lifecycle.jobs.registration import Registration
+from machine_lifecycle.jobs.retrying import passed_over
 from machine_lifecycle.jobs.settling import Settler
 from machine_lifecycle.jobs.worker_config import WorkerConfig
 from machine_lifecycle.jobs.worker_services import WorkerServices
@@ -212,7 +213,7 @@ class Worker:
                 beat = min(self._config.poll * self._fleet, beat * _IDLE_BEATS)
             await asyncio.sleep(beat * random.uniform(0.9, 1.1))  # noqa: S311 - no secret
             if self._voice.advertised is not None:
-                with contextlib.suppress(RedisError, OSError):
+                with passed_over():
                     await self._sign_of_life()
 
     async def _sign_of_life(self) -> None:

@@ -1,0 +1,44 @@
+"""Results on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from machine_lifecycle.jobs.outbox import Outbox
+from machine_lifecycle.jobs.outcomes import Outcome
+
+OUTCOME = Outcome(("../../a/b", 3, "{}", "{}", "key", 5, "fake"), outputs={"k": b"\x00\xff"})
+
+
+def test_what_is_kept_is_found_by_a_successor_and_forgotten_when_answered(tmp_path: Path) -> None:
+    folder = tmp_path / "outbox"
+    Outbox(folder).keep(OUTCOME)
+    Outbox(folder).keep(OUTCOME)
+    (kept,) = folder.iterdir()
+    assert kept.stat().st_mode & 0o777 == 0o600
+    assert folder.stat().st_mode & 0o777 == 0o700
+    successor = Outbox(folder)
+    told: list[str] = []
+
+    def answered(outcome: Outcome, said: str) -> None:
+        told.append(said)
+        successor.forget(outcome)
+
+    (found,) = successor.left(answered)
+    assert (found.arguments, dict(found.outputs)) == (OUTCOME.arguments, {"k": b"\x00\xff"})
+    found.answered("ok")
+    assert told == ["ok"]
+    assert list(folder.iterdir()) == []
+
+
+def test_what_can_not_be_read_is_dropped(tmp_path: Path) -> None:
+    (tmp_path / "broken.json").write_text("{", encoding="utf-8")
+    assert list(Outbox(tmp_path).left(lambda _outcome, _said: None)) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_folder_nothing_is_kept() -> None:
+    outbox = Outbox(None)
+    outbox.keep(OUTCOME)
+    outbox.forget(OUTCOME)
+    assert list(outbox.left(lambda _outcome, _said: None)) == []

@@ -1,0 +1,70 @@
+"""What becomes of a run that failed."""
+
+from __future__ import annotations
+
+import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
+
+from machine_lifecycle.connectors.errors import BadPayload, PromptLost, ServiceOutOfMemory
+from machine_lifecycle.jobs.breaker import Breaker
+from machine_lifecycle.jobs.errors import JobTimeout
+from machine_lifecycle.jobs.retrying import passed_over, passing, verdict
+from machine_lifecycle.model.jobs import NodeFailure
+
+LATE = JobTimeout(job_id="a", seconds=5)
+FAILURE = NodeFailure(node="1", node_type="KSampler", message="out of memory", kind="OOM")
+
+
+def test_waits_double_up_to_a_minute() -> None:
+    waits = [verdict(LATE, attempt=attempt, base=1.0).wait for attempt in range(10)]
+    for attempt, wait in enumerate(waits):
+        assert 0.8 * min(2**attempt, 60) <= wait <= 1.2 * min(2**attempt, 60)
+
+
+def test_used_up_memory_is_given_longer() -> None:
+    judged = verdict(ServiceOutOfMemory(failure=FAILURE), attempt=0, base=1.0)
+    assert (judged.kind, judged.again, judged.counts) == ("out-of-memory", True, True)
+    assert judged.wait >= 4.0
+
+
+def test_what_is_wrong_itself_is_not_tried_again() -> None:
+    judged = verdict(BadPayload(problem="no graph"), attempt=0, base=1.0)
+    assert (judged.kind, judged.again) == ("invalid", False)
+
+
+def test_what_a_service_lost_does_not_count() -> None:
+    judged = verdict(PromptLost(prompt_id="p"), attempt=0, base=1.0)
+    assert (judged.kind, judged.again, judged.counts) == ("lost", True, False)
+
+
+@pytest.mark.parametrize(
+    ("error", "passes"),
+    [
+        (ResponseError("LOADING Redis is loading the dataset in memory"), True),
+        (ResponseError("OOM command not allowed"), True),
+        (ResponseError("ERR user_function:12: attempt to index a nil value"), False),
+        (RedisConnectionError("refused"), True),
+    ],
+)
+def test_what_goes_away_by_itself_is_passed_over(error: Exception, *, passes: bool) -> None:
+    assert passing(error) is passes
+    if passes:
+        with passed_over():
+            raise error
+    else:
+        with pytest.raises(ResponseError), passed_over():
+            raise error
+
+
+def test_a_breaker_opens_after_five_in_a_row_and_rests_longer_each_time() -> None:
+    breaker = Breaker("comfyui")
+    for _ in range(4):
+        assert breaker.failed(LATE) is None
+    breaker.succeeded()
+    assert [breaker.failed(LATE) for _ in range(4)] == [None] * 4
+    assert breaker.failed(BadPayload(problem="no graph")) is None, "that is the job's own fault"
+    rests = [breaker.failed(LATE) for _ in range(7)]
+    assert [rest and rest.seconds for rest in rests] == [10, 20, 40, 80, 160, 300, 300]
+    assert rests[0]
+    assert "failed 5 jobs in a row" in rests[0].summary
