@@ -17,12 +17,13 @@ import sys
 import threading
 from collections.abc import Callable, Iterable
 
-from machine_lifecycle.supervisor.identity import Identity, alive
+from machine_lifecycle.supervisor.identity import Identity, alive, read_stat
 
 __all__ = ["ExitWatch", "foreign_status", "gone"]
 
 # include/uapi/linux/pidfd.h: _IOWR(0xFF, 11, struct pidfd_info) of 64 bytes; PIDFD_INFO_EXIT.
 _PIDFD_GET_INFO = 0xC040FF0B
+_UNREAPED = 0.5  # seconds between looks for such a one
 _INFO_EXIT = 1 << 3
 _INFO = struct.Struct("=QQ11Ii")
 
@@ -58,8 +59,10 @@ class ExitWatch:
         except ChildProcessError:
             import psutil  # noqa: PLC0415 - heavy, and rarely needed
 
-            with contextlib.suppress(psutil.NoSuchProcess):  # it has ended, as we wait for
-                psutil.Process(pid).wait()
+            # psutil waits on for one that has ended and that its parent doesn't reap.
+            while (stat := read_stat(pid)) and not stat.dead:
+                with contextlib.suppress(psutil.NoSuchProcess, psutil.TimeoutExpired):
+                    psutil.Process(pid).wait(_UNREAPED)
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._ended)
 

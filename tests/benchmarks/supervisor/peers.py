@@ -137,6 +137,7 @@ def _service_folders(task: Task) -> Path:
         if not run.exists():
             run.write_text(f"#!{task.child} {task.mode}\n")
             run.chmod(0o755)
+    os.utime(services, (1e9, 1e9))  # runsvdir waits a second for a folder that was just changed
     return services
 
 
