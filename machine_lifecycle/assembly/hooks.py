@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING
 
 from machine_lifecycle.assembly.errors import HookUnusable
 from machine_lifecycle.lifecycle.events import EVENTS, Event
@@ -15,9 +14,6 @@ from machine_lifecycle.model.settings import Settings
 from machine_lifecycle.observers.stream import EventStream
 from machine_lifecycle.observers.webhook import Webhook
 from machine_lifecycle.services.plugins import find_plugin
-
-if TYPE_CHECKING:
-    from redis.asyncio import Redis
 
 __all__ = ["GATES", "OBSERVERS", "hooked"]
 
@@ -34,9 +30,11 @@ async def hooked(
     machine_id: str,
     bus: EventBus,
     gates: Gates,
-    queue: Callable[[], Redis | None],
+    queue: Callable[[], str],
 ) -> AsyncIterator[None]:
     """Have the observers of the settings listen and place their gates.
+
+    *queue* tells where the queue is, empty while that is not known.
 
     Raises:
         ServiceUnknown, ServiceBroken, PluginClash: A plug-in that is named can't be had.
@@ -49,9 +47,10 @@ async def hooked(
             problem = f"is a {type(found).__name__}, not a GateDefinition"
             raise HookUnusable(variable="MACHINE_GATES", name=name, origin=origin, problem=problem)
         gates.add(found.point, found.gate, name=found.name or name, deadline=found.deadline)
-    if settings.events_stream:
-        observers.append(EventStream(machine_id, queue, settings.events_stream))
     async with AsyncExitStack() as open_hooks:
+        if settings.events_stream:
+            stream = EventStream(machine_id, queue, settings.events_stream)
+            observers.append(await open_hooks.enter_async_context(stream))
         if settings.webhook_url:
             hook = Webhook(
                 settings.webhook_url, secret=settings.webhook_secret, kinds=_kinds(settings)

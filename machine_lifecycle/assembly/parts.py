@@ -320,7 +320,7 @@ async def assemble(
             machine_id=identity,
             bus=parts.bus,
             gates=parts.gates,
-            queue=lambda: parts.queue.connection,
+            queue=lambda: parts.queue.url,
         ):
             try:
                 await parts.start()

@@ -71,11 +71,6 @@ class Queue:
             raise RuntimeError("the queue is not open")
         return self._client
 
-    @property
-    def connection(self) -> Redis | None:
-        """The client while the queue is open."""
-        return self._client
-
     async def open(self, progress: ProgressSink) -> None:
         """Make the queue answer; does nothing if it was opened before.
 

@@ -102,14 +102,16 @@ function show() {
   const failure = r.failure, box = $("failure");
   box.hidden = !failure;
   if (failure) {
-    const parts = [node("h2", `Failure · ${failure.code}`), node("p", failure.summary, "cause")];
-    if (failure.where) parts.push(node("p", `at ${failure.where}`, "dim"));
-    if (failure.context?.length) parts.push(node("pre", failure.context.join("\n")));
-    for (const remedy of failure.remedies ?? []) {
-      parts.push(node("p", `→ ${remedy.text}`));
-      if (remedy.command) parts.push(node("pre", remedy.command));
+    const parts = [];
+    for (const one of failure.errors ?? [failure]) {
+      parts.push(node("h2", `Failure · ${one.code}`), node("p", one.summary, "cause"));
+      if (one.where) parts.push(node("p", `at ${one.where}`, "dim"));
+      if (one.context?.length) parts.push(node("pre", one.context.join("\n")));
+      for (const remedy of one.remedies ?? []) {
+        parts.push(node("p", `→ ${remedy.text}`));
+        if (remedy.command) parts.push(node("pre", remedy.command));
+      }
     }
-    for (const other of failure.errors ?? []) parts.push(node("p", `• ${other.summary}`));
     box.replaceChildren(...parts);
   }
   fill("processes", ["name", "state", "pid", "port", "gpu", "restarts", "waiting for"], r.processes.map((p) => [

@@ -6,7 +6,7 @@ import json
 import logging
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from machine_lifecycle.lifecycle.events import Event, StepProgressed
 from machine_lifecycle.system.redis_keys import machine_events
@@ -22,32 +22,47 @@ _log = logging.getLogger("machine_lifecycle.hooks")
 
 
 class EventStream:
-    """Adds each event to ``machine:{id}:events`` and publishes it there; an observer.
+    """Adds each event to ``machine:{id}:events`` and publishes it there. An async context manager;
+    an observer once it is entered.
 
     What happens before the queue is open, or while it is away, is kept and sent later, the newest
-    *length* of it. Progress within a step is left out: it would push everything else out.
+    *length* of it. Progress within a step is left out: it would push everything else out. The
+    connection is its own: it outlives the machine's, and tells of the end as well.
     """
 
-    def __init__(self, machine_id: str, client: Callable[[], Redis | None], length: int) -> None:
-        """Nothing is sent yet; *client* gives the connection, ``None`` while there is none."""
+    def __init__(self, machine_id: str, url: Callable[[], str], length: int) -> None:
+        """Nothing is sent yet; *url* tells where the queue is, empty while that is not known."""
         self._key = machine_events(machine_id)
-        self._client = client
+        self._url = url
         self._length = length
         self._kept: deque[str] = deque(maxlen=length)
+        self._redis: Redis | None = None
         self._told = False
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._redis is not None:
+            await self._redis.aclose()
 
     async def __call__(self, event: Event) -> None:
         """Send one event and what was kept; never raises for a queue that is away."""
         if isinstance(event, StepProgressed):
             return
         self._kept.append(json.dumps(event.to_wire(), separators=(",", ":")))
-        client = self._client()
-        if client is None:
-            return
-        from redis.exceptions import RedisError  # noqa: PLC0415 - loaded with the client
+        if self._redis is None and (url := self._url()):
+            from machine_lifecycle.system.redis import connect  # noqa: PLC0415 - 300 ms
+
+            self._redis = connect(url)
+        if self._redis is not None:
+            await self._send(self._redis)
+
+    async def _send(self, redis: Redis) -> None:
+        from redis.exceptions import RedisError  # noqa: PLC0415 - loaded by now
 
         waiting = tuple(self._kept)
-        pipeline: Any = client.pipeline(transaction=False)
+        pipeline: Any = redis.pipeline(transaction=False)
         for text in waiting:
             pipeline.xadd(self._key, {"event": text}, maxlen=self._length, approximate=True)
             pipeline.publish(self._key, text)
