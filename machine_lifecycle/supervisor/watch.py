@@ -60,7 +60,10 @@ class ExitWatch:
             import psutil  # noqa: PLC0415 - heavy, and rarely needed
 
             # psutil waits on for one that has ended and that its parent doesn't reap.
-            while (stat := read_stat(pid)) and not stat.dead:
+            first = read_stat(pid)
+            while (
+                first and (now := read_stat(pid)) and not now.dead and now.created == first.created
+            ):
                 with contextlib.suppress(psutil.NoSuchProcess, psutil.TimeoutExpired):
                     psutil.Process(pid).wait(_UNREAPED)
         if not self._loop.is_closed():
