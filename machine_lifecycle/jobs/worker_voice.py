@@ -20,6 +20,10 @@ from machine_lifecycle.model.wire import to_json_value
 __all__ = ["Hold", "WorkerVoice"]
 
 
+_GATHER = 0.01
+"""Seconds in which changes of the status become one."""
+
+
 class Hold:
     """Reasons for which a worker takes no job. It takes jobs while there is none."""
 
@@ -141,8 +145,8 @@ class WorkerVoice:
         told = ""
         while True:
             await self._change.wait()
-            # Those who end one job and begin the next in one step were never idle.
-            await asyncio.sleep(0)
+            # The job begins first. Whoever ends one and begins the next at once was never idle.
+            await asyncio.sleep(_GATHER)
             self._change.clear()
             status = self.status
             if status == told or self.advertised is None:
