@@ -161,7 +161,7 @@ class ServiceFailing(LifecycleError):
         """Look at what it says, or start it anew."""
         return (
             Remedy("See what it says", "machine-lifecycle logs"),
-            Remedy("Start it anew", "machine-lifecycle restart"),
+            Remedy("See its process, to restart it by that name", "machine-lifecycle ps"),
         )
 
 
