@@ -25,7 +25,7 @@ ASSIGNMENT = re.compile(r"(?:^|[\s`])(?P<name>[A-Z][A-Z0-9]*_[A-Z0-9_]+)=")
 # Variables of others that the pages may set.
 FOREIGN = {
     *("COMFYUI_START", "COMFYUI_URL", "NVIDIA_VISIBLE_DEVICES", "NO_COLOR"),
-    *("PIP_CONSTRAINT", "PIP_INDEX_URL", "UV_FIND_LINKS"),
+    *("PIP_CONSTRAINT", "PIP_INDEX_URL", "UV_EXCLUDE_NEWER", "UV_FIND_LINKS"),
     "COMFYUI_MODELS_PATH",  # of the service mapping
 }
 

@@ -20,9 +20,16 @@ from machine_lifecycle.model.installing import InstallContext, Step, StepContext
 from machine_lifecycle.model.paths import Paths
 from machine_lifecycle.model.settings import Settings
 
-__all__ = ["ComfyUIInstaller", "comfyui_python"]
+__all__ = [
+    "ALSO",
+    "ComfyUIInstaller",
+    "comfyui_environment",
+    "comfyui_nodes",
+    "comfyui_python",
+    "comfyui_repository",
+]
 
-_ALSO = ("pip", "requests")
+ALSO = ("pip", "requests")
 """pip for scripts that call it; requests since ComfyUI 0.3 imports it and does not list it."""
 
 _SIZE = 43 << 20
@@ -60,12 +67,18 @@ class ComfyUIInstaller:
         names = context.options.get("custom_nodes_enabled", "true").strip().lower()
         if names in {"false", "0", "no", "off"}:
             return steps
-        for node in _nodes(context):
+        for node in comfyui_nodes(context):
             steps += _Pack(context, base.environment, node).steps()
         return steps
 
 
-def _nodes(context: InstallContext) -> tuple[NodeEntry, ...]:
+def comfyui_nodes(context: InstallContext) -> tuple[NodeEntry, ...]:
+    """The list of node packs.
+
+    Raises:
+        Problems: It can't be used.
+        InstallerBroken: It can't be read.
+    """
     path = context.settings.comfyui_nodes
     if path is None:
         return ()
@@ -76,7 +89,23 @@ def _nodes(context: InstallContext) -> tuple[NodeEntry, ...]:
     return parse_nodes(text, context.environ, str(path))
 
 
-def _environment(context: InstallContext) -> Environment:
+def comfyui_repository(context: InstallContext) -> Repository:
+    """Where ComfyUI comes from: the settings, else the mapping."""
+    settings, options = context.settings, context.options
+    url = settings.comfyui_repo_url
+    if url == Settings().comfyui_repo_url:
+        url = options.get("repo_url") or url
+    return Repository(
+        url=url.removeprefix("git clone ").strip(),
+        branch=settings.comfyui_branch or options.get("branch", ""),
+        commit=settings.comfyui_commit,
+        # A mapping names a branch for every repository that may be set; a person means one.
+        or_default=not settings.comfyui_branch,
+    )
+
+
+def comfyui_environment(context: InstallContext) -> Environment:
+    """The Python environment that ComfyUI runs in."""
     settings = context.settings
     return Environment(
         python=comfyui_python(settings, context.paths, context.service),
@@ -134,27 +163,14 @@ class _Base:
     def __init__(self, context: InstallContext) -> None:
         self._context = context
         self._home = context.home
-        self.environment = _environment(context)
+        self.environment = comfyui_environment(context)
         seconds = context.options.get("install_timeout", "")
         # The mapping's figure (300) is too small for torch; it can only make the limit longer.
         self._limit = max(1800.0, float(seconds) if seconds.isdigit() else 0.0)
 
-    def _repository(self) -> Repository:
-        settings, options = self._context.settings, self._context.options
-        url = settings.comfyui_repo_url
-        if url == Settings().comfyui_repo_url:
-            url = options.get("repo_url") or url
-        return Repository(
-            url=url.removeprefix("git clone ").strip(),
-            branch=settings.comfyui_branch or options.get("branch", ""),
-            commit=settings.comfyui_commit,
-            # A mapping names a branch for every repository that may be set; a person means one.
-            or_default=not settings.comfyui_branch,
-        )
-
     def steps(self) -> tuple[Step, ...]:
         """Clone, environment, torch, requirements, folders, verification."""
-        repository = self._repository()
+        repository = comfyui_repository(self._context)
         check_repository(repository)
         environment, home = self.environment, self._home
         clone = _git_step(
@@ -195,12 +211,12 @@ class _Base:
         requirements = Step(
             id="requirements",
             summary="install ComfyUI's requirements",
-            fingerprint=fingerprint(*_ALSO),
+            fingerprint=fingerprint(*ALSO),
             needs=("torch", "clone"),
             timeout=self._limit,
             retries=1,
             exclusive=_PACKAGES,
-            run=_require(environment, home / "requirements.txt", _ALSO),
+            run=_require(environment, home / "requirements.txt", ALSO),
             space=_SIZE_OF_REQUIREMENTS,
         )
         folders = Models.of(self._context).step()

@@ -17,7 +17,7 @@ from machine_lifecycle.installers.repository import Repository, check_repository
 from machine_lifecycle.installers.switching import Switch
 from machine_lifecycle.model.installing import StepContext
 
-__all__ = ["bring"]
+__all__ = ["bring", "cause_of"]
 
 _WORDS = (
     (GitCause.TLS, ("certificate", "SSL ", "TLS")),
@@ -68,10 +68,11 @@ async def bring(
     except CommandTimeout as error:
         raise _failed(repository, target, error, GitCause.NETWORK) from error
     except CommandFailed as error:
-        raise _failed(repository, target, error, _cause(error, repository)) from error
+        raise _failed(repository, target, error, cause_of(error, repository)) from error
 
 
-def _cause(error: CommandFailed, repository: Repository) -> GitCause:
+def cause_of(error: CommandFailed, repository: Repository) -> GitCause:
+    """What stood in git's way, as far as its words tell."""
     text = "\n".join(error.context).lower()
     for cause, words in _WORDS:
         if any(word.lower() in text for word in words):

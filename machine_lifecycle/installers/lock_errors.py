@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import shlex
 from pathlib import Path
 from typing import ClassVar
@@ -10,7 +11,7 @@ import attrs
 
 from machine_lifecycle.errors import ConfigurationError, LifecycleError, Remedy
 
-__all__ = ["LockImpossible", "LockStale", "LockUnreadable", "PackImpossible"]
+__all__ = ["LockImpossible", "LockStale", "LockUnreadable", "PackImpossible", "PackUnknown"]
 
 _ANEW = "machine-lifecycle lock"
 
@@ -62,8 +63,8 @@ class LockStale(ConfigurationError):
     def summary(self) -> str:
         """Which file, and how much differs."""
         count = len(self.differences)
-        things = "one thing" if count == 1 else f"{count} things"
-        return f"{self.path} is not the lock of this list and these settings: {things} differ"
+        things = "one thing differs" if count == 1 else f"{count} things differ"
+        return f"{self.path} is not the lock of this list and these settings: {things}"
 
     @property
     def remedies(self) -> tuple[Remedy, ...]:
@@ -77,13 +78,11 @@ class LockImpossible(LifecycleError):
 
     Attributes:
         fault: The kind.
-        log: File with all of the solver's words.
     """
 
     code: ClassVar[str] = "lock-impossible"
 
     fault: str
-    log: Path
 
     # A fact of the cause, so it shadows the class attribute.
     @property
@@ -98,10 +97,12 @@ class LockImpossible(LifecycleError):
 
     @property
     def remedies(self) -> tuple[Remedy, ...]:
-        """Read why, or name another index."""
+        """Name another index, another commit, or another build of torch."""
         return (
-            Remedy("Read all of the solver's words", f"less {shlex.quote(str(self.log))}"),
             Remedy("Name an index or a folder of wheels in UV_DEFAULT_INDEX or UV_FIND_LINKS"),
+            Remedy(
+                "Or another version of ComfyUI or build of torch: COMFYUI_COMMIT, TORCH_BACKEND"
+            ),
         )
 
 
@@ -133,3 +134,31 @@ class PackImpossible(LifecycleError):
         """Change what the list asks for."""
         others = " or ".join((self.pack, *self.against))
         return (Remedy(f"Name another commit for {others} in the list, or take one of them out"),)
+
+
+@attrs.define(kw_only=True, slots=False, eq=False)
+class PackUnknown(ConfigurationError):
+    """A pack was named that the list does not have.
+
+    Attributes:
+        packs: Those that were named.
+        known: Those of the list.
+    """
+
+    code: ClassVar[str] = "lock-pack-unknown"
+
+    packs: tuple[str, ...]
+    known: tuple[str, ...]
+
+    @property
+    def summary(self) -> str:
+        """Which."""
+        return f"the list has no pack {', '.join(self.packs)}"
+
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """Those that look alike, else all."""
+        near = [name for pack in self.packs for name in difflib.get_close_matches(pack, self.known)]
+        return (
+            Remedy(f"Name one of these: {', '.join(near or self.known) or 'the list is empty'}"),
+        )

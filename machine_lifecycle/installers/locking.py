@@ -16,6 +16,7 @@ from machine_lifecycle.installers.families import families
 from machine_lifecycle.installers.git_errors import GitCloneFailed, GitUrlRefused
 from machine_lifecycle.installers.lock import Collapsed, Lock, LockedLine, LockedRepository
 from machine_lifecycle.installers.lock_errors import LockImpossible, PackImpossible
+from machine_lifecycle.installers.packages import TORCH_FAMILY
 from machine_lifecycle.installers.repository import Repository
 from machine_lifecycle.installers.requirements import (
     Admitted,
@@ -29,7 +30,6 @@ from machine_lifecycle.installers.sources import Snapshot, Sources
 
 __all__ = ["Wanted", "WantedPack", "differences", "make_lock"]
 
-TORCH_FAMILY = ("torch", "torchvision", "torchaudio")
 FOUND = "found"
 """Instead of a build of torch: that of the Python that was named."""
 _MOVES_WITH_TORCH = ("nvidia-", "triton", "pytorch-triton", "cuda-")
@@ -219,7 +219,7 @@ class _Locking:
         except (GitCloneFailed, GitUrlRefused) as error:
             if not entry.name:
                 raise
-            told = (error.summary, *error.context)
+            told = _words_of(error, repository)
             self._out.append(Quarantined(pack=entry.name, fault=Fault.SOURCE, told=told))
             return entry, Reading()
         return _found(entry, found, reading), reading
@@ -235,7 +235,7 @@ class _Locking:
                 try:
                     commit = await self._sources.resolve(where)
                 except (GitCloneFailed, GitUrlRefused) as error:
-                    told = (f"{line.place}: {line.text}", error.summary)
+                    told = (f"{line.place}: {line.text}", *_words_of(error, where))
                     self._out.append(Quarantined(pack=entry.name, fault=Fault.SOURCE, told=told))
                     return Asking(name=entry.name)
                 lines.append(attrs.evolve(line, text=line.pinned(commit)))
@@ -299,7 +299,7 @@ class _Locking:
         self._solver = attrs.evolve(self._solver, protected=(*self._solver.protected, *pins))
 
     def _impossible(self, why: Unsolved) -> LockImpossible:
-        return LockImpossible(fault=why.fault.value, log=self._solver.folder, context=why.told)
+        return LockImpossible(fault=why.fault.value, context=why.told)
 
     async def _solve(
         self, base: Asking, packs: Sequence[Asking]
@@ -369,6 +369,12 @@ def _found(entry: LockedRepository, found: Snapshot, reading: Reading) -> Locked
         submodules=found.submodules,
         refused=tuple(_line(line) for line in reading.refused),
     )
+
+
+def _words_of(error: GitCloneFailed | GitUrlRefused, repository: Repository) -> tuple[str, ...]:
+    """Why a repository can't be had, without the paths of this machine."""
+    cause = error.cause.value if isinstance(error, GitCloneFailed) else error.problem
+    return f"{repository.shown}: {cause}", *error.context
 
 
 def _line(line: Refused) -> LockedLine:

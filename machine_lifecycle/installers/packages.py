@@ -12,7 +12,7 @@ from pathlib import Path
 import attrs
 
 from machine_lifecycle.installers.base import write_atomically
-from machine_lifecycle.installers.errors import CommandFailed, CommandTimeout, ProgramMissing
+from machine_lifecycle.installers.errors import CommandFailed, CommandTimeout
 from machine_lifecycle.installers.mending import SCRIPT, Broken, read_broken
 from machine_lifecycle.installers.package_errors import (
     PackagesFailed,
@@ -20,6 +20,7 @@ from machine_lifecycle.installers.package_errors import (
     TorchMissing,
     packages_failed,
 )
+from machine_lifecycle.installers.uvprogram import uv_program
 from machine_lifecycle.installers.variables import package_environment
 from machine_lifecycle.model.hardware import GpuSource, Hardware
 from machine_lifecycle.model.installing import StepContext
@@ -39,15 +40,6 @@ def torch_backend(settings: Settings, hardware: Hardware, environ: Mapping[str, 
         return "" if named == "none" else named
     real = hardware.gpus and hardware.source in {GpuSource.NVML, GpuSource.NVIDIA_SMI}
     return "auto" if real and not settings.comfyui_cpu_mode else "cpu"
-
-
-def _uv() -> str:
-    from uv import find_uv_bin  # noqa: PLC0415 - only when something is installed
-
-    try:
-        return str(find_uv_bin())
-    except FileNotFoundError as error:
-        raise ProgramMissing(program="uv") from error
 
 
 @attrs.frozen(kw_only=True)
@@ -98,7 +90,8 @@ class Environment:
             folder = str(self.python.parent.parent)
             try:
                 await ctx.run_command(
-                    [_uv(), "venv", "--clear", "--python", sys.executable, folder], env=self.env
+                    [uv_program(), "venv", "--clear", "--python", sys.executable, folder],
+                    env=self.env,
                 )
             except CommandFailed as error:
                 raise PackagesFailed.of(error, "the environment", self.python) from error
@@ -117,7 +110,7 @@ class Environment:
             await self._install(ctx, what, shown)
 
     async def _install(self, ctx: StepContext, what: Sequence[str], shown: str) -> None:
-        argv = [_uv(), "pip", "install", "--python", str(self.python), *what]
+        argv = [uv_program(), "pip", "install", "--python", str(self.python), *what]
         if self.environ.get("PIP_NO_INDEX", "0") not in {"", "0", "false"}:
             argv.append("--no-index")  # uv has no variable for it
         try:
@@ -156,7 +149,16 @@ class Environment:
 
     async def torch(self, ctx: StepContext) -> dict[str, str]:
         """Versions of torch and its family that are installed."""
-        argv = [_uv(), "pip", "list", "--quiet", "--format", "json", "--python", str(self.python)]
+        argv = [
+            uv_program(),
+            "pip",
+            "list",
+            "--quiet",
+            "--format",
+            "json",
+            "--python",
+            str(self.python),
+        ]
         # Its own line is data: it is read, and not part of the story that is reported.
         listed = await ctx.run_command(argv, env=self.env)
         found = {str(one["name"]): str(one["version"]) for one in json.loads(listed.output)}

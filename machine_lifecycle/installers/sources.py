@@ -16,6 +16,7 @@ from pathlib import Path
 import attrs
 
 from machine_lifecycle.installers.errors import CommandFailed
+from machine_lifecycle.installers.git import cause_of
 from machine_lifecycle.installers.git_errors import GitCause, GitCloneFailed
 from machine_lifecycle.installers.gitprogram import Git
 from machine_lifecycle.installers.repository import (
@@ -167,11 +168,15 @@ class Sources:
         return tuple((path, commit) for path, commit in found.items() if commit)
 
     async def _bring(self, git: Git, commit: str) -> None:
-        """One commit alone; where the server gives none by its hash, all that it has."""
-        alone = ("fetch", "--quiet", "--depth", "1", "--no-tags", "--", git.url, commit)
-        if (await git(*alone, cwd=git.target, check=False)).status:
-            every = ("+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")
-            await git("fetch", "--quiet", "--no-tags", "--", git.url, *every, cwd=git.target)
+        """One commit alone; where that is not to be had, without its files; else everything."""
+        here = git.target
+        await git("config", "remote.origin.url", git.url, cwd=here)
+        alone = ("fetch", "--quiet", "--depth", "1", "--no-tags")
+        for words in ((*alone, "origin", commit), (*alone, "--filter=blob:none", "origin", commit)):
+            if not (await git(*words, cwd=here, check=False)).status:
+                return
+        every = ("+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")
+        await git("fetch", "--quiet", "--no-tags", "origin", *every, cwd=here)
 
     async def requirements(
         self, snapshot: Snapshot, environment: Mapping[str, str], start: str = "requirements.txt"
@@ -206,7 +211,7 @@ class Sources:
             url=git.url,
             target=git.target,
             wanted=wanted.commit or wanted.branch,
-            cause=GitCause.OTHER,
+            cause=cause_of(error, wanted),
             context=error.context[-12:],
         )
 

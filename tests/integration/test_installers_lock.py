@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,90 +10,19 @@ from typing import Any
 import attrs
 import pytest
 
-from machine_lifecycle.installers.command import CommandRunner, Journal, Redactor
-from machine_lifecycle.installers.compiling import Fault, UvSolver
+from machine_lifecycle.installers.compiling import Fault
 from machine_lifecycle.installers.git_errors import GitCloneFailed
 from machine_lifecycle.installers.lock import Lock, changes, parse_lock
 from machine_lifecycle.installers.lock_errors import LockImpossible, LockUnreadable, PackImpossible
-from machine_lifecycle.installers.locking import Wanted, WantedPack, differences, make_lock
-from machine_lifecycle.installers.repository import Repository
-from machine_lifecycle.installers.sources import Sources, commit_of
-from machine_lifecycle.model.installing import StepContext
-from tests.benchmarks.installing.serving import serving
+from machine_lifecycle.installers.locking import differences
+from machine_lifecycle.installers.sources import commit_of
 from tests.benchmarks.installing.world import wheel
-from tests.support.git_server import Origin
-
-
-@attrs.frozen
-class Place:
-    """Repositories and an index that are served, and a folder to work in."""
-
-    root: Path
-    port: int
-
-    def origin(self, name: str, **files: str) -> Origin:
-        """A repository; lines of its requirements are `requirements__txt`."""
-        return Origin(self.root / "git" / name, **files)
-
-    def pack(self, name: str, *, required: bool = False, **more: Any) -> WantedPack:
-        """It, as it is wanted."""
-        url = f"http://127.0.0.1:{self.port}/git/{name}/.git"
-        repository = attrs.evolve(Repository(url=url), **more)
-        return WantedPack(name=name, repository=repository, requirements=True, required=required)
-
-    def wanted(self, *packs: WantedPack, **more: Any) -> Wanted:
-        wanted = Wanted(comfyui=self.pack("ComfyUI").repository, packs=packs, also=("pip",))
-        return attrs.evolve(wanted, **more)
-
-    async def lock(
-        self, wanted: Wanted, previous: Lock | None = None, upgrade: tuple[str, ...] | None = ()
-    ) -> Lock:
-        number = len(list(self.root.glob("questions-*")))
-        environ = {
-            "PATH": os.defpath,
-            "HOME": str(self.root),
-            "UV_CACHE_DIR": str(self.root / "uv"),
-            "UV_DEFAULT_INDEX": f"http://127.0.0.1:{self.port}/simple",
-            # Of a repository that a line names: only encrypted ones are admitted.
-            "GIT_CONFIG_COUNT": "1",
-            "GIT_CONFIG_KEY_0": f"url.http://127.0.0.1:{self.port}/git/.insteadOf",
-            "GIT_CONFIG_VALUE_0": "https://example.org/",
-        }
-        run = CommandRunner(
-            log=self.root / "log.txt",
-            journal=Journal(self.root / "journal.jsonl"),
-            redact=Redactor(),
-            report=lambda _: None,
-        )
-        ctx = StepContext(report=lambda _: None, run_command=run)
-        questions = self.root / f"questions-{number}"
-        questions.mkdir()
-        return await make_lock(
-            wanted,
-            Sources(ctx=ctx, cache=self.root / "cache", environ=environ),
-            UvSolver(ctx=ctx, env=environ, folder=questions),
-            previous=previous,
-            upgrade=upgrade,
-        )
+from tests.support.lock_bed import Place, served
 
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
-    wheels = tmp_path / "wheels"
-    wheels.mkdir()
-    for name in ("torchvision", "torchaudio", "pip", "small", "onnxruntime", "onnxruntime-gpu"):
-        wheel(wheels, name, "1.0")
-    for version in ("2.0", "2.1"):
-        wheel(wheels, "torch", version)
-        wheel(wheels, "thing", version)
-    wheel(wheels, "opencv-python", "4.0")
-    wheel(wheels, "opencv-python-headless", "4.0")
-    wheel(wheels, "opencv-contrib-python", "4.0")
-    wheel(wheels, "opencv-contrib-python-headless", "4.0")
-    wheel(wheels, "looks", "1.0", ["opencv-python"])
-    with serving(tmp_path / "git", wheels) as port:
-        made = Place(tmp_path, port)
-        made.origin("ComfyUI", requirements__txt="torch<2.1\nsmall\n", main__py="")
+    with served(tmp_path) as made:
         yield made
 
 

@@ -1,0 +1,142 @@
+"""A lock made by hand, outside a boot: context, log and file are those that a boot would use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from machine_lifecycle.assembly.planner import MachinePlanner
+from machine_lifecycle.config.settings import secret_values
+from machine_lifecycle.installers.command import CommandRunner, Journal, Redactor
+from machine_lifecycle.installers.lock import Lock, changes
+from machine_lifecycle.installers.lock_errors import LockStale, PackUnknown
+from machine_lifecycle.installers.locking import differences
+from machine_lifecycle.installers.relocking import (
+    lock_of,
+    lock_path,
+    read_lock,
+    save_lock,
+    wanted_of,
+)
+from machine_lifecycle.model.installing import InstallContext, StepContext
+from machine_lifecycle.model.paths import Paths
+from machine_lifecycle.model.settings import Settings
+from machine_lifecycle.system.gpus import detect
+
+__all__ = ["Locking", "Outcome"]
+
+_SERVICE = "comfyui"
+
+
+@attrs.frozen
+class Outcome:
+    """A lock, and what is new in it.
+
+    Attributes:
+        path: Its file.
+        lock: What it says.
+        changes: What differs from the one before, a line each.
+        written: Whether the file says so now.
+    """
+
+    path: Path
+    lock: Lock
+    changes: tuple[str, ...]
+    written: bool
+
+    def value(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {
+            "path": str(self.path),
+            "digest": self.lock.digest,
+            "written": self.written,
+            "changes": list(self.changes),
+            "packages": len(self.lock.packages),
+            "packs": [one.name for one in self.lock.installed],
+            "quarantined": [
+                {
+                    "pack": one.pack,
+                    "fault": one.fault.value,
+                    "against": list(one.against),
+                    "told": list(one.told),
+                }
+                for one in self.lock.quarantined
+            ],
+        }
+
+
+class Locking:
+    """Makes and checks the lock of this machine's settings.
+
+    Args:
+        settings: The machine's.
+        paths: The machine's.
+        environ: The machine's environment.
+        say: Takes a line of progress, for people.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        paths: Paths,
+        environ: Mapping[str, str],
+        *,
+        say: Callable[[str], None],
+    ) -> None:
+        hardware = detect(settings)
+        planner = MachinePlanner(settings=settings, paths=paths, machine_id="", environ=environ)
+        entry = planner.mapping().services.get(_SERVICE)
+        self._context = InstallContext(
+            service=_SERVICE,
+            options=entry.options if entry else {},
+            settings=settings,
+            environ=environ,
+            hardware=hardware,
+            paths=paths,
+        )
+        run = CommandRunner(
+            log=paths.logs / "install" / "lock.log",
+            journal=Journal(paths.runtime / "install-lock.jsonl"),
+            redact=Redactor(tuple(secret_values(settings).values())),
+            report=lambda _: None,
+        )
+        self._ctx = StepContext(report=say, run_command=run)
+        self.path = lock_path(self._context)
+
+    async def check(self) -> None:
+        """Whether the lock is that of the list and the settings. Nobody outside is asked.
+
+        Raises:
+            LockStale: It is not.
+            LockUnreadable: It is no lock.
+        """
+        lock = read_lock(self.path)
+        if lock is None:
+            raise LockStale(path=self.path, differences=("there is no lock",))
+        wanted = await wanted_of(self._context, self._ctx)
+        if found := differences(lock, wanted):
+            raise LockStale(path=self.path, differences=found, context=found)
+
+    async def make(self, upgrade: tuple[str, ...] | None = (), *, write: bool = True) -> Outcome:
+        """Make the lock, and keep it.
+
+        Args:
+            upgrade: Packs whose newest commits are looked up; ``None``: everything anew.
+            write: Whether it is kept.
+
+        Raises:
+            LifecycleError: It can't be made; the one before is untouched.
+        """
+        previous = read_lock(self.path)
+        wanted = await wanted_of(self._context, self._ctx)
+        if unknown := set(upgrade or ()) - {pack.name for pack in wanted.packs}:
+            known = tuple(pack.name for pack in wanted.packs)
+            raise PackUnknown(packs=tuple(sorted(unknown)), known=known)
+        lock = await lock_of(self._context, self._ctx, wanted, previous=previous, upgrade=upgrade)
+        found = changes(previous, lock)
+        if write and lock != previous:
+            save_lock(lock, self.path)
+        return Outcome(self.path, lock, found, written=write)

@@ -1,0 +1,137 @@
+"""``machine-lifecycle lock``, as a person calls it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+from machine_lifecycle.errors import ExitCode
+from machine_lifecycle.installers.lock import parse_lock
+from tests.support.lock_bed import Place, served
+
+
+@attrs.frozen
+class Person:
+    """Somebody with a list of packs and a shell."""
+
+    place: Place
+
+    @property
+    def path(self) -> Path:
+        return self.place.root / "config_nodes.lock.json"
+
+    def lists(self, *names: str, **more: Any) -> None:
+        nodes = [
+            {
+                "name": name,
+                "url": self.place.pack(name).repository.url,
+                "requirements": True,
+                **more,
+            }
+            for name in names
+        ]
+        (self.place.root / "config_nodes.json").write_text(json.dumps({"custom_nodes": nodes}))
+
+    def calls(self, *words: str) -> subprocess.CompletedProcess[str]:
+        root = self.place.root
+        environ = {
+            **self.place.environ,
+            "CONFIG_NODES_PATH": str(root / "config_nodes.json"),
+            "WORKSPACE_PATH": str(root / "ws"),
+            "COMFYUI_REPO_URL": self.place.pack("ComfyUI").repository.url,
+            "TORCH_BACKEND": "none",
+        }
+        return subprocess.run(
+            [sys.executable, "-m", "machine_lifecycle", "lock", *words],
+            env=environ,
+            cwd=root,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=100,
+        )
+
+
+@pytest.fixture
+def person(tmp_path: Path) -> Iterator[Person]:
+    with served(tmp_path) as place:
+        yield Person(place)
+
+
+def test_a_lock_is_made_kept_and_told(person: Person) -> None:
+    person.place.origin("a", requirements__txt="thing>=2.1\nscipy.signal\n")
+    person.place.origin("b", requirements__txt="thing<2.1\n")
+    person.lists("a", "b")
+    done = person.calls()
+    assert done.returncode == 0, done.stderr
+    assert "! a requirements.txt:2: scipy.signal: scipy.signal is a module" in done.stdout
+    assert "! pack b is left out: conflict, not together with a" in done.stdout
+    assert "+ package thing 2.1" in done.stdout
+    assert "left out: b beside a: conflict" in done.stderr
+    lock = parse_lock(person.path.read_text("utf-8"), person.path)
+    assert [one.name for one in lock.installed] == ["a"]
+    assert str(person.place.root) not in person.path.read_text("utf-8")
+    again = person.calls()
+    assert "stays the lock" in again.stdout
+    assert person.path.read_text("utf-8") == lock.text()
+
+
+def test_check_asks_nobody_and_fails_for_another_list(person: Person) -> None:
+    person.place.origin("a", requirements__txt="small")
+    person.lists("a")
+    missing = person.calls("--check")
+    assert (missing.returncode, missing.stdout) == (ExitCode.CONFIGURATION, "")
+    assert "lock-stale" in missing.stderr
+    assert person.calls().returncode == 0
+    good = person.calls("--check", "--json")
+    assert (good.returncode, json.loads(good.stdout)["stale"]) == (0, False)
+    person.lists("a", branch="dev")
+    stale = person.calls("--check")
+    assert stale.returncode == ExitCode.CONFIGURATION
+    assert "pack a is listed otherwise than it was locked" in stale.stderr
+
+
+def test_dry_run_and_upgrade(person: Person) -> None:
+    origins = [person.place.origin(name, requirements__txt="small") for name in ("a", "b")]
+    person.lists("a", "b")
+    assert person.calls().returncode == 0
+    before = person.path.read_text("utf-8")
+    moved = [origin.commit(x="1") for origin in origins]
+    assert "stays the lock" in person.calls().stdout
+    tried = person.calls("--upgrade", "--dry-run")
+    assert f"-> {moved[0][:12]}" in tried.stdout
+    assert f"-> {moved[1][:12]}" in tried.stdout
+    assert person.path.read_text("utf-8") == before
+    one = person.calls("--upgrade", "b", "--json")
+    told = json.loads(one.stdout)
+    assert told["written"] is True
+    assert [line.split()[2] for line in told["changes"]] == ["b"]
+    lock = parse_lock(person.path.read_text("utf-8"), person.path)
+    assert told["digest"] == lock.digest
+    assert lock.packs[1].commit == moved[1]
+    assert lock.packs[0].commit != moved[0]
+
+
+def test_a_pack_that_the_list_has_not_can_not_be_upgraded(person: Person) -> None:
+    person.place.origin("essentials", requirements__txt="small")
+    person.lists("essentials")
+    done = person.calls("--upgrade", "esentials")
+    assert done.returncode == ExitCode.CONFIGURATION
+    assert "lock-pack-unknown" in done.stderr
+    assert "Name one of these: essentials" in done.stderr
+    assert not person.path.exists()
+
+
+def test_a_lock_that_can_not_be_kept_says_so(person: Person) -> None:
+    person.lists()
+    person.path.mkdir()
+    done = person.calls()
+    assert done.returncode == ExitCode.CONFIGURATION
+    assert "lock-unreadable" in done.stderr
