@@ -10,6 +10,24 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from machine_lifecycle.model.paths import Paths
+    from machine_lifecycle.model.processes import (
+        Command,
+        CommandReady,
+        ExitCause,
+        HttpReady,
+        LogReady,
+        NotifyReady,
+        ProcessSpec,
+        ProcessState,
+        ProcessStatus,
+        RestartPolicy,
+        RestartWhen,
+        Role,
+        StopPolicy,
+        TcpReady,
+        WebSocketReady,
+    )
     from machine_lifecycle.supervisor.core import Supervisor
     from machine_lifecycle.supervisor.errors import (
         NeedsUnmet,
@@ -22,21 +40,59 @@ if TYPE_CHECKING:
     from machine_lifecycle.supervisor.usage import figures
 
 __all__ = [
+    "Command",
+    "CommandReady",
+    "ExitCause",
+    "HttpReady",
+    "LogReady",
     "NeedsUnmet",
+    "NotifyReady",
+    "Paths",
     "ProcessFailed",
+    "ProcessSpec",
+    "ProcessState",
+    "ProcessStatus",
     "ProcessesLeft",
     "ProgramNotFound",
+    "RestartPolicy",
+    "RestartWhen",
+    "Role",
     "SecretMissing",
+    "StopPolicy",
     "Supervisor",
+    "TcpReady",
     "UnknownProcess",
+    "WebSocketReady",
     "figures",
 ]
 
 _MODULES = {"Supervisor": "core", "figures": "usage"}
+_PROCESSES = {
+    "Command",
+    "CommandReady",
+    "ExitCause",
+    "HttpReady",
+    "LogReady",
+    "NotifyReady",
+    "ProcessSpec",
+    "ProcessState",
+    "ProcessStatus",
+    "RestartPolicy",
+    "RestartWhen",
+    "Role",
+    "StopPolicy",
+    "TcpReady",
+    "WebSocketReady",
+}
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(name)
-    module = importlib.import_module(f"{__name__}.{_MODULES.get(name, 'errors')}")
-    return getattr(module, name)
+    if name in _PROCESSES:
+        where = "machine_lifecycle.model.processes"
+    elif name == "Paths":
+        where = "machine_lifecycle.model.paths"
+    else:
+        where = f"{__name__}.{_MODULES.get(name, 'errors')}"
+    return getattr(importlib.import_module(where), name)

@@ -75,10 +75,10 @@ class Supervisor:
         *,
         paths: Paths,
         base_env: Mapping[str, str],
-        secrets: Callable[[str], str | None],
-        on_change: Callable[[ProcessStatus], None],
-        on_fatal: Callable[[ProcessSpec, LifecycleError], None],
-        on_needs: Callable[[str, bool], None],
+        secrets: Callable[[str], str | None] = lambda _: None,
+        on_change: Callable[[ProcessStatus], None] = lambda _: None,
+        on_fatal: Callable[[ProcessSpec, LifecycleError], None] = lambda *_: None,
+        on_needs: Callable[[str, bool], None] = lambda *_: None,
         tee: Callable[[str, bytes], None] | None = None,
         log_rules: LogRules = LogRules(),  # noqa: B008 - a frozen value
         on_alarm: Callable[[str], None] = lambda _: None,
@@ -155,7 +155,7 @@ class Supervisor:
         _raise_all(errors, "processes")
         await asyncio.sleep(0)
 
-    async def wait_ready(self, names: Sequence[str], progress: ProgressSink) -> None:
+    async def wait_ready(self, names: Sequence[str], progress: ProgressSink | None = None) -> None:
         """Return when all are ready; raise the moment that can't happen any more.
 
         Raises:

@@ -36,6 +36,16 @@ class Pulse:
         return self._next
 
 
+class _Unheard:
+    """Progress that nobody asked for."""
+
+    def step(self, name: str, detail: str = "", *, done: int = 0, total: int = 0) -> None:
+        pass
+
+    def finished(self, name: str, *, seconds: float, skipped: bool = False) -> None:
+        pass
+
+
 def _with_needs(units: Mapping[str, Unit], name: str, seen: set[str]) -> Iterator[Unit]:
     if name in units and name not in seen:
         seen.add(name)
@@ -55,13 +65,14 @@ def _obstacle(unit: Unit) -> LifecycleError | None:
 
 
 async def wait_ready(
-    units: Mapping[str, Unit], names: Sequence[str], progress: ProgressSink, pulse: Pulse
+    units: Mapping[str, Unit], names: Sequence[str], progress: ProgressSink | None, pulse: Pulse
 ) -> None:
     """Return when all *names* are ready; raise as soon as that is out of reach.
 
     A unit that changes and a log that grows count as progress, so that a long start is told from
     one that hangs.
     """
+    progress = progress or _Unheard()
     began = time.monotonic()
     ready: set[str] = set()
     seen: dict[str, tuple[object, ...]] = {}

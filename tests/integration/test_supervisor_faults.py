@@ -44,7 +44,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="judged by way o
 PROGRAMS = Path(__file__).parents[1] / "data" / "programs"
 SLEEP = shutil.which("sleep") or "/bin/sleep"
 SHELL = shutil.which("sh") or "/bin/sh"
-STEPS = int(os.environ.get("SUPERVISOR_STEPS", "30"))  # noqa: TID251 - a setting of this test
+STEPS = int(os.environ.get("SUPERVISOR_STEPS", "60"))  # noqa: TID251 - a setting of this test
 PATH = os.environ["PATH"]  # noqa: TID251 - children must find their programs
 
 
@@ -234,6 +234,7 @@ _KINDS = {
     "forks": (SHELL, "-c", "setsid sleep 1000 & exec sleep 1000"),
     "twice": (SHELL, "-c", "(setsid sleep 1000 &); exec sleep 1000"),
 }
+_IN_A_ROW = 30
 _NAMES = st.sampled_from(sorted(_KINDS))
 
 
@@ -339,8 +340,8 @@ def test_starts_stops_and_kills_in_any_order() -> None:
     run_state_machine_as_test(
         AnyOrder,
         settings=settings(
-            max_examples=2 if STEPS < 100 else 1,
-            stateful_step_count=STEPS,
+            max_examples=-(-STEPS // _IN_A_ROW),
+            stateful_step_count=_IN_A_ROW,
             deadline=None,
             suppress_health_check=list(HealthCheck),
         ),
