@@ -1,14 +1,11 @@
-"""What is done for a result beside the call that writes it: its files, and its life on disk."""
+"""What is done for a result beside the call that writes it: its life on disk."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-
-from redis.asyncio import Redis
+from collections.abc import Iterable
 
 from machine_lifecycle.jobs.outbox import Outbox
 from machine_lifecycle.jobs.outcomes import Outcome
-from machine_lifecycle.jobs.outputs import store
 
 __all__ = ["Delivery"]
 
@@ -16,8 +13,7 @@ __all__ = ["Delivery"]
 class Delivery:
     """Keeps results on disk while Redis is away, and forgets them once it has answered."""
 
-    def __init__(self, redis: Redis, outbox: Outbox) -> None:
-        self._redis = redis
+    def __init__(self, outbox: Outbox) -> None:
         self._outbox = outbox
         self._kept: set[str] = set()
         """Jobs whose results are on disk."""
@@ -42,7 +38,3 @@ class Delivery:
     def left(self) -> list[Outcome]:
         """Results that an earlier run of this worker left."""
         return list(self._outbox.left(lambda outcome, _said: self._outbox.forget(outcome)))
-
-    async def store(self, files: Mapping[str, bytes]) -> None:
-        """Put files of results into Redis."""
-        await store(self._redis, files)

@@ -19,6 +19,7 @@ from machine_lifecycle.jobs.claims import Claimed
 from machine_lifecycle.jobs.delivery import Delivery
 from machine_lifecycle.jobs.functions import QueueFunctions
 from machine_lifecycle.jobs.outcomes import Outcome
+from machine_lifecycle.jobs.outputs import KEPT
 from machine_lifecycle.jobs.retrying import passing
 from machine_lifecycle.jobs.worker_config import WorkerConfig
 
@@ -165,9 +166,11 @@ class Exchange:
         for outcome in given:
             words.extend(outcome.arguments)
             files.update(outcome.outputs)
-        if files:
-            await self._delivery.store(files)
-        answers, jobs, state, due = await functions.call("ml1_turn", *words)
+        answers, jobs, state, due = (
+            await functions.call_after(files, KEPT, "ml1_turn", *words)
+            if files
+            else await functions.call("ml1_turn", *words)
+        )
         for outcome, answer in zip(given, answers, strict=True):
             outcome.answered(str(answer))
         for job in jobs:

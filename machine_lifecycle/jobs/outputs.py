@@ -10,11 +10,11 @@ from redis.asyncio import Redis
 from machine_lifecycle.model.jobs import JobResult, Output
 from machine_lifecycle.system import redis_keys as keys
 
-__all__ = ["SMALL", "fetch", "result_metadata", "small", "store"]
+__all__ = ["KEPT", "SMALL", "fetch", "result_metadata", "small"]
 
 SMALL = 8 * 1024 * 1024
 """Bytes up to which a file travels in Redis."""
-_KEPT = 24 * 3600
+KEPT = 24 * 3600
 """Seconds for which Redis keeps it."""
 
 
@@ -25,14 +25,6 @@ def small(job_id: str, outputs: tuple[Output, ...]) -> dict[str, bytes]:
         for number, output in enumerate(outputs)
         if output.data and len(output.data) <= SMALL
     }
-
-
-async def store(redis: Redis, files: Mapping[str, bytes]) -> None:
-    """Put files into keys of their own. Safe to repeat."""
-    pipeline = redis.pipeline(transaction=False)
-    for key, data in files.items():
-        pipeline.set(key, data, ex=_KEPT)
-    await pipeline.execute()
 
 
 def result_metadata(

@@ -56,7 +56,7 @@ class Worker:
         """
         self._config = config
         self._services = services
-        self._delivery = Delivery(redis, Outbox(config.outbox))
+        self._delivery = Delivery(Outbox(config.outbox))
         self._functions = QueueFunctions(redis)
         self._registration = Registration(redis, config)
         self._voice = WorkerVoice(config, self._registration, order=self._told)

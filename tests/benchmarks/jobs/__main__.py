@@ -33,7 +33,7 @@ from machine_lifecycle.system.valkey import find_server
 HERE = Path(__file__).parent
 IDLE_JOBS = 40
 IDLE_GAP = 0.15
-IDLE_SECONDS = 20.0
+IDLE_SECONDS = 60.0
 ROUTES = [{"asks": "clock", "service": "clock", "connector": "tests.benchmarks.jobs.ours:Clock"}]
 
 
