@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from machine_lifecycle.assembly.errors import MachineStoppedEarly
 from machine_lifecycle.assembly.parts import Parts, assemble
+from machine_lifecycle.assembly.reloading import Reloaded
 from machine_lifecycle.errors import LifecycleError
 from machine_lifecycle.lifecycle import events
 from machine_lifecycle.lifecycle.gates import DEADLINE, Gate, GatePoint
@@ -36,8 +37,9 @@ class Machine:
             await machine.wait()
     """
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, reread: Callable[[], Settings] | None = None) -> None:
         self._parts = parts
+        self._reread = reread
         self._life: asyncio.Task[int] | None = None
         self.restart_requested = False
 
@@ -49,6 +51,7 @@ class Machine:
         *,
         environ: Mapping[str, str] | None = None,
         guest: bool = True,
+        reread: Callable[[], Settings] | None = None,
     ) -> AsyncIterator[Machine]:
         """Open a machine: its folders, lock, pages and control socket; stop it on leaving.
 
@@ -57,13 +60,14 @@ class Machine:
             environ: The environment its processes inherit; this process's own where ``None``.
             guest: Whether this process belongs to somebody else, and so must not become the reaper
                 of orphans. The command line says ``False``.
+            reread: Reads the settings anew, for ``reload``.
 
         Raises:
             LifecycleError: The machine runs already, a folder can't be used, a port is taken.
         """
         inherited = dict(os.environ if environ is None else environ)  # noqa: TID251 - see Args
         async with assemble(settings or Settings(), inherited, guest=guest) as parts:
-            machine = cls(parts)
+            machine = cls(parts, reread)
             parts.bind(machine)
             try:
                 yield machine
@@ -162,6 +166,39 @@ class Machine:
         if living and self.state is not MachineState.STOPPING:
             self.request_stop(reason)
         return await self.wait()
+
+    async def start_process(self, name: str) -> None:
+        """Start a process that is stopped, has ended or was given up.
+
+        Raises:
+            UnknownProcess: There is none of that name.
+        """
+        await self._parts.supervisor.start(name)
+
+    async def stop_process(self, name: str) -> None:
+        """Stop a process, and keep it stopped. Raises ``UnknownProcess``."""
+        await self._parts.supervisor.stop(name)
+
+    async def restart_process(self, name: str) -> None:
+        """Stop a process if it runs, and start it. Raises ``UnknownProcess``."""
+        await self._parts.supervisor.restart(name)
+
+    def signal_process(self, name: str, number: int) -> None:
+        """Send a signal to a process itself. Raises ``UnknownProcess``, ``ProcessNotRunning``."""
+        self._parts.supervisor.signal(name, number)
+
+    async def reload(self, settings: Settings | None = None) -> Reloaded:
+        """Change what runs to what other settings say; what is the same is left alone.
+
+        Args:
+            settings: The new ones; read anew by the function that ``open`` got where ``None``.
+
+        Raises:
+            ReloadRefused: The machine is not up, or something must be installed first.
+            LifecycleError: The settings are wrong; nothing is changed then.
+        """
+        fresh = settings or (self._reread() if self._reread else self._parts.settings)
+        return await self._parts.reload(fresh)
 
     async def drain(self) -> None:
         """Take no further job; running ones end. ``/ready`` says 503 from here on."""

@@ -9,9 +9,11 @@ from typing import Any, Protocol
 import attrs
 
 from machine_lifecycle.assembly.fleet import Fleet
+from machine_lifecycle.assembly.reloading import Reloaded
 from machine_lifecycle.assembly.report import Reporter
 from machine_lifecycle.lifecycle.hooks import EventBus
 from machine_lifecycle.model.figures import Figures
+from machine_lifecycle.model.settings import Settings
 from machine_lifecycle.model.status import StatusReport
 from machine_lifecycle.supervisor.core import Supervisor
 from machine_lifecycle.supervisor.logs import follow as tail_and_follow
@@ -34,6 +36,9 @@ class Steered(Protocol):
 
     async def undrain(self) -> None:
         """Take jobs again."""
+
+    async def reload(self, settings: Settings | None = None) -> Reloaded:
+        """Change what runs to what the settings say now."""
 
 
 @attrs.define(kw_only=True, eq=False)
@@ -91,6 +96,14 @@ class Commands:
     async def start_process(self, name: str) -> None:
         """Start one that was stopped."""
         await self.supervisor.start(name)
+
+    def signal_process(self, name: str, number: int) -> None:
+        """Send a signal to one process itself."""
+        self.supervisor.signal(name, number)
+
+    async def reload(self) -> Mapping[str, Any]:
+        """Read the settings anew and change what runs accordingly."""
+        return attrs.asdict(await self.machine().reload())
 
     async def restart_machine(self) -> None:
         """Stop in good order; the command line then boots anew."""

@@ -18,6 +18,7 @@ __all__ = [
     "MachineStoppedEarly",
     "MappingUnreadable",
     "NoQueue",
+    "ReloadRefused",
     "SpaceShort",
 ]
 
@@ -100,6 +101,32 @@ class MachineStoppedEarly(LifecycleError):
     def remedies(self) -> tuple[Remedy, ...]:
         """Boot it again."""
         return (Remedy("Boot it again", "machine-lifecycle boot"),)
+
+
+@attrs.define(kw_only=True, slots=False, eq=False)
+class ReloadRefused(LifecycleError):
+    """Other settings can't be taken over while the machine runs. It goes on as it was.
+
+    Attributes:
+        reason: Why not.
+    """
+
+    code: ClassVar[str] = "reload-refused"
+
+    reason: str
+
+    @property
+    def summary(self) -> str:
+        """Why."""
+        return f"the settings can't be reloaded: {self.reason}"
+
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """Wait, or begin anew."""
+        return (
+            Remedy("See how it does", "machine-lifecycle status"),
+            Remedy("Or stop it, and boot it with the new settings", "machine-lifecycle stop"),
+        )
 
 
 @attrs.define(kw_only=True, slots=False, eq=False)

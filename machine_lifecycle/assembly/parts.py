@@ -11,6 +11,7 @@ from pathlib import Path
 import attrs
 
 from machine_lifecycle.assembly.commands import Commands, Steered
+from machine_lifecycle.assembly.errors import ReloadRefused
 from machine_lifecycle.assembly.fleet import Fleet
 from machine_lifecycle.assembly.hooks import hooked
 from machine_lifecycle.assembly.installing import Installation
@@ -18,6 +19,7 @@ from machine_lifecycle.assembly.lock import machine_lock
 from machine_lifecycle.assembly.packs import PackWatch
 from machine_lifecycle.assembly.planner import MachinePlanner
 from machine_lifecycle.assembly.queue import Queue
+from machine_lifecycle.assembly.reloading import Reloaded, check_installed, waiting_settings
 from machine_lifecycle.assembly.report import Reporter
 from machine_lifecycle.assembly.verify import RunningParts
 from machine_lifecycle.assembly.watching import Watching
@@ -234,6 +236,36 @@ class Parts:
             jobs=self.watching,
             condition=self.watching.raise_condition,
         )
+
+    async def reload(self, settings: Settings) -> Reloaded:
+        """Make a new plan of other settings, and change what runs accordingly.
+
+        Raises:
+            LifecycleError: The machine is not up, or the plan can't be made or carried out.
+        """
+        old = self.lifecycle.record.plan
+        if old is None or self.lifecycle.state not in (MachineState.READY, MachineState.PROCESSING):
+            raise ReloadRefused(reason=f"the machine is in {self.lifecycle.state.value}")
+
+        def planner(of: Settings) -> MachinePlanner:
+            return attrs.evolve(self._planner, settings=of)
+
+        hardware = await Gpus(settings=settings).detect()
+        plan = planner(settings).plan(hardware)
+        check_installed(old, plan)
+        later = waiting_settings(self.settings, settings, old.hardware, planner)
+        for value in secret_values(settings).values():
+            register_secret(value)
+        self._secrets = secret_values(settings)
+        self.settings, self._planner = settings, planner(settings)
+        self.runner.post(stimuli.PlanReplaced(plan=plan))
+        self.watching.expect(plan)
+        changes = await self.supervisor.replace(plan.processes, settings.stop_budget)
+        for worker in {one.id for one in old.workers} - {one.id for one in plan.workers}:
+            self.links.forget(worker)
+        ManifestFile(self.paths.manifest).write(plan)
+        await self.fleet.publish("event_driven")
+        return Reloaded(**attrs.asdict(changes), later=later)
 
     async def start(self) -> None:
         """Open the pages and the socket, and listen to what moves."""

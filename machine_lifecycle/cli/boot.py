@@ -14,7 +14,7 @@ import click
 from machine_lifecycle.cli.environment import environment, open_settings
 from machine_lifecycle.config.settings import LoadedSettings
 from machine_lifecycle.errors import LifecycleError
-from machine_lifecycle.model.settings import LogFormat
+from machine_lifecycle.model.settings import LogFormat, Settings
 from machine_lifecycle.model.status import ConditionKind, StatusReport
 
 __all__ = ["boot", "live"]
@@ -39,10 +39,16 @@ def boot(ctx: click.Context, events_format: str | None) -> None:
     loaded = open_settings(ctx)
     for warning in loaded.warnings:
         click.echo(f"warning: {warning}", err=True)
-    sys.exit(asyncio.run(live(loaded, jsonl=events_format == "jsonl")))
+
+    def reread() -> Settings:
+        return open_settings(ctx).settings
+
+    sys.exit(asyncio.run(live(loaded, jsonl=events_format == "jsonl", reread=reread)))
 
 
-async def live(loaded: LoadedSettings, *, jsonl: bool) -> int:
+async def live(
+    loaded: LoadedSettings, *, jsonl: bool, reread: Callable[[], Settings] | None = None
+) -> int:
     """Open, boot, wait, stop; the exit status. Errors are told where they happen."""
     from machine_lifecycle.system.logs import configure_logging  # noqa: PLC0415 - see cli
 
@@ -52,18 +58,26 @@ async def live(loaded: LoadedSettings, *, jsonl: bool) -> int:
     level = "warning" if pretty else settings.log_level
     configure_logging(level, settings.log_format, out, colour="NO_COLOR" not in environment())
     while True:
-        code, again = await _one_life(loaded, jsonl=jsonl, pretty=pretty)
+        code, again = await _one_life(loaded, jsonl=jsonl, pretty=pretty, reread=reread)
         if not again:
             return code
 
 
-async def _one_life(loaded: LoadedSettings, *, jsonl: bool, pretty: bool) -> tuple[int, bool]:
+async def _one_life(
+    loaded: LoadedSettings,
+    *,
+    jsonl: bool,
+    pretty: bool,
+    reread: Callable[[], Settings] | None = None,
+) -> tuple[int, bool]:
     from machine_lifecycle.cli.output import console, show_error  # noqa: PLC0415 - see cli
     from machine_lifecycle.lifecycle.events import Event  # noqa: PLC0415
     from machine_lifecycle.machine import Machine  # noqa: PLC0415
 
     try:
-        async with Machine.open(loaded.settings, environ=loaded.variables, guest=False) as machine:
+        async with Machine.open(
+            loaded.settings, environ=loaded.variables, guest=False, reread=reread
+        ) as machine:
             loop = asyncio.get_running_loop()
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, _stopper(machine.request_stop, number))

@@ -26,8 +26,11 @@ _COMMANDS = {
     "status": ("processes", "status", "Show how the running machine does."),
     "ps": ("processes", "ps", "List the running machine's processes."),
     "logs": ("processes", "logs", "Show or follow the logs of processes."),
-    "restart": ("processes", "restart", "Restart one process of the running machine."),
+    "start": ("steering", "start", "Start processes that are stopped."),
+    "restart": ("steering", "restart", "Restart processes of the running machine."),
     "stop": ("processes", "stop", "Stop the running machine, or one of its processes."),
+    "signal": ("steering", "signal_process", "Send a signal to one process."),
+    "reload": ("steering", "reload", "Read the settings anew; restart only what they change."),
     "drain": ("processes", "drain", "Let running jobs end and take no further ones."),
     "undrain": ("processes", "undrain", "Take jobs again after a drain."),
     "submit": ("jobs", "submit", "Put a job into the queue; watch it, save what it makes."),
@@ -116,7 +119,7 @@ def run() -> None:
     """Run the command line; errors of ours end with their own exit status."""
     _open_streams()
     try:
-        cli(standalone_mode=True)
+        cli(prog_name="machine-lifecycle", standalone_mode=True)
     except LifecycleError as error:
         from machine_lifecycle.cli.output import show_error  # noqa: PLC0415 - only on errors
 

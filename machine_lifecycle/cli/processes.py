@@ -1,18 +1,17 @@
-"""Commands to the running machine: ``ps``, ``logs``, ``restart``, ``stop``, ``status``, drains."""
+"""Commands to the running machine: ``ps``, ``logs``, ``stop``, ``status``, drains."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
 from contextlib import aclosing, suppress
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
-from machine_lifecycle.cli.environment import open_paths
 from machine_lifecycle.cli.output import console, emit_json, human_bytes, human_seconds, table
 from machine_lifecycle.cli.packs import pack_summary
+from machine_lifecycle.cli.talking import PROCESS, ask
 from machine_lifecycle.cli.times import SINCE
 from machine_lifecycle.control.client import ControlClient
 from machine_lifecycle.control.errors import MachineUnresponsive
@@ -20,22 +19,11 @@ from machine_lifecycle.errors import ExitCode
 from machine_lifecycle.model.packs import Loaded, PackState
 from machine_lifecycle.system.errors import MachineNotRunning
 
-__all__ = ["drain", "logs", "ps", "restart", "status", "stop", "undrain"]
+__all__ = ["drain", "logs", "ps", "status", "stop", "undrain"]
 
-_T = TypeVar("_T")
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _COLOURS = ("cyan", "green", "yellow", "magenta", "blue", "bright_cyan", "bright_green")
 _STATE_COLOURS = {"ready": "green", "processing": "green", "failed": "red", "fatal": "red"}
-
-
-def _ask(ctx: click.Context, conversation: Callable[[ControlClient], Awaitable[_T]]) -> _T:
-    """Hold a conversation with the running machine."""
-
-    async def talk() -> _T:
-        async with ControlClient(open_paths(ctx).control_socket) as client:
-            return await conversation(client)
-
-    return asyncio.run(talk())
 
 
 def _coloured(word: str) -> str:
@@ -53,7 +41,7 @@ def _escaped(value: Any) -> str:
 @click.pass_context
 def ps(ctx: click.Context, as_json: bool) -> None:  # noqa: FBT001 - click passes options so
     """List the running machine's processes and what they use."""
-    found = _ask(ctx, lambda client: client.call("ps"))
+    found = ask(ctx, lambda client: client.call("ps"))
     if as_json:
         emit_json(found)
         return
@@ -81,7 +69,7 @@ def _process_row(process: dict[str, Any]) -> list[str]:
 
 
 @click.command()
-@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.argument("names", nargs=-1, type=PROCESS, metavar="[NAME]...")
 @click.option("-f", "--follow", is_flag=True, help="Go on with new lines until interrupted.")
 @click.option(
     "-n",
@@ -120,7 +108,7 @@ def logs(  # noqa: PLR0917 - click passes options by name
                 _show_line(item, as_json=as_json, prefix=len(names) != 1, colours=colours)
 
     with suppress(KeyboardInterrupt):  # how a person ends --follow
-        _ask(ctx, show)
+        ask(ctx, show)
 
 
 def _show_line(
@@ -137,16 +125,7 @@ def _show_line(
 
 
 @click.command()
-@click.argument("name")
-@click.pass_context
-def restart(ctx: click.Context, name: str) -> None:
-    """Restart one process of the running machine."""
-    _ask(ctx, lambda client: client.call("restart", name=name))
-    click.echo(f"{name} restarts; see: machine-lifecycle ps")
-
-
-@click.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, type=PROCESS)
 @click.option("--no-wait", is_flag=True, help="Return at once; only without a name.")
 @click.pass_context
 def stop(ctx: click.Context, name: str | None, no_wait: bool) -> None:  # noqa: FBT001 - click
@@ -155,10 +134,10 @@ def stop(ctx: click.Context, name: str | None, no_wait: bool) -> None:  # noqa: 
     Without a name it waits until the machine is down. Exit status 3 if no machine runs.
     """
     if name is not None:
-        _ask(ctx, lambda client: client.call("stop_process", name=name))
-        click.echo(f"{name} stops, and stays so until: machine-lifecycle restart {name}")
+        ask(ctx, lambda client: client.call("stop_process", name=name))
+        click.echo(f"{name} stops, and stays so until: machine-lifecycle start {name}")
         return
-    _ask(ctx, lambda client: _stop_machine(client, wait=not no_wait))
+    ask(ctx, lambda client: _stop_machine(client, wait=not no_wait))
 
 
 async def _stop_machine(client: ControlClient, *, wait: bool) -> None:
@@ -193,7 +172,7 @@ def _tell_stop(event: dict[str, Any]) -> None:
 @click.pass_context
 def drain(ctx: click.Context) -> None:
     """Let running jobs end and take no further ones."""
-    _ask(ctx, lambda client: client.call("drain"))
+    ask(ctx, lambda client: client.call("drain"))
     click.echo("draining; take jobs again with: machine-lifecycle undrain")
 
 
@@ -201,7 +180,7 @@ def drain(ctx: click.Context) -> None:
 @click.pass_context
 def undrain(ctx: click.Context) -> None:
     """Take jobs again after a drain."""
-    _ask(ctx, lambda client: client.call("undrain"))
+    ask(ctx, lambda client: client.call("undrain"))
     click.echo("taking jobs again")
 
 
@@ -213,7 +192,7 @@ def status(ctx: click.Context, as_json: bool) -> None:  # noqa: FBT001 - click p
 
     Exit status 0 if it takes jobs, 3 if it does not or is not running.
     """
-    report = _ask(ctx, lambda client: client.call("status"))
+    report = ask(ctx, lambda client: client.call("status"))
     if as_json:
         emit_json(report)
     else:

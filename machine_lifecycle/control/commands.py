@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -12,9 +13,20 @@ from machine_lifecycle.model.figures import Figures
 from machine_lifecycle.model.status import StatusReport
 from machine_lifecycle.model.wire import to_json_value
 
-__all__ = ["Calls", "ControlCommands"]
+__all__ = ["Calls", "ControlCommands", "signal_number"]
 
 _MOST_LINES = 100_000
+
+
+def signal_number(text: str) -> int | None:
+    """The number of ``SIGHUP``, ``hup`` or ``1``; ``None`` if there is no such signal."""
+    if text.isascii() and text.isdigit():
+        return int(text) if int(text) in {*map(int, signal.valid_signals())} else None
+    name = text.upper()
+    try:
+        return signal.Signals[name if name.startswith("SIG") else f"SIG{name}"]
+    except KeyError:
+        return None
 
 
 class ControlCommands(Protocol):
@@ -46,6 +58,12 @@ class ControlCommands(Protocol):
     async def start_process(self, name: str) -> None:
         """Start one that was stopped."""
 
+    def signal_process(self, name: str, number: int) -> None:
+        """Send a signal to one process itself."""
+
+    async def reload(self) -> Mapping[str, Any]:
+        """Read the settings anew and change what runs accordingly; what was done."""
+
     def shutdown(self) -> None:
         """Ask for a graceful stop of the whole machine; returns at once."""
 
@@ -72,6 +90,8 @@ class Calls:
             "restart": self._of_process(commands.restart_process),
             "stop_process": self._of_process(commands.stop_process),
             "start_process": self._of_process(commands.start_process),
+            "signal_process": self._signal,
+            "reload": self._reload,
             "shutdown": self._shutdown,
             "drain": self._drain,
             "undrain": self._undrain,
@@ -118,6 +138,17 @@ class Calls:
     async def _undrain(self, _args: dict[str, Any]) -> Any:
         await self._commands.undrain()
         return {"draining": False}
+
+    async def _signal(self, args: dict[str, Any]) -> Any:
+        (name,) = self._known([text_of(args, "name")])
+        number = signal_number(text_of(args, "signal"))
+        if number is None:
+            raise ControlMessageUnusable(reason=f"there is no signal {args['signal']!r}")
+        self._commands.signal_process(name, number)
+        return {"name": name, "signal": number}
+
+    async def _reload(self, _args: dict[str, Any]) -> Any:
+        return to_json_value(await self._commands.reload())
 
     def _of_process(self, action: Callable[[str], Awaitable[None]]) -> _Call:
         async def call(args: dict[str, Any]) -> Any:

@@ -119,12 +119,18 @@ class Lifecycle:
                 return self._time_up(stimulus)
             case stimuli.ConditionRaised() | stimuli.ConditionCleared():
                 return facts.condition(self.record, self._steps, stimulus)
-            case stimuli.JobTaken():
-                return facts.job_taken(self.record, self._steps, stimulus)
-            case stimuli.JobDone():
-                return facts.job_done(self.record, self._steps, stimulus)
+            case stimuli.PlanReplaced(plan=plan):
+                self.record.plan = plan
+                return self._steps.take(stimulus)
+            case stimuli.JobTaken() | stimuli.JobDone():
+                return self._of_jobs(stimulus)
             case _:
                 return None
+
+    def _of_jobs(self, stimulus: stimuli.JobTaken | stimuli.JobDone) -> tuple[Directive, ...]:
+        if isinstance(stimulus, stimuli.JobTaken):
+            return facts.job_taken(self.record, self._steps, stimulus)
+        return facts.job_done(self.record, self._steps, stimulus)
 
     # Facts of a boot that goes well
 

@@ -114,6 +114,11 @@ class Stepper:
         self.note(stimulus, f"ignored: {why}")
         return ()
 
+    def take(self, stimulus: stimuli.Stimulus) -> tuple[Directive, ...]:
+        """Write a fact into the story from which nothing follows."""
+        self.note(stimulus, "")
+        return ()
+
     def note(self, stimulus: stimuli.Stimulus, told: str) -> None:
         """Write a fact into the story."""
         self._tell(stimulus.at, stimulus.words, told)

@@ -12,7 +12,7 @@ from machine_lifecycle.model.paths import Paths
 from machine_lifecycle.model.plan import WorkerPlan
 from machine_lifecycle.model.processes import Command, LinkReady, ProcessSpec, Role, StopPolicy
 from machine_lifecycle.model.services import Instance, ServiceDefinition
-from machine_lifecycle.model.settings import Settings
+from machine_lifecycle.model.settings import Settings, setting_info
 from machine_lifecycle.plan.ports import reachable_host
 
 __all__ = [
@@ -26,6 +26,34 @@ CONNECTOR_OPTIONS = ("hung_after",)
 """What a mapping's ``installer_config`` may say to the connector of the service."""
 
 _MIB_PER_GIB = 1024
+_OF_THE_MACHINE = frozenset(
+    (
+        "boot_attempts",
+        "boot_backoff",
+        "boot_backoff_max",
+        "cuda_visible_devices",  # which GPUs there are is decided; a worker uses none
+        "events_stream",
+        "gates",
+        "health_host",
+        "health_port",
+        "install_concurrency",
+        "log_archives",
+        "log_compress",
+        "log_max_age_days",
+        "log_max_mb",
+        "min_healthy",
+        "mock_gpus",
+        "observers",
+        "on_failed",
+        "stall_limits",
+        "state_caps",
+        "status_interval",
+        "tee_logs",
+        "webhook_events",
+        "workers",
+    )
+)
+"""Settings that say nothing to a worker, and so are no reason to start one anew."""
 _WORKER_START_DEADLINE = 60.0
 """Seconds from go to registered: a connection to Redis and a look at the service."""
 _WORKER_WATCHDOG = 60.0
@@ -125,9 +153,8 @@ def worker_process(
 
 def _settings_of_workers(settings: Settings) -> dict[str, str]:
     env = settings_env(settings)
-    # Which GPUs there are was decided above; a worker uses none.
-    env.pop("CUDA_VISIBLE_DEVICES", None)
-    return env
+    of_machine = {info.env[0] for info in setting_info() if info.field in _OF_THE_MACHINE}
+    return {name: value for name, value in env.items() if name not in of_machine}
 
 
 def _options(driven: Sequence[tuple[Instance, ServiceDefinition]]) -> Mapping[str, str]:

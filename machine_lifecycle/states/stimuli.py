@@ -28,6 +28,7 @@ __all__ = [
     "NodesInstalled",
     "Opened",
     "PlanMade",
+    "PlanReplaced",
     "ProcessesLaunched",
     "ProcessesPrepared",
     "Progressed",
@@ -71,6 +72,13 @@ class PlanMade(Stimulus):
     """It is decided what will run."""
 
     trigger: ClassVar[Trigger | None] = Trigger.PLAN_MADE
+    plan: BootPlan
+
+
+@attrs.frozen(kw_only=True)
+class PlanReplaced(Stimulus):
+    """Other settings were read while the machine is up: this is what runs from now on."""
+
     plan: BootPlan
 
 

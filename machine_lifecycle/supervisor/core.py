@@ -13,8 +13,10 @@ from machine_lifecycle.model.packs import Run
 from machine_lifecycle.model.paths import Paths
 from machine_lifecycle.model.processes import ProcessSpec, ProcessStatus
 from machine_lifecycle.supervisor import spawn
-from machine_lifecycle.supervisor.errors import NeedsUnmet, ProcessesLeft
+from machine_lifecycle.supervisor.changes import Changes, compare
+from machine_lifecycle.supervisor.errors import NeedsUnmet, ProcessesLeft, ProcessNotRunning
 from machine_lifecycle.supervisor.household import Household
+from machine_lifecycle.supervisor.identity import send
 from machine_lifecycle.supervisor.journal import Entry, Journal
 from machine_lifecycle.supervisor.keeping import LogKeeper
 from machine_lifecycle.supervisor.memory import MemoryWatch
@@ -216,6 +218,47 @@ class Supervisor:
         """Start a process that is stopped, has ended, or was given up; its count starts anew."""
         spec = self._roster.unit(name).spec
         await self.launch([spec])
+
+    def signal(self, name: str, number: int) -> None:
+        """Send a signal to a process itself; what it started hears nothing.
+
+        Raises:
+            ProcessNotRunning: It does not run now.
+        """
+        child = self._roster.unit(name).child
+        if child is None or not send(child.identity, number):
+            raise ProcessNotRunning(process=name)
+
+    async def replace(self, specs: Sequence[ProcessSpec], budget: float) -> Changes:
+        """Keep these running instead of those of the plan before: what is the same is left alone.
+
+        Args:
+            specs: All of the new plan.
+            budget: Seconds in which those that are changed or no longer wanted may end.
+
+        Raises:
+            LifecycleError: Something of the new plan can't be started, or of the old one ended.
+        """
+        _check_needs(specs, {})
+        units = self._roster.units
+        changes = compare(
+            {name: unit.spec for name, unit in units.items()},
+            specs,
+            lambda spec: not units[spec.name].runs_as(spec),
+        )
+        _check_ports([spec for spec in specs if spec.name in changes.added])
+        ending = [units[name] for name in (*changes.removed, *changes.changed)]
+        left = await stop_wave(ending, budget)
+        if left:
+            raise ProcessesLeft(pids=left)
+        for name in changes.removed:
+            self._roster.dismiss(name)
+        for spec in specs:
+            if spec.name in changes.same:  # but for what its end would lead to, perhaps
+                units[spec.name].spec = spec
+        await self.launch([one for one in specs if one.name not in changes.same])
+        self._roster.arrange(spec.name for spec in specs)
+        return changes
 
     def link_ready(self, process_name: str, ready: bool) -> None:  # noqa: FBT001 - one fact
         """A worker says over its link that it is connected, or no longer is."""

@@ -11,6 +11,7 @@ from machine_lifecycle.errors import ConfigurationError, LifecycleError, Remedy
 __all__ = [
     "NeedsUnmet",
     "ProcessFailed",
+    "ProcessNotRunning",
     "ProcessesLeft",
     "ProgramNotFound",
     "SecretMissing",
@@ -134,6 +135,32 @@ class UnknownProcess(LifecycleError):
     def remedies(self) -> tuple[Remedy, ...]:
         """List them."""
         return (Remedy("List the processes", "machine-lifecycle ps"),)
+
+
+@attrs.define(kw_only=True, slots=False, eq=False)
+class ProcessNotRunning(LifecycleError):
+    """A signal was for a process that does not run at the moment.
+
+    Attributes:
+        process: Its name.
+    """
+
+    code: ClassVar[str] = "process-not-running"
+
+    process: str
+
+    @property
+    def summary(self) -> str:
+        """Which process."""
+        return f"{self.process} does not run now"
+
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """See why; start it."""
+        return (
+            Remedy("See how it does", "machine-lifecycle ps"),
+            Remedy("Start it", f"machine-lifecycle start {self.process}"),
+        )
 
 
 @attrs.define(kw_only=True, slots=False, eq=False)

@@ -77,6 +77,11 @@ class Roster:
             self._tee.add(spec.name, Follower(unit.log, size(unit.log)))
         return unit
 
+    def dismiss(self, name: str) -> None:
+        """Know no longer a unit that was stopped for good."""
+        self.units.pop(name, None)
+        self._fulfilled.pop(name, None)
+
     def arrange(self, names: Iterable[str]) -> None:
         """List these last, in this order: that of the plan, whenever each was launched."""
         for name in names:

@@ -16,7 +16,9 @@ import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from machine_lifecycle.model.processes import Command, ProcessSpec
+import attrs
+
+from machine_lifecycle.model.processes import Command, ProcessSpec, RestartPolicy, StopPolicy
 from machine_lifecycle.plan.errors import PortTaken
 from machine_lifecycle.supervisor.errors import ProgramNotFound, SecretMissing
 from machine_lifecycle.supervisor.tree import TOKEN_VARIABLE
@@ -55,8 +57,19 @@ def environment(
 
 
 def digest(spec: ProcessSpec, secrets: Secrets) -> str:
-    """Changes when the process would be started differently, by a changed secret too."""
-    text = "\0".join([repr(spec), *(secrets(name) or "" for name in spec.command.secrets)])
+    """Changes when the process would be started differently, by a changed secret too.
+
+    What is done about it later, when it ends or grows, is no part of that.
+    """
+    started = attrs.evolve(
+        spec,
+        essential=True,
+        restart=RestartPolicy(),
+        stop=StopPolicy(),
+        max_memory_mib=0,
+        restart_with_needs=False,
+    )
+    text = "\0".join([repr(started), *(secrets(name) or "" for name in spec.command.secrets)])
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 

@@ -150,6 +150,13 @@ class Unit:
         """Whether it runs, or will without anybody asking."""
         return self._task is not None and not self._task.done()
 
+    def runs_as(self, spec: ProcessSpec) -> bool:
+        """Whether it was started just as this says, with the secrets as they are now."""
+        entry = self._home.entries.get(self.spec.name)
+        was = entry.digest if entry else ""
+        was = was or spawn.digest(self.spec, self._home.secrets)
+        return was == spawn.digest(spec, self._home.secrets)
+
     def status(self) -> ProcessStatus:
         """All that is known, for readers."""
         return _status(self)

@@ -83,6 +83,12 @@ class _Machine:
     async def start_process(self, name: str) -> None:
         self.done.append(f"start {name}")
 
+    def signal_process(self, name: str, number: int) -> None:
+        self.done.append(f"signal {name} {number}")
+
+    async def reload(self) -> Mapping[str, Any]:
+        return {"added": ["a"], "changed": [], "removed": [], "same": ["s"], "later": ["LATER"]}
+
     def shutdown(self) -> None:
         self.done.append("shutdown")
         self.down.set()
@@ -139,8 +145,7 @@ async def test_commands(env: dict[str, str]) -> None:
         assert code == 3
         assert "process-unknown" in text
         assert "comfyui-gpu0" in text
-        for args in (("restart", "comfyui-gpu0"), ("stop", "comfyui-gpu0"), ("drain",)):
-            assert (await _run(env, *args))[0] == 0
+        assert (await _run(env, "drain"))[0] == 0
         code, text = await _run(env, "status")
         assert "ready 2.5 s after the start" in text
         assert code == 0
@@ -154,8 +159,7 @@ async def test_commands(env: dict[str, str]) -> None:
         code, text = await _run(env, "stop")
         assert code == 0
         assert "stopped in" in text
-        done = ["restart comfyui-gpu0", "stop comfyui-gpu0", "drain", "shutdown"]
-        assert machine.done == done
+        assert machine.done == ["drain", "shutdown"]
     finally:
         await server.close()
 
@@ -165,3 +169,36 @@ async def test_without_a_machine_there_is_a_remedy(env: dict[str, str]) -> None:
     assert code == 3
     assert "machine-not-running" in text
     assert "machine-lifecycle boot" in text
+
+
+async def test_steering(env: dict[str, str]) -> None:
+    runtime, workspace = Path(env["MACHINE_RUNTIME_DIR"]), Path(env["WORKSPACE_PATH"])
+    settings = Settings(runtime_dir=runtime, workspace=workspace)
+    machine = _Machine()
+    server = ControlServer(find_paths(settings, env).control_socket, machine, Links())
+    await server.start()
+    try:
+        one = "comfyui-gpu0"
+        for args in (("restart", one), ("stop", one), ("start", one)):
+            assert (await _run(env, *args))[0] == 0
+        for written in ("HUP", "SIGHUP", "1", "hup"):
+            assert (await _run(env, "signal", one, written))[0] == 0
+        code, text = await _run(env, "signal", one, "SIGNOTHING")
+        assert code != 0
+        assert "there is no signal" in text
+        code, text = await _run(env, "reload")
+        assert text == "added: a\nleft alone: s\nfrom the next start of the machine on: LATER\n"
+        assert json.loads((await _run(env, "reload", "--json"))[1])["same"] == ["s"]
+        completing = {"_MACHINE_LIFECYCLE_COMPLETE": "bash_complete", "COMP_CWORD": "2"}
+        for line, found in (
+            ("machine-lifecycle restart com", "comfyui-gpu0"),
+            ("machine-lifecycle restart zzz", ""),
+            ("machine-lifecycle rel", "reload"),
+        ):
+            words = {"COMP_WORDS": line, "COMP_CWORD": str(len(line.split()) - 1)}
+            code, text = await _run({**env, **completing, **words})
+            assert [row.split(",")[1] for row in text.split()] == ([found] if found else [])
+        steered = [f"{word} {one}" for word in ("restart", "stop", "start")]
+        assert machine.done == [*steered, *[f"signal {one} 1"] * 4]
+    finally:
+        await server.close()

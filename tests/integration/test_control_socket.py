@@ -79,6 +79,12 @@ class _Machine:
     async def start_process(self, name: str) -> None:
         self.done.append(f"start {name}")
 
+    def signal_process(self, name: str, number: int) -> None:
+        self.done.append(f"signal {name} {number}")
+
+    async def reload(self) -> Mapping[str, Any]:
+        return {}
+
     def shutdown(self) -> None:
         self.done.append("shutdown")
 

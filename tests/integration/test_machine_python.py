@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import attrs
 import psutil
 import pytest
 
@@ -28,7 +29,9 @@ from machine_lifecycle import (
     RedisMode,
     Settings,
 )
+from machine_lifecycle.assembly.reloading import Reloaded
 from machine_lifecycle.jobs.client import QueueClient
+from machine_lifecycle.model.processes import ProcessState, ProcessStatus
 from machine_lifecycle.system.network import free_port
 from machine_lifecycle.system.redis import connect
 from machine_lifecycle.system.valkey import read_discovery
@@ -252,3 +255,64 @@ async def test_a_job_from_python(make: Make) -> None:
         (output,) = await queue.outputs(job)
         assert output.data.startswith(b"\x89PNG")
         await redis.aclose()
+
+
+async def test_a_reload_starts_anew_only_what_other_settings_change(make: Make) -> None:
+    settings = make(workers="simulation:2", mock_gpus=2)
+    async with Machine.open(settings, environ=ENVIRON) as machine:
+        with pytest.raises(LifecycleError, match="reload-refused"):
+            await machine.reload(settings)
+        await machine.boot()
+
+        def pids() -> dict[str, int | None]:
+            return {one.name: one.pid for one in machine.status().processes}
+
+        before = pids()
+        nothing = await machine.reload(settings)
+        assert nothing == Reloaded(same=nothing.same)
+        assert pids() == before
+
+        port = settings.health_port + 1
+        fewer = attrs.evolve(settings, workers="simulation:1", health_port=port)
+        done = await machine.reload(fewer)
+        assert done.later == ("MACHINE_HEALTH_PORT",)
+        gone = {name for name in before if name.endswith(("gpu1", "simulation-1"))}
+        assert set(done.removed) == gone
+        kept = {name: pid for name, pid in before.items() if name not in gone}
+        assert pids() == kept
+        assert len(machine.status().workers) == 1
+
+        slower = attrs.evolve(fewer, simulation_step_ms=51)
+        done = await machine.reload(slower)
+        assert "simulation-gpu0" in done.changed
+        assert "valkey" in pids()
+        assert pids()["valkey"] == before["valkey"]
+        back = await machine.reload(settings)
+        assert set(back.added) == gone
+        async with asyncio.timeout(30):
+            while not all(one.ready for one in machine.status().processes):
+                await anext(machine.events(ProcessChanged))
+        assert machine.state is MachineState.READY
+
+
+async def test_processes_are_steered_from_python(make: Make) -> None:
+    async with Machine.open(make(), environ=ENVIRON) as machine:
+        await machine.boot()
+
+        def service() -> ProcessStatus:
+            return next(one for one in machine.status().processes if one.name == "simulation-gpu0")
+
+        first = service().pid
+        await machine.stop_process("simulation-gpu0")
+        assert service().state is ProcessState.STOPPED
+        with pytest.raises(LifecycleError, match="process-not-running"):
+            machine.signal_process("simulation-gpu0", signal.SIGTERM)
+        await machine.start_process("simulation-gpu0")
+        assert service().pid not in (None, first)
+        second = service().pid
+        machine.signal_process("simulation-gpu0", signal.SIGKILL)
+        async with asyncio.timeout(30):
+            while service().pid in (None, second):
+                await anext(machine.events(ProcessChanged))
+        await machine.restart_process("simulation-gpu0")
+        assert service().restarts == 0

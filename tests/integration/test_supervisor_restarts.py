@@ -104,7 +104,7 @@ async def test_such_restarts_use_up_no_budget(house: House) -> None:
     for count in (1, 2, 3):
         await house.ready("s", "f")
         await house.supervisor.restart("s")
-        await house.until(lambda count=count: house.status("f").restarts == count)
+        await house.until(lambda: house.status("f").restarts >= count)  # noqa: B023 - in this round
     await house.ready("s", "f")
     assert not house.fatal
 
