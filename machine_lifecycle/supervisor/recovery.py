@@ -125,7 +125,7 @@ class Inheritance:
     def _adopt(self, entry: Entry, spec: ProcessSpec | None) -> bool:
         if spec is None or entry.digest != spawn.digest(spec, self._home.secrets):
             return False
-        if not _living(entry) or _deaf(entry, spec):
+        if _deaf(entry, spec) or not _living(entry):
             return False
         unit = self._roster.enlist(spec)
         try:

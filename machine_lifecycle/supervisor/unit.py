@@ -94,12 +94,12 @@ def _status(unit: Unit) -> ProcessStatus:
     )
 
 
-def _entry(unit: Unit, home: Household) -> Entry:
+def _entry(unit: Unit) -> Entry:
     """What the journal holds of a unit."""
     return Entry(
         name=unit.spec.name,
         token=unit.token,
-        digest=spawn.digest(unit.spec, home.secrets),
+        digest=unit.digest,
         log=str(unit.log),
         log_offset=unit.startup.log_offset,
         restarts=unit.restarts,
@@ -118,12 +118,14 @@ class Unit:
         error: Why it was given up.
         child: The process, while there is one.
         started: When it was spawned, wall-clock seconds.
+        digest: Of the spec and the secrets it was spawned with.
         ended_for: Why we are ending it, while we are.
     """
 
     def __init__(self, spec: ProcessSpec, token: str, home: Household, audience: Audience) -> None:
         self.spec = spec
         self.token = token
+        self.digest = ""
         self.log = spawn.log_path(spec, home.paths.logs)
         self.state = ProcessState.WAITING
         self.ready = False
@@ -199,6 +201,7 @@ class Unit:
         env |= self.startup.begin()
         self.child = self._home.watch(spawn.spawn(spec, self.log, env), self.token)
         self.started = time.time()
+        self.digest = spawn.digest(spec, self._home.secrets)
         self._record()
         self.become(ProcessState.STARTING)
 
@@ -209,7 +212,7 @@ class Unit:
             ProcessLookupError: It has ended.
         """
         self.child = self._home.adopt(entry)
-        self.token = entry.token
+        self.token, self.digest = entry.token, entry.digest
         self.restarts, self.started = entry.restarts, entry.started
         self.startup.resume(entry)
         self._record()
@@ -306,4 +309,4 @@ class Unit:
 
     def _record(self) -> None:
         if self.child is not None:
-            self._home.enter(_entry(self, self._home), self.child.identity)
+            self._home.enter(_entry(self), self.child.identity)
