@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from machine_lifecycle.assembly.errors import MachineStoppedEarly
 from machine_lifecycle.assembly.parts import Parts, assemble
-from machine_lifecycle.assembly.reloading import Reloaded
+from machine_lifecycle.assembly.reloading import Reloaded, reload
 from machine_lifecycle.errors import LifecycleError
 from machine_lifecycle.lifecycle import events
 from machine_lifecycle.lifecycle.gates import DEADLINE, Gate, GatePoint
@@ -198,7 +198,7 @@ class Machine:
             LifecycleError: The settings are wrong; nothing is changed then.
         """
         fresh = settings or (self._reread() if self._reread else self._parts.settings)
-        return await self._parts.reload(fresh)
+        return await reload(self._parts, fresh)
 
     async def drain(self) -> None:
         """Take no further job; running ones end. ``/ready`` says 503 from here on."""

@@ -11,7 +11,6 @@ from pathlib import Path
 import attrs
 
 from machine_lifecycle.assembly.commands import Commands, Steered
-from machine_lifecycle.assembly.errors import ReloadRefused
 from machine_lifecycle.assembly.fleet import Fleet
 from machine_lifecycle.assembly.hooks import hooked
 from machine_lifecycle.assembly.installing import Installation
@@ -19,7 +18,6 @@ from machine_lifecycle.assembly.lock import machine_lock
 from machine_lifecycle.assembly.packs import PackWatch
 from machine_lifecycle.assembly.planner import MachinePlanner
 from machine_lifecycle.assembly.queue import Queue
-from machine_lifecycle.assembly.reloading import Reloaded, check_installed, waiting_settings
 from machine_lifecycle.assembly.report import Reporter
 from machine_lifecycle.assembly.verify import RunningParts
 from machine_lifecycle.assembly.watching import Watching
@@ -88,15 +86,12 @@ class Parts:
         self._environ = environ
         self._secrets = secret_values(settings)
         self.clock = SystemClock()
+        self.manifest = ManifestFile(paths.manifest)
         self.bus = EventBus(self.clock)
         self.bus.machine_id = identity
         self.gates = Gates(self.clock)
         self.lifecycle = Lifecycle(
-            policy=BootPolicy(
-                attempts=settings.boot_attempts,
-                backoff=settings.boot_backoff,
-                backoff_max=settings.boot_backoff_max,
-            ),
+            policy=_boot_policy(settings),
             limits=_limits(settings),
             stop_budget=settings.stop_budget,
             stay=settings.on_failed is OnFailed.STAY,
@@ -130,13 +125,13 @@ class Parts:
             on_job_done=self.watching.job_done,
             on_trouble=self.watching.worker_in_trouble,
             on_loaded=self.packs.heard,
-            on_change=self._shown_is_old,
+            on_change=lambda: self.health.changed(),
             wall=self.clock.wall,
         )
-        planner = MachinePlanner(
+        self.planner = MachinePlanner(
             settings=settings, paths=paths, machine_id=identity, environ=environ
         )
-        self.queue = Queue(settings, paths, self.supervisor, simulated=planner.simulated())
+        self.queue = Queue(settings, paths, self.supervisor, simulated=self.planner.simulated())
         self._redis_answers = False
         self._port = 0
         self.reporter = Reporter(
@@ -165,7 +160,6 @@ class Parts:
             links=self.links,
             health_server=lambda: bool(self._port),
         )
-        self._planner = planner
         self.runner = Runner(
             self.lifecycle,
             clock=self.clock,
@@ -213,9 +207,6 @@ class Parts:
     def _redis_changed(self, answers: bool) -> None:  # noqa: FBT001 - one fact
         self._redis_answers = answers
 
-    def _shown_is_old(self) -> None:
-        self.health.changed()
-
     def _context(self, attempt: int, progress: ProgressSink) -> Context:
         return Context(
             settings=self.settings,
@@ -223,54 +214,31 @@ class Parts:
             clock=self.clock,
             attempt=attempt,
             hardware=self._gpus,
-            planner=self._planner,
+            planner=self.planner,
             installer=self._installer,
             supervisor=self.supervisor,
             links=self.links,
             registry=self.fleet,
             queue=self.queue,
             verifier=self._verifier,
-            manifest=ManifestFile(self.paths.manifest),
+            manifest=self.manifest,
             progress=progress,
             current_plan=lambda: self.lifecycle.record.plan,
             jobs=self.watching,
             condition=self.watching.raise_condition,
         )
 
-    async def reload(self, settings: Settings) -> Reloaded:
-        """Make a new plan of other settings, and change what runs accordingly.
-
-        Raises:
-            LifecycleError: The machine is not up, or the plan can't be made or carried out.
-        """
-        old = self.lifecycle.record.plan
-        if old is None or self.lifecycle.state not in (MachineState.READY, MachineState.PROCESSING):
-            raise ReloadRefused(reason=f"the machine is in {self.lifecycle.state.value}")
-
-        def planner(of: Settings) -> MachinePlanner:
-            return attrs.evolve(self._planner, settings=of)
-
-        hardware = await Gpus(settings=settings).detect()
-        plan = planner(settings).plan(hardware)
-        check_installed(old, plan)
-        later = waiting_settings(self.settings, settings, old.hardware, planner)
-        for value in secret_values(settings).values():
-            register_secret(value)
+    def retake(self, settings: Settings) -> None:
+        """Plan by other settings, and give processes their secrets, from here on."""
         self._secrets = secret_values(settings)
-        self.settings, self._planner = settings, planner(settings)
-        self.runner.post(stimuli.PlanReplaced(plan=plan))
-        self.watching.expect(plan)
-        changes = await self.supervisor.replace(plan.processes, settings.stop_budget)
-        for worker in {one.id for one in old.workers} - {one.id for one in plan.workers}:
-            self.links.forget(worker)
-        ManifestFile(self.paths.manifest).write(plan)
-        await self.fleet.publish("event_driven")
-        return Reloaded(**attrs.asdict(changes), later=later)
+        for value in self._secrets.values():
+            register_secret(value)
+        self.settings, self.planner = settings, attrs.evolve(self.planner, settings=settings)
 
     async def start(self) -> None:
         """Open the pages and the socket, and listen to what moves."""
         self.bus.on(events.Event, self.reporter.hear)  # one observer: beginnings before ends
-        self.bus.on(events.Event, lambda _: self._shown_is_old())
+        self.bus.on(events.Event, lambda _: self.health.changed())
         self.bus.on(events.Changed, self._moved)
         self.bus.on(events.MachineReady, self._ready)
         await self.control.start()
@@ -297,6 +265,14 @@ class Parts:
     async def _ready(self, _: events.MachineReady) -> None:
         self.watching.settle()
         await self.fleet.publish("machine_ready")
+
+
+def _boot_policy(settings: Settings) -> BootPolicy:
+    return BootPolicy(
+        attempts=settings.boot_attempts,
+        backoff=settings.boot_backoff,
+        backoff_max=settings.boot_backoff_max,
+    )
 
 
 def _limits(settings: Settings) -> dict[MachineState, Limits]:

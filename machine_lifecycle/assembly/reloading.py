@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import attrs
 
@@ -11,8 +12,16 @@ from machine_lifecycle.assembly.planner import MachinePlanner
 from machine_lifecycle.model.hardware import Hardware
 from machine_lifecycle.model.plan import BootPlan
 from machine_lifecycle.model.settings import Settings, setting_info
+from machine_lifecycle.states import stimuli
+from machine_lifecycle.states.names import MachineState
+from machine_lifecycle.system.gpus import Gpus
 
-__all__ = ["Reloaded", "check_installed", "waiting_settings"]
+if TYPE_CHECKING:
+    from machine_lifecycle.assembly.parts import Parts
+
+__all__ = ["Reloaded", "reload"]
+
+_UP = (MachineState.READY, MachineState.PROCESSING)
 
 _OF_HARDWARE = ("gpu_mode", "mock_gpus", "mock_gpu_model", "mock_gpu_memory_gb")
 
@@ -36,7 +45,7 @@ class Reloaded:
     later: tuple[str, ...] = ()
 
 
-def check_installed(old: BootPlan, new: BootPlan) -> None:
+def _check_installed(old: BootPlan, new: BootPlan) -> None:
     """Raise if the new plan needs an installation, which belongs to a boot.
 
     Raises:
@@ -50,7 +59,7 @@ def check_installed(old: BootPlan, new: BootPlan) -> None:
         raise ReloadRefused(reason=f"{', '.join(missing)} must be installed first")
 
 
-def waiting_settings(
+def _waiting_settings(
     old: Settings,
     new: Settings,
     hardware: Hardware,
@@ -73,3 +82,31 @@ def waiting_settings(
         .digest
         == before
     )
+
+
+async def reload(parts: Parts, settings: Settings) -> Reloaded:
+    """Make a new plan of other settings, and change what runs accordingly.
+
+    Raises:
+        LifecycleError: The machine is not up, or the plan can't be made or carried out.
+    """
+    old, state = parts.lifecycle.record.plan, parts.lifecycle.state
+    if old is None or state not in _UP:
+        raise ReloadRefused(reason=f"the machine is in {state.value}")
+
+    def planner(of: Settings) -> MachinePlanner:
+        return attrs.evolve(parts.planner, settings=of)
+
+    hardware = await Gpus(settings=settings).detect()
+    plan = planner(settings).plan(hardware)
+    _check_installed(old, plan)
+    later = _waiting_settings(parts.settings, settings, old.hardware, planner)
+    parts.retake(settings)
+    parts.runner.post(stimuli.PlanReplaced(plan=plan))
+    parts.watching.expect(plan)
+    changes = await parts.supervisor.replace(plan.processes, settings.stop_budget)
+    for worker in {one.id for one in old.workers} - {one.id for one in plan.workers}:
+        parts.links.forget(worker)
+    parts.manifest.write(plan)
+    await parts.fleet.publish("event_driven")
+    return Reloaded(**attrs.asdict(changes), later=later)

@@ -5,18 +5,15 @@ from __future__ import annotations
 import asyncio
 import graphlib
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from machine_lifecycle.errors import LifecycleError, Problems
-from machine_lifecycle.model.packs import Run
 from machine_lifecycle.model.paths import Paths
 from machine_lifecycle.model.processes import ProcessSpec, ProcessStatus
 from machine_lifecycle.supervisor import spawn
 from machine_lifecycle.supervisor.changes import Changes, compare
-from machine_lifecycle.supervisor.errors import NeedsUnmet, ProcessesLeft, ProcessNotRunning
+from machine_lifecycle.supervisor.errors import NeedsUnmet, ProcessesLeft
 from machine_lifecycle.supervisor.household import Household
-from machine_lifecycle.supervisor.identity import send
 from machine_lifecycle.supervisor.journal import Entry, Journal
 from machine_lifecycle.supervisor.keeping import LogKeeper
 from machine_lifecycle.supervisor.memory import MemoryWatch
@@ -24,6 +21,7 @@ from machine_lifecycle.supervisor.orphans import OrphanWatch
 from machine_lifecycle.supervisor.recovery import Inheritance, end_recorded
 from machine_lifecycle.supervisor.roster import Roster
 from machine_lifecycle.supervisor.rotation import LogRules
+from machine_lifecycle.supervisor.single import SingleProcesses
 from machine_lifecycle.supervisor.tee import Tee
 from machine_lifecycle.supervisor.tree import become_subreaper
 from machine_lifecycle.supervisor.unit import Unit
@@ -66,7 +64,7 @@ def _check_ports(specs: Sequence[ProcessSpec]) -> None:
     _raise_all(errors, "ports")
 
 
-class Supervisor:
+class Supervisor(SingleProcesses):
     """Keeps processes running. Implements ``machine_lifecycle.model.ports.Supervisor``.
 
     Made and used on one running event loop. Callbacks are called on it, and must not raise.
@@ -198,36 +196,7 @@ class Supervisor:
         """Every process, in the order of the plan."""
         return tuple(unit.status() for unit in self._roster.units.values())
 
-    # Single processes
-
-    async def restart(self, name: str) -> None:
-        """Stop a process if it runs, and start it."""
-        wave = self._waves
-        await self.stop(name)
-        if wave == self._waves:  # else everything was stopped meanwhile
-            await self.start(name)
-
-    async def stop(self, name: str) -> None:
-        """Stop a process; it stays stopped until it is started or launched again."""
-        unit = self._roster.unit(name)
-        left = await unit.stop(unit.spec.stop.grace)
-        if left:
-            raise ProcessesLeft(pids=left)
-
-    async def start(self, name: str) -> None:
-        """Start a process that is stopped, has ended, or was given up; its count starts anew."""
-        spec = self._roster.unit(name).spec
-        await self.launch([spec])
-
-    def signal(self, name: str, number: int) -> None:
-        """Send a signal to a process itself; what it started hears nothing.
-
-        Raises:
-            ProcessNotRunning: It does not run now.
-        """
-        child = self._roster.unit(name).child
-        if child is None or not send(child.identity, number):
-            raise ProcessNotRunning(process=name)
+    # Another plan
 
     async def replace(self, specs: Sequence[ProcessSpec], budget: float) -> Changes:
         """Keep these running instead of those of the plan before: what is the same is left alone.
@@ -260,18 +229,6 @@ class Supervisor:
         self._roster.arrange(spec.name for spec in specs)
         return changes
 
-    def link_ready(self, process_name: str, ready: bool) -> None:  # noqa: FBT001 - one fact
-        """A worker says over its link that it is connected, or no longer is."""
-        self._roster.unit(process_name).link(ready=ready)
-
-    def may_go(self, process_name: str) -> bool:
-        """Whether everything that a process needs is ready."""
-        return self._roster.needs_ready(self._roster.unit(process_name))
-
-    def runs(self, process_name: str) -> tuple[Run, ...]:
-        """The processes that a process needs, as they run now, and where they log."""
-        return self._roster.needed(self._roster.unit(process_name))
-
     async def recover(self, specs: Sequence[ProcessSpec]) -> tuple[str, ...]:
         """Adopt what an earlier orchestrator left running and is wanted as it is; end the rest.
 
@@ -286,10 +243,6 @@ class Supervisor:
         adopted = await self._inheritance.settle(specs)
         _check_ports([spec for spec in specs if not self._roster.runs(spec.name)])
         return adopted
-
-    def log_paths(self) -> dict[str, Path]:
-        """The log file of every process, by name."""
-        return {name: unit.log for name, unit in self._roster.units.items()}
 
     # Inside
 
