@@ -17,6 +17,7 @@ from machine_lifecycle.supervisor.identity import Identity, identify
 from machine_lifecycle.supervisor.journal import Entry, Journal
 from machine_lifecycle.supervisor.keeping import LogKeeper
 from machine_lifecycle.supervisor.orphans import Bearers, Orphans
+from machine_lifecycle.supervisor.slain import OomCount
 from machine_lifecycle.supervisor.tree import FAST
 
 __all__ = ["Household", "new_token"]
@@ -39,6 +40,7 @@ class Household:
         reaps: Whether orphans are handed to us.
         orphans: Finds and reaps those; ``None`` if they aren't handed to us.
         bearers: Finds what else slipped away from a tree.
+        oom: What the kernel has killed for want of memory.
         leaders: Numbers of the processes that we started or adopted.
         entries: What the journal holds.
     """
@@ -53,6 +55,7 @@ class Household:
     entries: dict[str, Entry] = attrs.field(factory=dict)
     orphans: Orphans | None = attrs.field(init=False)
     bearers: Bearers = attrs.field(factory=Bearers, init=False)
+    oom: OomCount = attrs.field(factory=OomCount, init=False)
     _saving: bool = attrs.field(default=False, init=False)
 
     @orphans.default

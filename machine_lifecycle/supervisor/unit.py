@@ -303,6 +303,8 @@ class Unit:
     def note(self, ended: Ended, reason: str) -> None:
         """Its process has ended; *reason* is ours if we ended it."""
         asked = self.state is ProcessState.STOPPING  # then its last words explain nothing
+        if ended.signal == "SIGKILL" and not asked and not reason:
+            reason = ended.words + self._home.oom.words()
         self.last_exit = _cause(ended, reason, () if asked else logs.tail(self.log, _TAIL))
         self.child = None
         self.ended_for = None
