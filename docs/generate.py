@@ -86,8 +86,8 @@ def default_of(info: SettingInfo) -> str:
 
 
 def settings_page() -> str:
-    """Every setting, under the headings that divide the class."""
-    source = inspect.getsource(Settings)
+    """Every setting, under the headings that divide their classes."""
+    source = inspect.getsource(inspect.getmodule(Settings) or Settings)
     headings = re.findall(r"^    # ([^\n]+)\n((?:(?!^    # ).*\n)*)", source, re.MULTILINE)
     infos = {info.field: info for info in setting_info()}
     lines = [

@@ -201,6 +201,8 @@ _CHECKS: Mapping[str, Callable[[Any], Any]] = {
     "mock_gpus": _between(0, 1024, "2"),
     "mock_gpu_memory_gb": _between(1, 4096, "16"),
     "comfyui_base_port": _PORT,
+    "comfyui_hung_after": _NOT_NEGATIVE,
+    "comfyui_remote_hung_after": _NOT_NEGATIVE,
     "comfyui_remote_port": _PORT,
     "log_max_mb": _NOT_NEGATIVE,
     "log_archives": _NOT_NEGATIVE,

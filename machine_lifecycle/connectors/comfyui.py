@@ -21,7 +21,6 @@ from machine_lifecycle.connectors.comfyui_follow import Follower
 from machine_lifecycle.connectors.comfyui_inputs import with_images
 from machine_lifecycle.connectors.comfyui_outputs import fetch_outputs
 from machine_lifecycle.connectors.comfyui_packs import read_packs
-from machine_lifecycle.connectors.comfyui_packs import read_packs
 from machine_lifecycle.connectors.comfyui_pages import ComfyUIPages
 from machine_lifecycle.connectors.comfyui_protocol import (
     Accepted,
@@ -47,7 +46,6 @@ from machine_lifecycle.connectors.errors import (
 )
 from machine_lifecycle.errors import LifecycleError
 from machine_lifecycle.model.jobs import NodeFailure
-from machine_lifecycle.model.packs import Loaded, Run
 from machine_lifecycle.model.packs import Loaded, Run
 
 __all__ = ["ComfyUIConnector", "ComfyUIRemoteConnector", "SimulationConnector"]
@@ -83,7 +81,7 @@ class ComfyUIConnector:
         asked = f"{endpoint.worker_id or 'machine-lifecycle'}-{uuid.uuid4().hex[:12]}"
         self._pages = ComfyUIPages(endpoint)
         self._socket = ComfyUISocket(endpoint, asked, self._on_event, self._on_link)
-        self._follower = Follower(self._pages, endpoint.options)
+        self._follower = Follower(self._pages, endpoint)
         self._jobs: dict[str, Watch] = {}
         self._watches: dict[str, Watch] = {}
         """The same by prompt id, once the service took them."""

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from typing import Any
 
-from machine_lifecycle.connectors.base import ProgressCallback
+from machine_lifecycle.connectors.base import Endpoint, ProgressCallback
 from machine_lifecycle.connectors.comfyui_pages import ComfyUIPages
 from machine_lifecycle.connectors.comfyui_protocol import (
     HistoryEntry,
@@ -17,6 +15,7 @@ from machine_lifecycle.connectors.comfyui_protocol import (
 from machine_lifecycle.connectors.comfyui_run import Ending
 from machine_lifecycle.connectors.comfyui_watch import Watch
 from machine_lifecycle.connectors.errors import PromptLost, ServiceHung, ServiceUnreachable
+from machine_lifecycle.system.effort import Effort, effort_of, is_local
 
 __all__ = ["Follower"]
 
@@ -26,14 +25,20 @@ _LOOK_INTERVAL = 30.0  # seconds without an event after which the pages are aske
 _POLL_INTERVAL = 1.0  # the same while no events can come
 _UNREACHABLE_AFTER = 30.0  # seconds a service may be away before its job is given up
 _HISTORY_PAUSE = 0.2
+_MEASURED = 5.0  # seconds between two looks at what a silent service uses
 
 
 class Follower:
-    """Waits for runs. The options are those of the connector."""
+    """Waits for runs. The options are those of the connector.
 
-    def __init__(self, pages: ComfyUIPages, options: Mapping[str, Any]) -> None:
+    A service on this host that is silent for ``hung_after`` seconds, but whose processes work, is
+    not hung. One that is elsewhere can't be looked at.
+    """
+
+    def __init__(self, pages: ComfyUIPages, endpoint: Endpoint) -> None:
         self._pages = pages
-        self._options = options
+        self._endpoint = endpoint
+        self._options = endpoint.options
 
     @property
     def connect_timeout(self) -> float:
@@ -102,15 +107,34 @@ class Follower:
                 raise
             return None
         watch.found(running=place is Place.RUNNING)
-        self._judge(watch)
+        await self._judge(watch)
         return None
 
-    def _judge(self, watch: Watch) -> None:
+    async def _judge(self, watch: Watch) -> None:
         limit = self._option("hung_after", _HUNG_AFTER)
         # Without its events nothing can be said about a run: only its deadline counts then.
-        if limit and watch.attached and watch.silent_for() >= limit:
-            run = watch.tracked
-            raise ServiceHung(prompt_id=run.prompt_id, seconds=watch.silent_for(), at=run.node)
+        if not limit or not watch.attached or watch.silent_for() < limit:
+            return
+        silent = watch.silent_for()
+        before = await self._effort()
+        # A node may work for long without a word (a large decode, a download), and then it uses
+        # something; what is heard meanwhile is news as ever.
+        if before is not None:
+            if await watch.heard(min(_MEASURED, limit)):
+                return
+            after = await self._effort()
+            if after is not None and after.works_since(before):
+                watch.works()
+                return
+        run = watch.tracked
+        raise ServiceHung(
+            prompt_id=run.prompt_id, seconds=silent, at=run.node, measured=before is not None
+        )
+
+    async def _effort(self) -> Effort | None:
+        if not is_local(self._endpoint.host):
+            return None
+        return await asyncio.to_thread(effort_of, self._endpoint.port)
 
     def _option(self, name: str, default: float) -> float:
         return float(self._options.get(name, default))

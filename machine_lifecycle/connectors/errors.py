@@ -313,6 +313,7 @@ class ServiceHung(LifecycleError):
         prompt_id: The service's id of the run.
         seconds: How long nothing was heard.
         at: The node it was at, or empty.
+        measured: Whether its processes were looked at, and used nothing.
     """
 
     code: ClassVar[str] = "service-hung"
@@ -320,12 +321,14 @@ class ServiceHung(LifecycleError):
     prompt_id: str
     seconds: float
     at: str = ""
+    measured: bool = False
 
     @property
     def summary(self) -> str:
         """How long, and where."""
         at = f" at node {self.at}" if self.at else ""
-        return f"Nothing was heard of prompt {self.prompt_id} for {self.seconds:g} s{at}"
+        idle = ", and its processes do nothing" if self.measured else ""
+        return f"Nothing was heard of prompt {self.prompt_id} for {self.seconds:.0f} s{at}{idle}"
 
     @property
     def remedies(self) -> tuple[Remedy, ...]:

@@ -81,9 +81,12 @@ def _setting(env: str | tuple[str, ...], default: Any, text: str, *, secret: boo
     )
 
 
+# Declared in parts, each adding to the one before it, so that their order is that of the reference.
+
+
 @attrs.frozen(kw_only=True)
-class Settings:
-    """Everything that can be set from outside. Times are seconds unless a name says otherwise."""
+class _OfMachine:
+    """What runs, who and where the machine is, its hardware."""
 
     # What runs
     workers: str = _setting(
@@ -134,6 +137,11 @@ class Settings:
         "CUDA_VISIBLE_DEVICES", None, "GPUs this machine may use, as CUDA reads it."
     )
 
+
+@attrs.frozen(kw_only=True)
+class _OfServices(_OfMachine):
+    """What concerns ComfyUI and the simulation."""
+
     # ComfyUI
     comfyui_repo_url: str = _setting(
         "COMFYUI_REPO_URL",
@@ -154,6 +162,12 @@ class Settings:
     comfy_args: str = _setting("COMFY_ARGS", "", "Further arguments of ComfyUI, as a shell splits.")
     comfyui_cpu_mode: bool = _setting(
         "COMFYUI_CPU_MODE", False, "Run ComfyUI on the CPU even where there is a GPU."
+    )
+    comfyui_hung_after: float = _setting(
+        "COMFYUI_HUNG_AFTER",
+        300.0,
+        "Seconds without a word of a running job after which a ComfyUI whose processes do nothing "
+        "either is restarted; 0: never.",
     )
     comfyui_nodes: Path | None = _setting(
         "CONFIG_NODES_PATH", None, "The list of node packs, a `config_nodes.json`; unset: none."
@@ -189,6 +203,13 @@ class Settings:
         "WORKER_COMFYUI_REMOTE_API_KEY", "", "Bearer token towards a remote ComfyUI.", secret=True
     )
 
+    comfyui_remote_hung_after: float = _setting(
+        "WORKER_COMFYUI_REMOTE_HUNG_AFTER",
+        300.0,
+        "Seconds without a word of a running job after which a remote ComfyUI is taken for hung "
+        "and the job is handed back; 0: never.",
+    )
+
     # Simulation
     simulation_base_port: int = _setting(
         ("SIMULATION_BASE_PORT", "SIMULATION_WS_BASE_PORT"),
@@ -207,6 +228,11 @@ class Settings:
     simulation_failure_rate: float = _setting(
         "WORKER_SIMULATION_FAILURE_RATE", 0.0, "Share of simulated jobs that fail, 0 to 1."
     )
+
+
+@attrs.frozen(kw_only=True)
+class Settings(_OfServices):
+    """Everything that can be set from outside. Times are seconds unless a name says otherwise."""
 
     # Boot, restart, stop
     boot_attempts: int = _setting(

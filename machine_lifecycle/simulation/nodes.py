@@ -239,6 +239,14 @@ _CLASSES = (
         category="simulation",
         module=_PACK,
     ),
+    NodeClass(
+        name="SimulateEffort",
+        title="Simulate: work without a word",
+        required={"image": _link("IMAGE"), "seconds": _float(1.0, 0.0, 3600.0)},
+        outputs=("IMAGE",),
+        category="simulation",
+        module=_PACK,
+    ),
 )
 
 NODES: Mapping[str, NodeClass] = MappingProxyType({node.name: node for node in _CLASSES})

@@ -21,6 +21,7 @@ __all__ = ["Desk", "Done", "OutOfMemoryError", "run_node"]
 _BYTES_PER_PIXEL = 12  # three channels of single precision, as in ComfyUI's tensors
 _SAVED_COMPRESSION = 4
 _PREVIEW_COMPRESSION = 1
+_SPIN = 0.01
 _ERRORS: Mapping[str, type[BaseException]] = MappingProxyType(
     {
         "ValueError": ValueError,
@@ -208,6 +209,17 @@ def _delay(inputs: Mapping[str, Any], _desk: Desk) -> Done:
     return Done((inputs["image"],))
 
 
+def _effort(inputs: Mapping[str, Any], _desk: Desk) -> Done:
+    until = time.monotonic() + inputs["seconds"]
+    while time.monotonic() < until:
+        # A third of a processor: the pages must still answer beside it.
+        spun = time.monotonic() + _SPIN
+        while time.monotonic() < spun:
+            continue
+        time.sleep(2 * _SPIN)
+    return Done((inputs["image"],))
+
+
 _WORK: Mapping[str, Callable[[Mapping[str, Any], Desk], Done]] = MappingProxyType(
     {
         "EmptyImage": _empty_image,
@@ -225,5 +237,6 @@ _WORK: Mapping[str, Callable[[Mapping[str, Any], Desk], Done]] = MappingProxyTyp
         "SimulateSteps": _steps,
         "SimulateRaise": _raise,
         "SimulateDelay": _delay,
+        "SimulateEffort": _effort,
     }
 )

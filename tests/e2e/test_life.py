@@ -285,3 +285,16 @@ def test_a_service_that_is_silent_for_ever_is_restarted(outside: Callable[..., O
     assert shown["status"] == "failed"
     done = machine.call("submit", graph_file(machine, GRAPH), "--watch")
     assert done.returncode == 0, done.stderr
+
+
+def test_a_service_that_works_without_a_word_is_left_alone(
+    outside: Callable[..., Outside],
+) -> None:
+    machine = outside(SIMULATION_HUNG_AFTER="1").start()
+    machine.until("machine_ready")
+    silent = json.loads(json.dumps(GRAPH))
+    silent["2"] = {"class_type": "SimulateEffort", "inputs": {"image": ["1", 0], "seconds": 5}}
+    job = machine.call("submit", graph_file(machine, silent)).stdout.strip()
+    machine.until("job_finished", job_id=job, outcome="completed")
+    processes = json.loads(machine.call("ps", "--json").stdout)
+    assert {process["restarts"] for process in processes} == {0}

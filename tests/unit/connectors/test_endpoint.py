@@ -66,3 +66,9 @@ def test_the_simulation_has_names_of_its_own():
 def test_hung_after_is_an_option():
     endpoint = ComfyUIConnector.from_env({"COMFYUI_HUNG_AFTER": "2.5"}).endpoint
     assert endpoint.options == {"hung_after": 2.5}
+
+
+@pytest.mark.parametrize("text", ["soon", "-"])
+def test_hung_after_must_be_a_number(text: str):
+    with pytest.raises(BadServiceAddress, match="COMFYUI_HUNG_AFTER"):
+        ComfyUIConnector.from_env({"COMFYUI_HUNG_AFTER": text})

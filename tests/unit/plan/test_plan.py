@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 
+import attrs
 import pytest
 
 from machine_lifecycle.config.mapping import parse_mapping
@@ -227,3 +228,16 @@ def test_secrets_in_options_are_masked() -> None:
     }
     text = json.dumps({"workers": {"c": {"services": ["c"]}}, "services": {"c": service}})
     assert "canary" not in manifest(plan("c:1", 1, mapping=parse_mapping(text, {}, "m.json")))
+
+
+def test_what_the_mapping_says_to_a_connector_yields_to_the_setting() -> None:
+    packaged = shipped({})
+    entry = attrs.evolve(packaged.services["comfyui"], options={"hung_after": "60"})
+    mapping = attrs.evolve(packaged, services={**packaged.services, "comfyui": entry})
+
+    def said(**environ: str) -> str:
+        processes = plan("comfyui:1", 1, environ, mapping=mapping).processes
+        return processes[-1].command.env["COMFYUI_HUNG_AFTER"]
+
+    assert said() == "60"
+    assert said(COMFYUI_HUNG_AFTER="90") == "90.0"
