@@ -133,7 +133,9 @@ async def test_orchestrator_child_and_grandchild_are_killed_at_once(
     mark = uuid.uuid4().hex
     with subreaper():
         first, pids = orchestrator(paths, mark)
-        grandchild = int((paths.workspace / "grandchild").read_text())
+        file = paths.workspace / "grandchild"
+        await until(file.exists)  # it is forked after its parent says that it has started
+        grandchild = int(file.read_text())
         numbers = {**pids, "grandchild": grandchild}
         for pid in (*(numbers[name] for name in at_once), first.pid):
             os.kill(pid, signal.SIGKILL)
@@ -150,9 +152,13 @@ async def test_orchestrator_child_and_grandchild_are_killed_at_once(
             running = heard.pids()
             kept = {name: pid for name, pid in running.items() if pid == pids[name]}
             assert set(kept) == set(names) - set(at_once)
-            now = int((paths.workspace / "grandchild").read_text())
             gone = at_once == ("grandchild",)
-            await until(lambda: set(marked(mark)) == {*running.values(), *(() if gone else (now,))})
+
+            def those_and_no_others() -> bool:
+                grandchildren = () if gone else (int(file.read_text()),)
+                return set(marked(mark)) == {*running.values(), *grandchildren}
+
+            await until(those_and_no_others)
         finally:
             await heard.supervisor.stop_all(3)
         assert marked(mark) == {}
