@@ -145,7 +145,12 @@ class JobStarted(Event):
 
 @attrs.frozen(kw_only=True)
 class JobFinished(Event):
-    """A worker of this machine is done with a job; ``outcome`` says how."""
+    """A worker of this machine is done with a job.
+
+    Attributes:
+        outcome: ``completed``, ``failed``, ``retrying`` (it failed, and will be run again),
+            ``cancelled``, ``released`` (handed back), or ``lost`` with its worker.
+    """
 
     kind: ClassVar[str] = "job_finished"
     job_id: str
