@@ -13,12 +13,14 @@ from machine_lifecycle.assembly.reloading import Reloaded
 from machine_lifecycle.assembly.report import Reporter
 from machine_lifecycle.lifecycle.hooks import EventBus
 from machine_lifecycle.model.figures import Figures
+from machine_lifecycle.model.hardware import GpuSource
 from machine_lifecycle.model.settings import Settings
 from machine_lifecycle.model.status import StatusReport
 from machine_lifecycle.supervisor.core import Supervisor
 from machine_lifecycle.supervisor.logs import follow as tail_and_follow
 from machine_lifecycle.supervisor.logs import tail
 from machine_lifecycle.supervisor.usage import figures
+from machine_lifecycle.system.nvml import memory_by_process
 
 __all__ = ["Commands", "Steered"]
 
@@ -57,8 +59,10 @@ class Commands:
 
     def figures(self) -> Mapping[int, Figures]:
         """Use per process, measured now. Takes a moment: call it in a thread."""
-        pids = [status.pid for status in self.reporter.report().processes if status.pid]
-        return figures(pids)
+        report = self.reporter.report()
+        pids = [status.pid for status in report.processes if status.pid]
+        real = report.hardware.source in (GpuSource.NVML, GpuSource.NVIDIA_SMI)
+        return figures(pids, memory_by_process() if real else None)
 
     def tail(self, name: str, lines: int) -> list[str]:
         """The last lines of a process's log; none for the orchestrator itself."""

@@ -125,7 +125,7 @@ class Parts:
             on_job_done=self.watching.job_done,
             on_trouble=self.watching.worker_in_trouble,
             on_loaded=self.packs.heard,
-            on_change=lambda: self.health.changed(),
+            on_change=lambda: self.health.changed(),  # noqa: PLW0108 - it is made further down
             wall=self.clock.wall,
         )
         self.planner = MachinePlanner(

@@ -45,7 +45,20 @@ def ps(ctx: click.Context, as_json: bool) -> None:  # noqa: FBT001 - click passe
     if as_json:
         emit_json(found)
         return
-    columns = ("name", "state", "pid", "port", "gpu", "uptime", "restarts", "cpu", "mem", "waits")
+    columns = (
+        "name",
+        "state",
+        "pid",
+        "port",
+        "gpu",
+        "uptime",
+        "restarts",
+        "cpu",
+        "mem",
+        "vram",
+        "fds",
+        "waits",
+    )
     table(columns, [_process_row(process) for process in found])
 
 
@@ -64,6 +77,8 @@ def _process_row(process: dict[str, Any]) -> list[str]:
         str(process["restarts"]),
         f"{used['cpu_percent']:.0f}%" if used else "",
         human_bytes(used["memory_bytes"]) if used else "",
+        human_bytes(used["gpu_memory_bytes"]) if used and used["gpu_memory_bytes"] else "",
+        str(used["descriptors"]) if used else "",
         _escaped(waits),
     ]
 

@@ -160,6 +160,28 @@ class _Snapshot(Collector):
             labels,
             [(who, used.memory_bytes) for who, used in measured],
         )
+        yield _gauge(
+            "process_threads",
+            "Threads of the process tree.",
+            labels,
+            [(who, used.threads) for who, used in measured],
+        )
+        yield _gauge(
+            "process_descriptors",
+            "Files and sockets that the process tree holds open.",
+            labels,
+            [(who, used.descriptors) for who, used in measured],
+        )
+        yield _gauge(
+            "process_gpu_memory_bytes",
+            "Memory of GPUs that the process tree holds, where the driver tells.",
+            labels,
+            [
+                (who, used.gpu_memory_bytes)
+                for who, used in measured
+                if used.gpu_memory_bytes is not None
+            ],
+        )
 
     def _packs(self) -> Iterator[Metric]:
         packs = [

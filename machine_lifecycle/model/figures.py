@@ -15,8 +15,15 @@ class Figures:
         cpu_percent: Share of one processor, so that four busy ones are 400.
         memory_bytes: Resident memory; pages that processes share are counted in each.
         processes: How many processes the tree has.
+        threads: How many threads they have.
+        descriptors: How many files and sockets they hold open; those of other users don't count.
+        gpu_memory_bytes: What they hold on all GPUs; ``None`` where the driver doesn't say, as in a
+            container that has process numbers of its own.
     """
 
     cpu_percent: float
     memory_bytes: int
     processes: int = 1
+    threads: int = 1
+    descriptors: int = 0
+    gpu_memory_bytes: int | None = None

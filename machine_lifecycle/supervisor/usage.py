@@ -12,12 +12,19 @@ from machine_lifecycle.model.figures import Figures
 __all__ = ["figures"]
 
 
-def figures(pids: Iterable[int]) -> Mapping[int, Figures]:
+def figures(
+    pids: Iterable[int], gpu_memory: Mapping[int, int] | None = None
+) -> Mapping[int, Figures]:
     """Figures of the trees under *pids*; those that have ended are left out. Blocks for some ms.
 
     A tree ends where another one of *pids* begins: an orchestrator doesn't count its services.
     Processor time counts from the last time that this was asked, so it is 0 the first time.
+
+    Args:
+        pids: Roots of the trees.
+        gpu_memory: Bytes on GPUs by process number, as the driver tells.
     """
+    on_gpus = gpu_memory or {}
     # psutil keeps its Process objects between calls, and with them the last processor times.
     everybody = {process.pid: process for process in psutil.process_iter(["ppid"])}
     children: dict[int, list[int]] = {}
@@ -28,11 +35,21 @@ def figures(pids: Iterable[int]) -> Mapping[int, Figures]:
     for root in roots:
         if root not in everybody:
             continue
-        tree, cpu, rss = [root], 0.0, 0
+        tree, cpu, rss, threads, descriptors = [root], 0.0, 0, 0, 0
         for pid in tree:  # grows while it is walked
             tree += [child for child in children.get(pid, ()) if child not in roots]
             with contextlib.suppress(psutil.Error), everybody[pid].oneshot():
                 cpu += everybody[pid].cpu_percent(None)
                 rss += everybody[pid].memory_info().rss
-        result[root] = Figures(cpu_percent=cpu, memory_bytes=rss, processes=len(tree))
+                threads += everybody[pid].num_threads()
+                descriptors += everybody[pid].num_fds()
+        held = [on_gpus[pid] for pid in tree if pid in on_gpus]
+        result[root] = Figures(
+            cpu_percent=cpu,
+            memory_bytes=rss,
+            processes=len(tree),
+            threads=threads,
+            descriptors=descriptors,
+            gpu_memory_bytes=sum(held) if held else None,
+        )
     return result

@@ -406,10 +406,14 @@ async def test_figures_count_the_tree(house: House, tmp_path: Path) -> None:
     await number_in(tmp_path / "pid")
     pid = house.status("p").pid
     assert pid is not None
-    found = figures([pid, 2**22 + 1])
+    found = figures([pid, 2**22 + 1], {pid: 5, 1: 7})
     assert list(found) == [pid]
     assert found[pid].processes == 2
     assert found[pid].memory_bytes > 1 << 20
+    assert found[pid].threads >= 2
+    assert found[pid].descriptors >= 6  # three of each
+    assert found[pid].gpu_memory_bytes == 5
+    assert figures([pid])[pid].gpu_memory_bytes is None
 
 
 async def test_kill_all_leaves_nothing(house: House, tmp_path: Path) -> None:

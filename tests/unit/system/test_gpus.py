@@ -10,7 +10,7 @@ import pytest
 from machine_lifecycle.model.hardware import GpuSource, Hardware
 from machine_lifecycle.model.settings import GpuMode, Settings
 from machine_lifecycle.system.gpus import Gpus, detect
-from machine_lifecycle.system.nvml import Device, Inventory, RealNvml
+from machine_lifecycle.system.nvml import Device, Inventory, RealNvml, memory_by_process
 
 
 @attrs.frozen
@@ -158,6 +158,13 @@ async def test_without_blocking_the_loop() -> None:
 def test_the_real_library_answers_or_says_why_not() -> None:
     answer = RealNvml().inventory()
     assert isinstance(answer, Inventory) or answer.startswith("NVML: ")
+
+
+def test_what_processes_hold_is_asked_where_there_is_a_driver() -> None:
+    held = memory_by_process()
+    if isinstance(RealNvml().inventory(), str):
+        assert held == {}
+    assert all(pid > 0 <= count for pid, count in held.items())
 
 
 @pytest.mark.gpu
