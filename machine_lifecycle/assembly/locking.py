@@ -13,14 +13,9 @@ from machine_lifecycle.config.settings import secret_values
 from machine_lifecycle.installers.command import CommandRunner, Journal, Redactor
 from machine_lifecycle.installers.lock import Lock, changes
 from machine_lifecycle.installers.lock_errors import LockStale, PackUnknown
+from machine_lifecycle.installers.locked import lock_path, read_lock, save_lock
 from machine_lifecycle.installers.locking import differences
-from machine_lifecycle.installers.relocking import (
-    lock_of,
-    lock_path,
-    read_lock,
-    save_lock,
-    wanted_of,
-)
+from machine_lifecycle.installers.relocking import lock_of, wanted_of
 from machine_lifecycle.model.installing import InstallContext, StepContext
 from machine_lifecycle.model.paths import Paths
 from machine_lifecycle.model.settings import Settings

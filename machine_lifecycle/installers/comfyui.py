@@ -13,6 +13,7 @@ from machine_lifecycle.errors import LifecycleError
 from machine_lifecycle.installers.base import fingerprint, write_atomically
 from machine_lifecycle.installers.errors import CommandFailed, InstallerBroken, VerificationFailed
 from machine_lifecycle.installers.git import bring
+from machine_lifecycle.installers.locked import Locked
 from machine_lifecycle.installers.models import Models
 from machine_lifecycle.installers.packages import Environment, torch_backend
 from machine_lifecycle.installers.repository import Repository, check_repository, git_environment
@@ -61,15 +62,20 @@ class ComfyUIInstaller:
         Raises:
             Problems: The list of node packs can't be used.
             InstallerBroken: It can't be read.
+            LockStale: There is a lock beside the list, and it is of another one.
+            LockUnreadable: It is none.
         """
-        base = _Base(context)
-        steps = base.steps()
+        repository, environment = comfyui_repository(context), comfyui_environment(context)
         names = context.options.get("custom_nodes_enabled", "true").strip().lower()
-        if names in {"false", "0", "no", "off"}:
-            return steps
-        for node in comfyui_nodes(context):
-            steps += _Pack(context, base.environment, node).steps()
-        return steps
+        off = names in {"false", "0", "no", "off"}
+        nodes = () if off else comfyui_nodes(context)
+        locked = Locked.of(context, environment, repository, None if off else nodes)
+        if locked:
+            repository, nodes = locked.comfyui, locked.nodes(nodes)
+        steps = _Base(context, environment, repository).steps()
+        for node in nodes:
+            steps += _Pack(context, environment, node).steps()
+        return locked.over(steps) if locked else steps
 
 
 def comfyui_nodes(context: InstallContext) -> tuple[NodeEntry, ...]:
@@ -160,19 +166,21 @@ def _require(
 class _Base:
     """The steps of ComfyUI itself."""
 
-    def __init__(self, context: InstallContext) -> None:
+    def __init__(
+        self, context: InstallContext, environment: Environment, repository: Repository
+    ) -> None:
         self._context = context
         self._home = context.home
-        self.environment = comfyui_environment(context)
+        self._environment = environment
+        self._repository = repository
         seconds = context.options.get("install_timeout", "")
         # The mapping's figure (300) is too small for torch; it can only make the limit longer.
         self._limit = max(1800.0, float(seconds) if seconds.isdigit() else 0.0)
 
     def steps(self) -> tuple[Step, ...]:
         """Clone, environment, torch, requirements, folders, verification."""
-        repository = comfyui_repository(self._context)
+        repository, environment, home = self._repository, self._environment, self._home
         check_repository(repository)
-        environment, home = self.environment, self._home
         clone = _git_step(
             self._context,
             repository,
@@ -232,13 +240,13 @@ class _Base:
         return (clone, venv, torch, requirements, folders, verify)
 
     async def _verify(self, ctx: StepContext) -> None:
-        python = str(self.environment.python)
+        python = str(self._environment.python)
         for words in (
             ("-c", "import torch; print('torch', torch.__version__)"),
             ("main.py", "--help"),
         ):
             try:
-                await ctx.run_command([python, *words], env=self.environment.env, cwd=self._home)
+                await ctx.run_command([python, *words], env=self._environment.env, cwd=self._home)
             except CommandFailed as error:
                 line = f"cd {shlex.quote(str(self._home))} && {shlex.join([python, *words])}"
                 raise VerificationFailed(

@@ -11,7 +11,14 @@ import attrs
 
 from machine_lifecycle.errors import ConfigurationError, LifecycleError, Remedy
 
-__all__ = ["LockImpossible", "LockStale", "LockUnreadable", "PackImpossible", "PackUnknown"]
+__all__ = [
+    "LockImpossible",
+    "LockStale",
+    "LockUnreadable",
+    "PackImpossible",
+    "PackLeftOut",
+    "PackUnknown",
+]
 
 _ANEW = "machine-lifecycle lock"
 
@@ -134,6 +141,19 @@ class PackImpossible(LifecycleError):
         """Change what the list asks for."""
         others = " or ".join((self.pack, *self.against))
         return (Remedy(f"Name another commit for {others} in the list, or take one of them out"),)
+
+
+@attrs.define(kw_only=True, slots=False, eq=False)
+class PackLeftOut(PackImpossible):
+    """The lock leaves a pack of the list out, so it was not installed."""
+
+    code: ClassVar[str] = "lock-pack-left-out"
+
+    @property
+    def summary(self) -> str:
+        """Which, and why."""
+        beside = f" beside {', '.join(self.against)}" if self.against else ""
+        return f"the lock leaves {self.pack} out{beside}: {self.fault}"
 
 
 @attrs.define(kw_only=True, slots=False, eq=False)

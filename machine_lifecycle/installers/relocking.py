@@ -1,4 +1,4 @@
-"""The lock of one machine: of its settings, its list of packs, its Python; where it is kept."""
+"""Making the lock of one machine: of its settings, its list of packs and its Python."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from pathlib import Path
 
 import attrs
 
-from machine_lifecycle.installers.base import write_atomically
 from machine_lifecycle.installers.comfyui import (
     ALSO,
     comfyui_environment,
@@ -18,56 +17,19 @@ from machine_lifecycle.installers.comfyui import (
     comfyui_repository,
 )
 from machine_lifecycle.installers.compiling import UvSolver
-from machine_lifecycle.installers.lock import Lock, parse_lock
-from machine_lifecycle.installers.lock_errors import LockUnreadable
-from machine_lifecycle.installers.locking import FOUND, Wanted, WantedPack, make_lock
+from machine_lifecycle.installers.lock import Lock
+from machine_lifecycle.installers.locked import wanted_packs
+from machine_lifecycle.installers.locking import FOUND, Wanted, make_lock
 from machine_lifecycle.installers.packages import Environment
-from machine_lifecycle.installers.repository import Repository
 from machine_lifecycle.installers.sources import Sources
 from machine_lifecycle.installers.variables import package_environment
 from machine_lifecycle.model.hardware import GpuSource
 from machine_lifecycle.model.installing import InstallContext, StepContext
 
-__all__ = ["lock_of", "lock_path", "read_lock", "save_lock", "wanted_of"]
+__all__ = ["lock_of", "wanted_of"]
 
 _CUDA = ("cu", "rocm", "xpu")
 """How builds of torch for GPUs begin: ``2.13.0+cu126``, ``rocm6.3``."""
-
-
-def lock_path(context: InstallContext) -> Path:
-    """Beside the list of packs, so that both are kept together; else in the workspace."""
-    nodes = context.settings.comfyui_nodes
-    if nodes is None:
-        return context.paths.workspace / f"{context.service}.lock.json"
-    return nodes.with_name(f"{nodes.stem}.lock.json")
-
-
-def read_lock(path: Path) -> Lock | None:
-    """The lock that is kept there; ``None`` if there is none.
-
-    Raises:
-        LockUnreadable: It can't be read, or is none.
-    """
-    try:
-        text = path.read_text("utf-8")
-    except FileNotFoundError:
-        return None
-    except (OSError, UnicodeDecodeError) as error:
-        raise LockUnreadable(path=path, problem=str(error)) from error
-    return parse_lock(text, path)
-
-
-def save_lock(lock: Lock, path: Path) -> None:
-    """Keep it: whoever reads meanwhile sees the old one or the new one.
-
-    Raises:
-        LockUnreadable: It can't be written there.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, lock.text())
-    except OSError as error:
-        raise LockUnreadable(path=path, problem=f"it can't be written: {error}") from error
 
 
 async def wanted_of(context: InstallContext, ctx: StepContext) -> Wanted:
@@ -84,21 +46,9 @@ async def wanted_of(context: InstallContext, ctx: StepContext) -> Wanted:
         words = (str(environment.python), "-c", "import platform; print(platform.python_version())")
         told = await ctx.run_command(words, env=environment.env)
         python, versions = told.output.strip(), await environment.torch(ctx)
-    packs = tuple(
-        WantedPack(
-            name=node.name,
-            repository=Repository(
-                url=node.url, branch=node.branch, commit=node.commit, recursive=node.recursive
-            ),
-            requirements=node.requirements,
-            required=node.required,
-        )
-        for node in comfyui_nodes(context)
-    )
     return Wanted(
         comfyui=comfyui_repository(context),
-        # By priority: what is required may push out what is not.
-        packs=tuple(sorted(packs, key=lambda pack: not pack.required)),
+        packs=wanted_packs(comfyui_nodes(context)),
         also=ALSO,
         python=python,
         interpreter=Path(sys.executable) if environment.ours else environment.python,

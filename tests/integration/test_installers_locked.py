@@ -1,0 +1,178 @@
+"""Boots from a lock: exactly what it says, nothing resolved, those left out by name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import attrs
+import pytest
+
+from machine_lifecycle.installers.execute import Executor
+from machine_lifecycle.installers.lock import Lock
+from machine_lifecycle.installers.lock_errors import LockStale, LockUnreadable
+from machine_lifecycle.installers.locked import save_lock
+from machine_lifecycle.model.paths import Paths
+from machine_lifecycle.model.plan import InstallPlan
+from machine_lifecycle.model.settings import Settings
+from tests.benchmarks.installing.world import wheel
+from tests.support.lock_bed import Place, served
+from tests.support.progress import KeptProgress
+
+PLAN = InstallPlan(
+    service="comfyui", installer="machine_lifecycle.installers.comfyui:ComfyUIInstaller"
+)
+
+
+@attrs.frozen
+class Machine:
+    """One that boots from a lock."""
+
+    place: Place
+
+    @property
+    def root(self) -> Path:
+        return self.place.root
+
+    @property
+    def home(self) -> Path:
+        return self.root / "ws" / "ComfyUI"
+
+    @property
+    def lock(self) -> Path:
+        return self.root / "config_nodes.lock.json"
+
+    async def is_locked(self, *names: str) -> Lock:
+        """Write the list and its lock."""
+        packs = [self.place.pack(name) for name in names]
+        nodes = [
+            {"name": pack.name, "url": pack.repository.url, "requirements": True} for pack in packs
+        ]
+        (self.root / "config_nodes.json").write_text(json.dumps(nodes))
+        lock = await self.place.lock(self.place.wanted(*packs, also=("pip", "requests")))
+        save_lock(lock, self.lock)
+        return lock
+
+    def executor(self, **environ: str) -> Executor:
+        return Executor(
+            Paths(workspace=self.root / "ws", runtime=self.root / "rt"),
+            settings=Settings(
+                comfyui_repo_url=self.place.pack("ComfyUI").repository.url,
+                comfyui_nodes=self.root / "config_nodes.json",
+                torch_backend="none",
+            ),
+            environ={**self.place.environ, **environ},
+            retry_wait=0.001,
+        )
+
+    async def boots(self, options: dict[str, str] | None = None, **environ: str) -> Executor:
+        run, plan = self.executor(**environ), attrs.evolve(PLAN, options=options or {})
+        for stage in ("base", "nodes"):
+            await run.install(plan, stage, KeptProgress())
+        return run
+
+    def versions(self) -> dict[str, str]:
+        (site,) = (self.home / "venv" / "lib").glob("python*/site-packages")
+        found = (path.name.removesuffix(".dist-info") for path in site.glob("*.dist-info"))
+        return dict(name.rsplit("-", 1) for name in found)
+
+    def log(self) -> str:
+        logs = (self.root / "ws" / "logs" / "install").rglob("*.log")
+        return "".join(path.read_text("utf-8") for path in logs)
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[Machine]:
+    with served(tmp_path) as place:
+        yield Machine(place)
+
+
+async def test_what_is_locked_is_what_is_installed(machine: Machine) -> None:
+    origin = machine.place.origin("a", requirements__txt="thing\n")
+    machine.place.origin("b", requirements__txt="thing<2.1\n")
+    lock = await machine.is_locked("a", "b")
+    origin.commit(later="1")
+    wheel(machine.root / "wheels", "thing", "3.0")
+    wheel(machine.root / "wheels", "torch", "1.9")
+
+    run = await machine.boots()
+
+    folder = machine.home / "custom_nodes" / "a"
+    assert (folder / ".git" / "HEAD").read_text().strip() == lock.packs[0].commit
+    assert not (folder / "later").exists()
+    have = machine.versions()
+    assert have == {one.name: one.version for one in lock.packages}
+    assert run.failures == ()
+    log = machine.log()
+    assert "pip compile" not in log
+    assert log.count("pip install") == 3, "torch, ComfyUI's, those of all packs"
+    assert "-r " in log
+    assert list(machine.home.rglob("site-packages/thing/__pycache__/*.pyc"))
+
+
+async def test_what_is_left_out_is_told_by_name(machine: Machine) -> None:
+    machine.place.origin("a", requirements__txt="thing>=2.1\n")
+    machine.place.origin("b", requirements__txt="thing<2.1\n")
+    await machine.is_locked("a", "b", "gone")
+    run = await machine.boots()
+    told = {one.subject: one.error for one in run.failures}
+    assert set(told) == {"b", "gone"}
+    assert {error.code for error in told.values() if error} == {"lock-pack-left-out"}
+    assert told["b"] is not None
+    assert told["b"].summary == "the lock leaves b out beside a: conflict"
+    assert sorted(path.name for path in (machine.home / "custom_nodes").iterdir()) == ["a"]
+
+
+async def test_a_second_boot_does_nothing_and_asks_nobody(machine: Machine) -> None:
+    machine.place.origin("a", requirements__txt="thing\n")
+    await machine.is_locked("a")
+    await machine.boots()
+    (machine.root / "git").rename(machine.root / "away")
+    again = await machine.boots(UV_DEFAULT_INDEX="http://127.0.0.1:9/simple", UV_OFFLINE="1")
+    assert {one.status.value for one in again.outcomes} == {"skipped"}
+
+
+async def test_another_lock_is_followed(machine: Machine) -> None:
+    origin = machine.place.origin("a", requirements__txt="thing<2.1\n")
+    await machine.is_locked("a")
+    await machine.boots()
+    assert machine.versions()["thing"] == "2.0"
+    origin.commit(requirements__txt="thing\n")
+    lock = await machine.is_locked("a")
+    await machine.boots()
+    assert machine.versions()["thing"] == "2.1"
+    head = machine.home / "custom_nodes" / "a" / ".git" / "HEAD"
+    assert head.read_text().strip() == lock.packs[0].commit
+
+
+async def test_a_file_that_is_not_the_one_that_was_locked_is_refused(machine: Machine) -> None:
+    machine.place.origin("a", requirements__txt="thing\n")
+    await machine.is_locked("a")
+    wheel(machine.root / "wheels", "thing", "2.1", noise=b"something else")
+    run = await machine.boots(UV_CACHE_DIR=str(machine.root / "empty"))
+    (failed,) = run.failures
+    assert failed.step == "node packages"
+    assert failed.error is not None
+    assert "hash" in str(failed.error).lower()
+
+
+async def test_a_lock_of_another_list_is_refused(machine: Machine) -> None:
+    machine.place.origin("a", requirements__txt="")
+    await machine.is_locked("a")
+    nodes = json.loads((machine.root / "config_nodes.json").read_text())
+    nodes[0]["branch"] = "dev"
+    (machine.root / "config_nodes.json").write_text(json.dumps(nodes))
+    with pytest.raises(LockStale, match="listed otherwise"):
+        await machine.boots()
+    machine.lock.write_text("{}")
+    with pytest.raises(LockUnreadable):
+        await machine.boots()
+
+
+async def test_packs_that_are_switched_off_need_no_other_lock(machine: Machine) -> None:
+    machine.place.origin("a", requirements__txt="thing\n")
+    await machine.is_locked("a")
+    await machine.boots({"custom_nodes_enabled": "false"})
+    assert "thing" not in machine.versions()
+    assert "torch" in machine.versions()
