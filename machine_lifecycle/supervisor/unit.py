@@ -32,6 +32,7 @@ from machine_lifecycle.supervisor.errors import ProcessFailed
 from machine_lifecycle.supervisor.household import Household
 from machine_lifecycle.supervisor.journal import Entry
 from machine_lifecycle.supervisor.life import Life, OurEnd
+from machine_lifecycle.supervisor.slain import OomCount
 from machine_lifecycle.supervisor.startup import Startup
 from machine_lifecycle.supervisor.tree import belongs
 
@@ -51,13 +52,16 @@ class Audience(Protocol):
         """It won't be started again."""
 
 
-def _cause(ended: Ended, reason: str, tail: tuple[str, ...]) -> ExitCause:
+def _cause(unit: Unit, ended: Ended, reason: str, oom: OomCount) -> ExitCause:
+    asked = unit.state is ProcessState.STOPPING  # then its last words explain nothing
+    if ended.signal == "SIGKILL" and not asked and not reason:
+        reason = ended.words + oom.words()
     return ExitCause(
         code=ended.code,
         signal=ended.signal,
         reason=reason or ended.words,
         at=time.time(),
-        tail=tail,
+        tail=() if asked else logs.tail(unit.log, _TAIL),
     )
 
 
@@ -124,8 +128,7 @@ class Unit:
 
     def __init__(self, spec: ProcessSpec, token: str, home: Household, audience: Audience) -> None:
         self.spec = spec
-        self.token = token
-        self.digest = ""
+        self.token, self.digest = token, ""
         self.log = spawn.log_path(spec, home.paths.logs)
         self.state = ProcessState.WAITING
         self.ready = False
@@ -302,10 +305,7 @@ class Unit:
 
     def note(self, ended: Ended, reason: str) -> None:
         """Its process has ended; *reason* is ours if we ended it."""
-        asked = self.state is ProcessState.STOPPING  # then its last words explain nothing
-        if ended.signal == "SIGKILL" and not asked and not reason:
-            reason = ended.words + self._home.oom.words()
-        self.last_exit = _cause(ended, reason, () if asked else logs.tail(self.log, _TAIL))
+        self.last_exit = _cause(self, ended, reason, self._home.oom)
         self.child = None
         self.ended_for = None
 
