@@ -28,17 +28,23 @@ class Tee:
 
     async def _run(self) -> None:
         while True:
-            self._pass_on()
-            await asyncio.sleep(_INTERVAL)
+            # A follower reads a part of what there is: whoever writes more is not waited for.
+            more = self._pass_on()
+            await asyncio.sleep(0 if more else _INTERVAL)
 
-    def _pass_on(self) -> None:
+    def _pass_on(self) -> bool:
+        """Hand on what is there, or a part of it; whether there was anything."""
+        anything = False
         for name, follower in self._followers.items():
             for line in follower.read():
+                anything = True
                 self._take(name, line)
+        return anything
 
     def close(self) -> None:
         """Hand on what was written last, and end."""
-        self._pass_on()
+        while self._pass_on():
+            continue
         if self._task is not None:
             self._task.cancel()
             self._task = None
