@@ -3,9 +3,9 @@
 Run ``python -m tests.benchmarks.installing [--small] [--keep FOLDER]``. Repositories and wheels
 are made on the spot and served over loopback through a link of 50 ms and 100 Mbit/s. One run
 measures: full clones five at once with pip for each pack; the same with uv; ours with nothing
-there; ours in a new workspace with the caches of the run before; ours with nothing to do. It
-prints the times, the bytes that came over the link, and the ratios. Hold the ratios, not the
-times.
+there, without and with a lock; ours in a new workspace with the caches of the run before; ours
+with nothing to do. It prints the times, the bytes that came over the link, and the ratios. Hold
+the ratios, not the times.
 """
 
 from __future__ import annotations
@@ -25,7 +25,11 @@ import attrs
 import click
 from uv import find_uv_bin
 
+from machine_lifecycle.installers.command import CommandRunner, Journal, Redactor
 from machine_lifecycle.installers.execute import Executor
+from machine_lifecycle.installers.locked import lock_path, save_lock
+from machine_lifecycle.installers.relocking import lock_of, wanted_of
+from machine_lifecycle.model.installing import InstallContext, StepContext
 from machine_lifecycle.model.paths import Paths
 from machine_lifecycle.model.plan import InstallPlan
 from machine_lifecycle.model.settings import Settings
@@ -137,16 +141,43 @@ class Ours:
         self._bed = bed
         nodes = bed.folder / "config_nodes.json"
         nodes.write_text(bed.world.listed(f"{bed.address}/git"), "utf-8")
-        self._run = Executor(
-            Paths(workspace=bed.folder / workspace, runtime=bed.folder / workspace / "rt"),
+        home = bed.folder / workspace
+        self._context = InstallContext(
+            service="comfyui",
+            options=PLAN.options,
             settings=Settings(
                 comfyui_repo_url=f"{bed.address}/git/ComfyUI.git",
                 comfyui_nodes=nodes,
                 torch_backend="none",
             ),
             environ=bed.environ("caches-ours"),
+            paths=Paths(workspace=home, runtime=home / "rt"),
+        )
+        self._run = Executor(
+            self._context.paths,
+            settings=self._context.settings,
+            environ=self._context.environ,
             concurrency=16,
         )
+
+    async def lock(self) -> Figure:
+        """The lock of the list, beside it."""
+        context, path = self._context, lock_path(self._context)
+        run = CommandRunner(
+            log=self._bed.folder / "lock.log",
+            journal=Journal(self._bed.folder / "lock.jsonl"),
+            redact=Redactor(),
+            report=lambda _: None,
+        )
+        ctx = StepContext(report=lambda _: None, run_command=run)
+
+        async def make() -> int:
+            wanted = await wanted_of(context, ctx)
+            lock = await lock_of(context, ctx, wanted, previous=None, upgrade=None)
+            save_lock(lock, path)
+            return len(lock.quarantined)
+
+        return await measured(self._bed, make)
 
     async def base(self) -> None:
         """ComfyUI itself, which the others are not asked for."""
@@ -171,6 +202,12 @@ async def compare(bed: Bed) -> dict[str, Figure]:
     found["the same with uv each"] = await of_old(
         bed, "uv", (str(find_uv_bin()), "pip", "install", "--python", "PYTHON")
     )
+    loose = Ours(bed, "loose")
+    await loose.base()
+    found["ours without a lock, nothing there"] = await loose.packs()
+    shutil.rmtree(bed.folder / "caches-ours")
+    found["(the lock, made once)"] = await Ours(bed, "desk").lock()
+    shutil.rmtree(bed.folder / "caches-ours")
     first = Ours(bed, "first")
     await first.base()
     found["ours, nothing there"] = await first.packs()
