@@ -116,7 +116,7 @@ class QueueClient:
         """
         ids: Any = []
         if status in {"", "active", "assigned", "in_progress"}:
-            ids += await self._active_ids()
+            ids += await _active_ids(self._redis)
         if status in {"", "pending"}:
             ids += await self._redis.zrevrange(keys.PENDING, 0, limit - 1)
             ids += await self._redis.zrange(keys.DELAYED, 0, limit - 1)
@@ -148,7 +148,7 @@ class QueueClient:
         return {
             "pending": pending,
             "delayed": delayed,
-            "active": len(await self._active_ids()),
+            "active": len(await _active_ids(self._redis)),
             "completed": completed,
             "failed": failed,
             "dead": dead,
@@ -163,7 +163,7 @@ class QueueClient:
         """
         said = str(await self._functions.call("ml1_cancel", job_id, reason))
         if said not in {"cancelled", "cancelling"}:
-            raise self._refusal(job_id, said, "cancelled")
+            raise _refusal(job_id, said, "cancelled")
         return said
 
     async def retry(self, job_id: str) -> None:
@@ -175,7 +175,7 @@ class QueueClient:
         """
         said = str(await self._functions.call("ml1_retry", job_id))
         if said != "ok":
-            raise self._refusal(job_id, said, "tried again")
+            raise _refusal(job_id, said, "tried again")
 
     async def why(self, job_id: str) -> Why:
         """Why a job does not run: what each kind of living worker lacks for it.
@@ -223,14 +223,15 @@ class QueueClient:
             record = attrs.evolve(record, result=json_object(done).get("data") or {})
         return record
 
-    async def _active_ids(self) -> tuple[str, ...]:
-        ids = await self._redis.zrange(keys.LEASES, 0, -1)
-        for worker_id in sorted(await self._redis.smembers(keys.ACTIVE_WORKERS)):
-            ids += await self._redis.hkeys(keys.active(worker_id))
-        return tuple(dict.fromkeys(ids))
 
-    @staticmethod
-    def _refusal(job_id: str, status: str, asked: str) -> JobNotFound | JobStateRefuses:
-        if status == "unknown":
-            return JobNotFound(job_id=job_id)
-        return JobStateRefuses(job_id=job_id, status=status.removeprefix("ended "), asked=asked)
+async def _active_ids(redis: Any) -> tuple[str, ...]:
+    ids = await redis.zrange(keys.LEASES, 0, -1)
+    for worker_id in sorted(await redis.smembers(keys.ACTIVE_WORKERS)):
+        ids += await redis.hkeys(keys.active(worker_id))
+    return tuple(dict.fromkeys(ids))
+
+
+def _refusal(job_id: str, status: str, asked: str) -> JobNotFound | JobStateRefuses:
+    if status == "unknown":
+        return JobNotFound(job_id=job_id)
+    return JobStateRefuses(job_id=job_id, status=status.removeprefix("ended "), asked=asked)

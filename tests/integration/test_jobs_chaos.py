@@ -127,7 +127,7 @@ class Chaos:
                     else:
                         await self._put(job_id)
                     break
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0.05)  # sleep: Redis is away, and tells nobody when it is back
             self.ids.append(job_id)
             await asyncio.sleep(self.random.uniform(0, 0.02))
 
@@ -163,7 +163,7 @@ class Chaos:
                             "completed", "cancelled", "failed",
                         }:  # fmt: skip
                         open_ids.discard(job_id)
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.1)  # sleep: nothing that tells of ends survives the chaos
 
     async def _left(self, open_ids: set[str]) -> str:
         """What is known of jobs that do not end."""
