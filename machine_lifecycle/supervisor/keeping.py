@@ -116,7 +116,8 @@ class LogKeeper:
     @property
     def idle(self) -> bool:
         """Whether no log is looked at until the kernel tells of a write."""
-        return self._timer is None and all(kept.awaited for kept in self._kept.values())
+        waiting = all(kept.awaited for kept in self._kept.values())
+        return self._timer is None and not self._tasks and waiting
 
     def begin(self, log: Path) -> None:
         """Before a process is started that writes to this log: put a long one aside, and watch."""

@@ -84,7 +84,9 @@ async def test_disk_use_is_bounded_and_the_newest_lines_are_kept(tmp_path: Path)
     while child.returncode is None:
         most = max(most, sum(part.stat().st_size for part in archives(log)))
         await asyncio.sleep(0.01)  # sleep: samples
-    await _until(lambda: len(archives(log)) == 2 and _on_disk(log) < 700_000)
+    await _until(lambda: keeper.idle)
+    assert len(archives(log)) == 2
+    assert _on_disk(log) < 700_000
     await _closed(keeper)
     numbers = _numbers(log)
     assert numbers == list(range(numbers[0], MANY))
