@@ -35,7 +35,7 @@ from machine_lifecycle.model.installing import InstallContext, Installer
 from machine_lifecycle.model.jobs import Job, JobResult, Progress
 from machine_lifecycle.model.paths import Paths
 from machine_lifecycle.model.plan import InstallPlan
-from machine_lifecycle.model.ports import Connector
+from machine_lifecycle.model.ports import Connector, Unheard
 from machine_lifecycle.model.processes import Command, ProcessSpec
 from machine_lifecycle.model.services import Binding, Instance, ServiceDefinition
 from machine_lifecycle.model.settings import Settings
@@ -87,16 +87,6 @@ class _Rules:
         """Raise if any was broken."""
         if self._broken:
             raise RulesBroken(self._subject, tuple(self._broken))
-
-
-class _Quiet:
-    """A progress sink for nobody."""
-
-    def step(self, name: str, detail: str = "", *, done: int = 0, total: int = 0) -> None:
-        """Nobody looks."""
-
-    def finished(self, name: str, *, seconds: float, skipped: bool = False) -> None:
-        """Nobody looks."""
 
 
 # Services
@@ -217,7 +207,7 @@ async def running(
 
 async def _started(supervisor: Supervisor, spec: ProcessSpec) -> None:
     await supervisor.launch((spec,))
-    await supervisor.wait_ready((spec.name,), _Quiet())
+    await supervisor.wait_ready((spec.name,))
 
 
 def _paths(folder: Path) -> Paths:
@@ -301,7 +291,7 @@ async def check_installer(
         )
         done = 0
         for stage in ("base", "nodes"):
-            done += await executor.install(plan, stage, _Quiet())
+            done += await executor.install(plan, stage, Unheard())
         repeated = attempt == "second" and done > 0
         rules.hold(not repeated, f"{done} steps are done again at the second boot")
     for step in installer.plan(context):

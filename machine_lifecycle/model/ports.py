@@ -30,6 +30,7 @@ __all__ = [
     "ProgressSink",
     "Step",
     "Supervisor",
+    "Unheard",
     "WorkerLinks",
 ]
 
@@ -120,6 +121,16 @@ class ProgressSink(Protocol):
 
     def finished(self, name: str, *, seconds: float, skipped: bool = False) -> None:
         """A step ended well, or was skipped."""
+
+
+class Unheard:
+    """A progress sink for progress that nobody asked for."""
+
+    def step(self, name: str, detail: str = "", *, done: int = 0, total: int = 0) -> None:
+        """Say it to nobody."""
+
+    def finished(self, name: str, *, seconds: float, skipped: bool = False) -> None:
+        """Likewise."""
 
 
 class Supervisor(Protocol):

@@ -13,7 +13,7 @@ from machine_lifecycle.supervisor.logs import size
 from machine_lifecycle.supervisor.unit import Unit, failure
 
 if TYPE_CHECKING:  # it brings the whole plan along
-    from machine_lifecycle.model.ports import ProgressSink
+    from machine_lifecycle.model.ports import ProgressSink, Unheard
 
 __all__ = ["Pulse", "wait_ready"]
 
@@ -34,16 +34,6 @@ class Pulse:
     def next(self) -> asyncio.Event:
         """Set at the next change."""
         return self._next
-
-
-class _Unheard:
-    """Progress that nobody asked for."""
-
-    def step(self, name: str, detail: str = "", *, done: int = 0, total: int = 0) -> None:
-        pass
-
-    def finished(self, name: str, *, seconds: float, skipped: bool = False) -> None:
-        pass
 
 
 def _with_needs(units: Mapping[str, Unit], name: str, seen: set[str]) -> Iterator[Unit]:
@@ -72,7 +62,7 @@ async def wait_ready(
     A unit that changes and a log that grows count as progress, so that a long start is told from
     one that hangs.
     """
-    progress = progress or _Unheard()
+    progress = progress or Unheard()
     began = time.monotonic()
     ready: set[str] = set()
     seen: dict[str, tuple[object, ...]] = {}
