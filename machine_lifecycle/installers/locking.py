@@ -195,7 +195,7 @@ class _Locking:
         asking = [
             await self._asking(entry, reading) for entry, reading in packs if entry.requirements
         ]
-        asking = self._apart(self._fitting(asking))
+        asking = _apart(self._fitting(asking))
         await self._protect(base)
         solved, collapsed = await self._solve(base, asking)
         return self._lock([comfyui[0], *(entry for entry, _ in packs)], solved, collapsed)
@@ -271,17 +271,6 @@ class _Locking:
             elif pack.name not in gone:
                 left.append(pack)
         return left
-
-    def _apart(self, packs: Sequence[Asking]) -> list[Asking]:
-        """Each with a name of its own for the solver."""
-        taken: dict[str, int] = {"comfyui": 1}
-        found = []
-        for pack in packs:
-            slug = pack.slug
-            taken[slug] = taken.get(slug, 0) + 1
-            alias = f"{slug}-{taken[slug]}" if taken[slug] > 1 else ""
-            found.append(attrs.evolve(pack, alias=alias))
-        return found
 
     async def _protect(self, base: Asking) -> None:
         """Hold torch and what moves with it at the versions that ComfyUI alone comes to."""
@@ -359,6 +348,18 @@ class _Locking:
             built=solved.solution.built,
             collapsed=collapsed,
         )
+
+
+def _apart(packs: Sequence[Asking]) -> list[Asking]:
+    """Each with a name of its own for the solver."""
+    taken: dict[str, int] = {"comfyui": 1}
+    found = []
+    for pack in packs:
+        slug = pack.slug
+        taken[slug] = taken.get(slug, 0) + 1
+        alias = f"{slug}-{taken[slug]}" if taken[slug] > 1 else ""
+        found.append(attrs.evolve(pack, alias=alias))
+    return found
 
 
 def _found(entry: LockedRepository, found: Snapshot, reading: Reading) -> LockedRepository:
