@@ -35,8 +35,9 @@ from machine_lifecycle.model.installing import InstallContext, Installer
 from machine_lifecycle.model.jobs import Job, JobResult, Progress
 from machine_lifecycle.model.paths import Paths
 from machine_lifecycle.model.plan import InstallPlan
-from machine_lifecycle.model.ports import Connector, Unheard
+from machine_lifecycle.model.ports import Connector
 from machine_lifecycle.model.processes import Command, ProcessSpec
+from machine_lifecycle.model.progress import Unheard
 from machine_lifecycle.model.services import Binding, Instance, ServiceDefinition
 from machine_lifecycle.model.settings import Settings
 from machine_lifecycle.plan.processes import connector_variables, service_process

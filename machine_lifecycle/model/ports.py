@@ -16,6 +16,7 @@ from machine_lifecycle.model.installing import Installer, Step
 from machine_lifecycle.model.jobs import Job, JobResult, Progress
 from machine_lifecycle.model.plan import BootPlan, InstallPlan
 from machine_lifecycle.model.processes import ProcessSpec, ProcessStatus
+from machine_lifecycle.model.progress import ProgressSink
 
 __all__ = [
     "Check",
@@ -30,7 +31,6 @@ __all__ = [
     "ProgressSink",
     "Step",
     "Supervisor",
-    "Unheard",
     "WorkerLinks",
 ]
 
@@ -111,26 +111,6 @@ class Planner(Protocol):
         """Pure but for reading the mapping file and what installed services say of themselves, so
         it is called before the installation and after it. Raises a ``ConfigurationError``.
         """
-
-
-class ProgressSink(Protocol):
-    """Takes progress within a state. Every call counts as progress for the stall limit."""
-
-    def step(self, name: str, detail: str = "", *, done: int = 0, total: int = 0) -> None:
-        """A step goes on."""
-
-    def finished(self, name: str, *, seconds: float, skipped: bool = False) -> None:
-        """A step ended well, or was skipped."""
-
-
-class Unheard:
-    """A progress sink for progress that nobody asked for."""
-
-    def step(self, name: str, detail: str = "", *, done: int = 0, total: int = 0) -> None:
-        """Say it to nobody."""
-
-    def finished(self, name: str, *, seconds: float, skipped: bool = False) -> None:
-        """Likewise."""
 
 
 class Supervisor(Protocol):

@@ -5,15 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from machine_lifecycle.errors import LifecycleError
 from machine_lifecycle.model.processes import ProcessState
+from machine_lifecycle.model.progress import ProgressSink, Unheard
 from machine_lifecycle.supervisor.logs import size
 from machine_lifecycle.supervisor.unit import Unit, failure
-
-if TYPE_CHECKING:  # it brings the whole plan along
-    from machine_lifecycle.model.ports import ProgressSink, Unheard
 
 __all__ = ["Pulse", "wait_ready"]
 
