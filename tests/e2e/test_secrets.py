@@ -21,6 +21,10 @@ CANARIES = {
     for number, info in enumerate(setting_info())
     if info.secret and info.env[0] != "HUB_REDIS_URL"
 }
+# Secrets that are addresses, with what is secret in them: nobody listens there.
+ADDRESSES = {
+    name: f"http://127.0.0.1:9/{secret}" for name, secret in CANARIES.items() if "_URL" in name
+}
 PAGES = ("/health", "/status", "/metrics", "/ready", "/live", "/pm2/list", "/")
 # Files that must hold the queue's password, and are for our own eyes.
 KEEPERS = {"valkey.conf", "machine.json"}
@@ -49,7 +53,12 @@ def check_argv(machine: Outside, secrets: dict[str, str]) -> None:
 
 
 async def check_redis(redis: Redis, secrets: dict[str, str]) -> None:
-    readers = {"string": redis.get, "hash": redis.hgetall, "set": redis.smembers}
+    readers = {
+        "string": redis.get,
+        "hash": redis.hgetall,
+        "set": redis.smembers,
+        "stream": redis.xrange,
+    }
     seen = 0
     async for found in redis.scan_iter():
         key = str(found)
@@ -88,7 +97,10 @@ async def test_after_a_good_boot(
     password = guarded_hub.url.split("@")[0].rpartition(":")[2]
     secrets = {**CANARIES, "HUB_REDIS_URL": password}
     machine = outside(
-        **CANARIES, HUB_REDIS_URL=guarded_hub.url, LOG_LEVEL="debug", MACHINE_TEE_LOGS="true"
+        **(CANARIES | ADDRESSES),
+        HUB_REDIS_URL=guarded_hub.url,
+        LOG_LEVEL="debug",
+        MACHINE_TEE_LOGS="true",
     ).start()
     machine.until("machine_ready")
     check_argv(machine, secrets)
@@ -122,7 +134,9 @@ def test_after_a_failed_boot(outside: Callable[..., Outside]) -> None:
     secret = "canary-in-a-url-7f3a9c1e"
     secrets = {**CANARIES, "HUB_REDIS_URL": secret}
     machine = outside(
-        **CANARIES, HUB_REDIS_URL=f"redis://:{secret}@127.0.0.1:1/0", LOG_LEVEL="debug"
+        **(CANARIES | ADDRESSES),
+        HUB_REDIS_URL=f"redis://:{secret}@127.0.0.1:1/0",
+        LOG_LEVEL="debug",
     ).start()
     assert machine.wait() == 3
     check_text(json.dumps(machine.events), "the events", secrets)

@@ -127,6 +127,7 @@ class Outside:
                     "\n".join([f"no {kind} {fields}", *last, self.said()])
                 ) from None
             if event is None:
+                self._news.put(None)  # for whoever asks again
                 raise AssertionError(f"ended without {kind} {fields}: {self.said()}")
             self.events.append(event)
             if event["kind"] == kind and all(event[name] == v for name, v in fields.items()):
