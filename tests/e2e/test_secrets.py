@@ -7,6 +7,7 @@ import signal
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -53,7 +54,7 @@ def check_argv(machine: Outside, secrets: dict[str, str]) -> None:
 
 
 async def check_redis(redis: Redis, secrets: dict[str, str]) -> None:
-    readers = {
+    readers: dict[str, Callable[[str], Any]] = {
         "string": redis.get,
         "hash": redis.hgetall,
         "set": redis.smembers,
