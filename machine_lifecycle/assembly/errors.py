@@ -12,6 +12,7 @@ from machine_lifecycle.errors import ConfigurationError, LifecycleError, Remedy
 
 __all__ = [
     "ClockWrong",
+    "GpuUnusable",
     "HookUnusable",
     "InodesShort",
     "MachineAlreadyRunning",
@@ -253,6 +254,53 @@ class ClockWrong(LifecycleError):
             Remedy("Have it set from the network", "timedatectl set-ntp true"),
             Remedy("In a container, set the host's: they share one"),
         )
+
+
+@attrs.define(kw_only=True, slots=False, eq=False)
+class GpuUnusable(LifecycleError):
+    """A GPU can't be used any more; what ran on it is out of service until somebody restarts it.
+
+    Attributes:
+        process: The service that is out.
+        index: Number of the GPU.
+        name: Its model.
+        uuid: Its UUID.
+        sign: What was said of the fault.
+        source: Which error that is.
+        lasting: Whether the GPU must be reset; else it is its second fault in a short time.
+    """
+
+    code: ClassVar[str] = "gpu-unusable"
+
+    process: str
+    index: int
+    name: str
+    uuid: str
+    sign: str
+    source: str
+    lasting: bool
+
+    @property
+    def summary(self) -> str:
+        """Which GPU, what it said, and what to do: it stands alone in the machine's condition."""
+        cause = "" if self.lasting else ", again after a restart"
+        first, last = self.remedies
+        return (
+            f"GPU {self.index} ({self.name}, {self.uuid}) can't be used: {self.sign} "
+            f"[{self.source}]{cause}; {first.text[0].lower()}{first.text[1:]} (`{first.command}`), "
+            f"then `{last.command}`"
+        )
+
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """Reset the GPU or look at what happened; then take it back into service."""
+        first = (
+            Remedy("Reset the GPU or its host", f"nvidia-smi --gpu-reset -i {self.uuid}")
+            if self.lasting
+            else Remedy("See what it did", f"machine-lifecycle logs {self.process}")
+        )
+        back = f"machine-lifecycle restart {self.process}"
+        return (first, Remedy("Then take it back into service", back))
 
 
 @attrs.define(kw_only=True, slots=False, eq=False)

@@ -15,6 +15,7 @@ from machine_lifecycle.assembly.fleet import Fleet
 from machine_lifecycle.assembly.hooks import hooked
 from machine_lifecycle.assembly.installing import Installation
 from machine_lifecycle.assembly.lock import machine_lock
+from machine_lifecycle.assembly.mending import Mending
 from machine_lifecycle.assembly.packs import PackWatch
 from machine_lifecycle.assembly.planner import MachinePlanner
 from machine_lifecycle.assembly.queue import Queue
@@ -97,6 +98,11 @@ class Parts:
             stay=settings.on_failed is OnFailed.STAY,
         )
         self.watching = Watching(lifecycle=self.lifecycle, bus=self.bus, floor=settings.min_healthy)
+        self.mending = Mending(
+            lifecycle=self.lifecycle,
+            # Or its worker takes a job meanwhile.
+            hold=lambda process: self.watching.needs_changed(process, ready=False),
+        )
         self.supervisor = Supervisor(
             paths=paths,
             base_env=_inherited(environ),
@@ -123,7 +129,7 @@ class Parts:
             on_connected=self.watching.worker_connected,
             on_job_taken=self.watching.job_taken,
             on_job_done=self.watching.job_done,
-            on_trouble=self.watching.worker_in_trouble,
+            on_trouble=self.mending.worker_in_trouble,
             on_loaded=self.packs.heard,
             on_change=lambda: self.health.changed(),  # noqa: PLW0108 - it is made further down
             wall=self.clock.wall,
@@ -172,6 +178,8 @@ class Parts:
         self.watching.links = self.links
         self.watching.post = self.runner.post
         self.watching.worker_died = self.fleet.worker_died
+        self.watching.process_ended = self.mending.process_ended
+        self.mending.supervisor, self.mending.links = self.supervisor, self.links
         commands = Commands(
             reporter=self.reporter,
             supervisor=self.supervisor,

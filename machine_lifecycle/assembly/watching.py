@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import attrs
 
@@ -28,8 +28,6 @@ __all__ = ["Watching"]
 
 _ENDED = (ProcessState.BACKOFF, ProcessState.EXITED, ProcessState.FATAL)
 _UP = (MachineState.READY, MachineState.PROCESSING)
-_HUNG = "service-hung"
-"""Code of the error with which a connector says that its service is silent for ever."""
 _LOGS = "logs"
 _log = logging.getLogger("machine_lifecycle.machine")
 
@@ -38,7 +36,8 @@ _log = logging.getLogger("machine_lifecycle.machine")
 class Watching:
     """Callbacks of supervisor and links; also the jobs that run (``states.context.JobsWatch``).
 
-    ``supervisor``, ``links``, ``post`` and ``worker_died`` are set once their owners are made.
+    ``supervisor``, ``links``, ``post``, ``worker_died`` and ``process_ended`` are set once their
+    owners are made.
     """
 
     lifecycle: Lifecycle
@@ -48,10 +47,10 @@ class Watching:
     supervisor: Supervisor = attrs.field(init=False)
     links: Links = attrs.field(init=False)
     worker_died: Callable[[str], None] = attrs.field(init=False)
+    process_ended: Callable[[ProcessStatus], None] = attrs.field(init=False)
     _idle: asyncio.Event = attrs.field(init=False, factory=asyncio.Event)
     _causes: dict[str, dict[str, str]] = attrs.field(init=False, factory=dict)
     _running: set[tuple[str, str]] = attrs.field(init=False, factory=set)
-    _restarts: set[asyncio.Task[None]] = attrs.field(init=False, factory=set)
 
     def __attrs_post_init__(self) -> None:
         self._idle.set()
@@ -65,6 +64,8 @@ class Watching:
             for worker in self.links.statuses():
                 if worker.process == status.name:
                     self.worker_died(worker.id)
+        if status.state in _ENDED:
+            self.process_ended(status)
         self.settle()
 
     def process_given_up(self, spec: ProcessSpec, error: LifecycleError) -> None:
@@ -143,27 +144,6 @@ class Watching:
         if not self._running:
             self._idle.set()
         self.post(stimuli.JobDone(job_id=job_id, worker_id=worker_id, outcome=outcome))
-
-    def worker_in_trouble(self, worker_id: str, error: Mapping[str, Any]) -> None:
-        """A worker met an error. A service that is silent for ever is mended by a restart alone."""
-        _log.warning("%s: %s", worker_id, error.get("summary"))
-        plan = self.lifecycle.record.plan
-        if error.get("code") != _HUNG or plan is None or self.lifecycle.state not in _UP:
-            return
-        for worker in plan.workers:
-            # One that runs elsewhere is not ours to restart.
-            for name in worker.instances if worker.id == worker_id else ():
-                self.needs_changed(worker.process, ready=False)  # or it takes a job meanwhile
-                task = asyncio.create_task(self._restart(name), name=f"restart {name}")
-                self._restarts.add(task)
-                task.add_done_callback(self._restarts.discard)
-
-    async def _restart(self, name: str) -> None:
-        _log.warning("%s runs, but does nothing any more: it is restarted", name)
-        try:
-            await self.supervisor.restart(name)
-        except LifecycleError as error:
-            _log.error("%s could not be restarted: %s", name, error.summary)
 
     # Jobs, for a stop that lets them end
 

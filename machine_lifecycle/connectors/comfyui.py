@@ -37,6 +37,8 @@ from machine_lifecycle.connectors.comfyui_socket import ComfyUISocket
 from machine_lifecycle.connectors.comfyui_watch import Watch
 from machine_lifecycle.connectors.environment import endpoint_from
 from machine_lifecycle.connectors.errors import (
+    GpuBroken,
+    GpuFault,
     NodeFailed,
     NodeFailedForGood,
     PromptInterrupted,
@@ -45,6 +47,7 @@ from machine_lifecycle.connectors.errors import (
     ServiceUnreachable,
 )
 from machine_lifecycle.errors import LifecycleError
+from machine_lifecycle.model.gpu_signs import Scope, sign_in
 from machine_lifecycle.model.jobs import NodeFailure
 from machine_lifecycle.model.packs import Loaded, Run
 
@@ -317,5 +320,9 @@ def _failed(watch: Watch, entry: HistoryEntry) -> LifecycleError:
     )
     if is_out_of_memory(failure):
         return ServiceOutOfMemory(failure=failure)
-    error = NodeFailedForGood if failure.kind in _FOR_GOOD else NodeFailed
-    return error(failure=failure, traceback=entry.traceback)
+    if failure.kind in _FOR_GOOD:  # no error of CUDA, whatever words a node puts into it
+        return NodeFailedForGood(failure=failure, traceback=entry.traceback)
+    if (sign := sign_in([failure.message])) is not None:
+        fault = GpuBroken if sign.scope is Scope.GPU else GpuFault
+        return fault(failure=failure, source=sign.source, context=entry.traceback)
+    return NodeFailed(failure=failure, traceback=entry.traceback)

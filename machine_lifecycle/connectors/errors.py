@@ -12,6 +12,8 @@ from machine_lifecycle.model.jobs import NodeFailure
 __all__ = [
     "BadPayload",
     "BadServiceAddress",
+    "GpuBroken",
+    "GpuFault",
     "NodeFailed",
     "NodeFailedForGood",
     "PromptInterrupted",
@@ -214,6 +216,52 @@ class ServiceOutOfMemory(LifecycleError):
         return (
             Remedy(text="Use a smaller picture or batch, or require a GPU with more memory"),
             Remedy(text="See what holds the GPU's memory", command="nvidia-smi"),
+        )
+
+
+@attrs.define(kw_only=True, slots=False, eq=False)
+class GpuFault(LifecycleError):
+    """The service's process can't use its GPU any more. A new process can.
+
+    Attributes:
+        failure: Which node met it, and what it said.
+        source: Which error of CUDA it is.
+    """
+
+    code: ClassVar[str] = "gpu-fault"
+
+    failure: NodeFailure
+    source: str
+
+    @property
+    def summary(self) -> str:
+        """Which error, where."""
+        return f"The GPU failed ({self.source}): {_of_node(self.failure)}"
+
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """Restart the service; a machine does so by itself."""
+        return (
+            Remedy(
+                text="Restart the service's process, whose name this shows: no further job can "
+                "be done by it",
+                command="machine-lifecycle ps",
+            ),
+        )
+
+
+@attrs.define(kw_only=True, slots=False, eq=False)
+class GpuBroken(GpuFault):
+    """No process can use the GPU until it is reset."""
+
+    code: ClassVar[str] = "gpu-broken"
+
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """Reset it."""
+        return (
+            Remedy(text="See which GPU it is", command="nvidia-smi"),
+            Remedy(text="Reset it, or its host", command="nvidia-smi --gpu-reset"),
         )
 
 

@@ -23,6 +23,8 @@ __all__ = ["Execution"]
 
 _MENDING = 10.0
 """Seconds in which the restart of a hung service should have begun; else it is tried again."""
+_MENDED_ELSEWHERE = ("service-hung", "gpu-fault", "gpu-broken")
+"""Codes of errors after which a service answers and does nothing right, until it is restarted."""
 
 
 class Execution:
@@ -164,14 +166,17 @@ class Execution:
     async def _settle_error(self, claimed: Claimed, service: str, error: LifecycleError) -> str:
         if error.recoverable:
             detail = await self._services.down(service)
-            if error.code == "service-hung":
+            if error.code in _MENDED_ELSEWHERE:
                 # It answers all the same; only whoever started it can mend it, by a restart.
                 self._on_hung(_MENDING)
+                error.where = error.where or claimed.id
                 self._voice.trouble(error)
                 detail = error.summary
             if detail:
                 down = ServiceDown(service=service, detail=detail)
-                why = "release" if Hold.STOPPING in self._voice.holds else "crash"
+                # A GPU that must be reset is no fault of the job.
+                blame = "lost" if error.code == "gpu-broken" else "crash"
+                why = "release" if Hold.STOPPING in self._voice.holds else blame
                 outcome = await self._settler.release(claimed, why=why, reason=down.summary)
                 self._voice.trouble(down)
                 self._voice.disconnected(down.summary)

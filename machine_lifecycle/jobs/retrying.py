@@ -26,6 +26,8 @@ _KINDS = {
     "service-unreachable": "service-down",
     "service-down": "service-down",
     "service-hung": "service-down",
+    "gpu-fault": "service-down",
+    "gpu-broken": "lost",
     "prompt-interrupted": "interrupted",
     "job-timeout": "timeout",
     "prompt-timeout": "timeout",

@@ -232,6 +232,18 @@ _CLASSES = (
         module=_PACK,
     ),
     NodeClass(
+        name="SimulateFault",
+        title="Simulate: a fault of one GPU",
+        required={
+            "image": _link("IMAGE"),
+            "instance": _text(),
+            "message": _text("CUDA error: unspecified launch failure"),
+        },
+        outputs=("IMAGE",),
+        category="simulation",
+        module=_PACK,
+    ),
+    NodeClass(
         name="SimulateDelay",
         title="Simulate: delay without a word",
         required={"image": _link("IMAGE"), "seconds": _float(1.0, 0.0, 3600.0)},

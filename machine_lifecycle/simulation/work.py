@@ -204,6 +204,13 @@ def _raise(inputs: Mapping[str, Any], _desk: Desk) -> Done:
     raise _ERRORS[inputs["kind"]](inputs["message"])
 
 
+def _fault(inputs: Mapping[str, Any], desk: Desk) -> Done:
+    """Fail as CUDA does on one instance, named as its folder; on others the picture goes on."""
+    if inputs["instance"] in desk.folder("output").parts:
+        raise RuntimeError(inputs["message"])
+    return Done((inputs["image"],))
+
+
 def _delay(inputs: Mapping[str, Any], _desk: Desk) -> Done:
     time.sleep(inputs["seconds"])
     return Done((inputs["image"],))
@@ -236,6 +243,7 @@ _WORK: Mapping[str, Callable[[Mapping[str, Any], Desk], Done]] = MappingProxyTyp
         "VAEDecode": _decode,
         "SimulateSteps": _steps,
         "SimulateRaise": _raise,
+        "SimulateFault": _fault,
         "SimulateDelay": _delay,
         "SimulateEffort": _effort,
     }

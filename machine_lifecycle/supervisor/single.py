@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from machine_lifecycle.errors import LifecycleError
 from machine_lifecycle.model.packs import Run
 from machine_lifecycle.model.processes import ProcessSpec
 from machine_lifecycle.supervisor.errors import ProcessesLeft, ProcessNotRunning
@@ -43,6 +44,14 @@ class SingleProcesses:
         spec = self._roster.unit(name).spec
         await self.launch([spec])
 
+    async def take_out(self, name: str, error: LifecycleError) -> None:
+        """Stop a process and give it up for this reason; ``restart`` takes it back into service."""
+        wave = self._waves
+        unit = self._roster.unit(name)
+        await self.stop(name)
+        if wave == self._waves and not unit.wanted and self._roster.unit(name) is unit:
+            unit.give_up("", error)
+
     def signal(self, name: str, number: int) -> None:
         """Send a signal to a process itself; what it started hears nothing.
 
@@ -56,6 +65,10 @@ class SingleProcesses:
     def link_ready(self, process_name: str, ready: bool) -> None:  # noqa: FBT001 - one fact
         """A worker says over its link that it is connected, or no longer is."""
         self._roster.unit(process_name).link(ready=ready)
+
+    def link_tells(self, process_name: str, words: str) -> None:
+        """A worker says over its link why it is not connected yet: a sign of life."""
+        self._roster.unit(process_name).startup.link_tells(words)
 
     def may_go(self, process_name: str) -> bool:
         """Whether everything that a process needs is ready."""

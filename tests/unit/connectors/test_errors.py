@@ -59,6 +59,8 @@ _FAILURE = NodeFailure(node="4", node_type="KSampler", message="went wrong", kin
         ),
         (errors.PromptLost(prompt_id="p"), "prompt-lost", True, "neither"),
         (errors.ServiceHung(prompt_id="p", seconds=300, at="4"), "service-hung", True, "300 s"),
+        (errors.GpuFault(failure=_FAILURE, source="s (7)"), "gpu-fault", True, "s (7)"),
+        (errors.GpuBroken(failure=_FAILURE, source="s (7)"), "gpu-broken", True, "s (7)"),
         (errors.BadServiceAddress(variable="X_HOST"), "bad-service-address", False, "X_HOST"),
     ],
 )
