@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from pathlib import Path
 from typing import ClassVar
@@ -127,6 +128,37 @@ class ReloadRefused(LifecycleError):
         return (
             Remedy("See how it does", "machine-lifecycle status"),
             Remedy("Or stop it, and boot it with the new settings", "machine-lifecycle stop"),
+        )
+
+
+@attrs.define(kw_only=True, slots=False, eq=False)
+class WarmUpUnusable(ConfigurationError):
+    """The graph that a service is to run before it takes jobs can't be used.
+
+    Attributes:
+        service: Which service.
+        file: The graph.
+        problems: Everything that is wrong with it.
+    """
+
+    code: ClassVar[str] = "warm-up-unusable"
+
+    service: str
+    file: Path
+    problems: tuple[str, ...]
+
+    @property
+    def summary(self) -> str:
+        """Which file, and all that is wrong."""
+        return f"{self.service} can't be warmed up with {self.file}: {'; '.join(self.problems)}"
+
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """Look at it; export it anew; or go without."""
+        return (
+            Remedy("Look at the file", f"head -c 300 {shlex.quote(str(self.file))}"),
+            Remedy("Export the workflow in API form, as `machine-lifecycle submit` takes it"),
+            Remedy("Or go without it", "unset COMFYUI_WARMUP"),
         )
 
 

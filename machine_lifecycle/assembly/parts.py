@@ -42,6 +42,7 @@ from machine_lifecycle.plan.manifest import manifest
 from machine_lifecycle.states import stimuli
 from machine_lifecycle.states.context import Context
 from machine_lifecycle.states.names import MachineState
+from machine_lifecycle.states.table import TABLE
 from machine_lifecycle.supervisor.core import Supervisor
 from machine_lifecycle.supervisor.rotation import LogRules
 from machine_lifecycle.system.clock import SystemClock
@@ -130,6 +131,7 @@ class Parts:
             on_job_taken=self.watching.job_taken,
             on_job_done=self.watching.job_done,
             on_trouble=self.mending.worker_in_trouble,
+            on_warming=self.watching.worker_warms,
             on_loaded=self.packs.heard,
             on_change=lambda: self.health.changed(),  # noqa: PLW0108 - it is made further down
             wall=self.clock.wall,
@@ -138,8 +140,7 @@ class Parts:
             settings=settings, paths=paths, machine_id=identity, environ=environ
         )
         self.queue = Queue(settings, paths, self.supervisor, simulated=self.planner.simulated())
-        self._redis_answers = False
-        self._port = 0
+        self._redis_answers, self._port = False, 0
         self.reporter = Reporter(
             machine_id=identity,
             lifecycle=self.lifecycle,
@@ -284,7 +285,11 @@ def _boot_policy(settings: Settings) -> BootPolicy:
 
 
 def _limits(settings: Settings) -> dict[MachineState, Limits]:
-    stalls, caps = parse_limits(settings.stall_limits), parse_limits(settings.state_caps)
+    stalls, caps = parse_limits(settings.stall_limits), dict(parse_limits(settings.state_caps))
+    warms = settings.comfyui_warmup or settings.simulation_warmup or settings.service_mapping
+    waits = MachineState.WORKERS_STARTING
+    if warms and (usual := TABLE.spec(waits).cap):  # a warm-up is bounded by its own time
+        caps.setdefault(waits.value, usual + settings.comfyui_warmup_timeout)
     return {
         state: Limits(stall=stalls.get(state.value), cap=caps.get(state.value))
         for state in MachineState

@@ -8,6 +8,7 @@ from importlib import resources
 import attrs
 
 from machine_lifecycle.assembly.errors import MappingUnreadable
+from machine_lifecycle.assembly.warming import check_warm_ups
 from machine_lifecycle.config.mapping import parse_mapping
 from machine_lifecycle.config.workers import parse_workers
 from machine_lifecycle.errors import LifecycleError
@@ -54,7 +55,7 @@ class MachinePlanner:
 
     def plan(self, hardware: Hardware) -> BootPlan:
         """Decide everything that will run."""
-        return make_plan(
+        plan = make_plan(
             requests=parse_workers(self.settings.workers),
             mapping=self.mapping(),
             lookup=self.registry.lookup,
@@ -65,6 +66,8 @@ class MachinePlanner:
             free_port=None,  # the supervisor looks, who knows which processes are ours
             environ=self.environ,
         )
+        check_warm_ups(plan)
+        return plan
 
     def simulated(self) -> bool:
         """Whether every service that is asked for is simulated: an island is no surprise then.

@@ -145,6 +145,15 @@ class Watching:
             self._idle.set()
         self.post(stimuli.JobDone(job_id=job_id, worker_id=worker_id, outcome=outcome))
 
+    def worker_warms(self, process: str, how: str, words: str) -> None:
+        """A worker warms a service up, or (*how* is ``cold``) could not and will try again. It is
+        not connected until it could.
+        """
+        if any(status.name == process for status in self.supervisor.statuses()):
+            self.supervisor.link_tells(process, words)
+        if how == "cold" and self.lifecycle.state in _UP:  # dropped as soon as all are connected
+            self.raise_condition(ConditionKind.DEGRADED, process, words)
+
     # Jobs, for a stop that lets them end
 
     def running(self) -> int:

@@ -202,6 +202,7 @@ _CHECKS: Mapping[str, Callable[[Any], Any]] = {
     "mock_gpu_memory_gb": _between(1, 4096, "16"),
     "comfyui_base_port": _PORT,
     "comfyui_hung_after": _NOT_NEGATIVE,
+    "comfyui_warmup_timeout": _between(1, 86_400, "300"),
     "comfyui_remote_hung_after": _NOT_NEGATIVE,
     "comfyui_remote_port": _PORT,
     "log_max_mb": _NOT_NEGATIVE,

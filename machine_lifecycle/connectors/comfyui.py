@@ -18,6 +18,7 @@ from machine_lifecycle.connectors.base import Endpoint, Job, JobResult, Probe, P
 from machine_lifecycle.connectors.comfyui_events import Event, Picture, PromptEvent, QueueStatus
 from machine_lifecycle.connectors.comfyui_facts import capabilities_of, probe_of
 from machine_lifecycle.connectors.comfyui_follow import Follower
+from machine_lifecycle.connectors.comfyui_graph import GraphChecker
 from machine_lifecycle.connectors.comfyui_inputs import with_images
 from machine_lifecycle.connectors.comfyui_outputs import fetch_outputs
 from machine_lifecycle.connectors.comfyui_packs import read_packs
@@ -66,7 +67,7 @@ _FOR_GOOD = frozenset(
 )
 
 
-class ComfyUIConnector:
+class ComfyUIConnector(GraphChecker):
     """Drives one ComfyUI. Several ``run`` at once are fine; ComfyUI does them in order.
 
     Options of the endpoint, all in seconds: ``connect_timeout`` (10), ``hung_after`` (300; 0 turns

@@ -37,6 +37,8 @@ class Listeners:
         job_done: Told worker, job and outcome: ``completed``, ``failed``, ``retrying``,
             ``cancelled``, ``released`` or ``lost``.
         trouble: Told worker and the wire form of an error that it met.
+        warming: Told a process's name, ``warming`` and how far its worker warms a service up, or
+            ``cold`` and why it could not.
         loaded: Told the node packs of the services that a worker is connected to.
         change: Called after anything changed.
     """
@@ -45,6 +47,7 @@ class Listeners:
     job_taken: Callable[[str, str], None] = unheard
     job_done: Callable[[str, str, str], None] = unheard
     trouble: Callable[[str, Mapping[str, Any]], None] = unheard
+    warming: Callable[[str, str, str], None] = unheard
     loaded: Callable[[tuple[Loaded, ...]], None] = unheard
     change: Callable[[], None] = unheard
 
@@ -128,6 +131,8 @@ class WorkerBoard:
             "job_done": self._job_done,
             "status": self._status,
             "trouble": self._trouble,
+            "warming": self._warming,
+            "cold": self._warming,
         }
         word = text_of(message, "say")
         if word not in says:
@@ -207,6 +212,9 @@ class WorkerBoard:
         for job in self._before.pop(worker.id, {}):
             if job not in running:  # it ended while nobody listened
                 self._listeners.job_done(worker.id, job, LOST)
+
+    def _warming(self, worker: WorkerStatus, message: dict[str, Any]) -> None:
+        self._listeners.warming(worker.process, text_of(message, "say"), text_of(message, "words"))
 
     def _trouble(self, worker: WorkerStatus, message: dict[str, Any]) -> None:
         error = message.get("error")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
 from typing import ClassVar
 
 import attrs
@@ -17,6 +19,7 @@ __all__ = [
     "PayloadUnusable",
     "ServiceDown",
     "ServiceFailing",
+    "WarmUpFailed",
     "WorkerSettingWrong",
 ]
 
@@ -128,6 +131,41 @@ class ServiceDown(LifecycleError):
     def remedies(self) -> tuple[Remedy, ...]:
         """Look at it."""
         return (Remedy("See what it does", "machine-lifecycle status"),)
+
+
+@attrs.define(kw_only=True, slots=False, eq=False)
+class WarmUpFailed(LifecycleError):
+    """The graph that a service runs before it takes jobs did not end well; it is tried again.
+
+    Attributes:
+        service: Its name.
+        file: The graph.
+        reason: What the service said of it.
+        cause: Code of the error behind it; empty if there is none.
+    """
+
+    code: ClassVar[str] = "warm-up-failed"
+
+    service: str
+    file: Path
+    reason: str
+    cause: str = ""
+
+    @property
+    def summary(self) -> str:
+        """Of which service, and why."""
+        return f"{self.service} takes no jobs, since its warm-up {self.file} failed: {self.reason}"
+
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """Try the graph, or give it more time, or go without."""
+        file = shlex.quote(str(self.file))
+        longer = Remedy("Give it more time, in seconds", "export COMFYUI_WARMUP_TIMEOUT=900")
+        return (
+            *((longer,) if self.cause == "prompt-timeout" else ()),
+            Remedy("See that the graph runs, as a job", f"machine-lifecycle submit {file} --watch"),
+            Remedy("Or go without it", "unset COMFYUI_WARMUP"),
+        )
 
 
 @attrs.define(kw_only=True, slots=False, eq=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from machine_lifecycle.jobs.warming import Warmer
 from machine_lifecycle.jobs.worker import Worker
 from machine_lifecycle.jobs.worker_config import WorkerConfig, load_connector
 from machine_lifecycle.jobs.worker_services import WorkerServices
@@ -27,8 +28,12 @@ async def open_worker(config: WorkerConfig) -> AsyncIterator[Worker]:
     asks = {route.asks: route.service for route in config.routes}
     redis = connect(config.redis_url)
     try:
-        yield Worker(
-            config, redis, WorkerServices(connectors, asks, concurrency=config.concurrency)
+        services = WorkerServices(
+            connectors,
+            asks,
+            concurrency=config.concurrency,
+            warmer=Warmer(config.warm_ups, config.warm),
         )
+        yield Worker(config, redis, services)
     finally:
         await redis.aclose()

@@ -60,6 +60,7 @@ class Worker:
         self._functions = QueueFunctions(redis)
         self._registration = Registration(redis, config)
         self._voice = WorkerVoice(config, self._registration, order=self._told)
+        services.warmer.on_word = self._voice.warming
         self._offers = Offers(services)
         lanes = 1 if services.most < _TWO_LANES else 2
         self._exchange = Exchange(
@@ -78,8 +79,7 @@ class Worker:
         """Something holds it back, or no more, or a service went away."""
         self._ended = asyncio.Event()
         self._hurry = asyncio.Event()
-        self._fleet = 1
-        self._recovered = False
+        self._fleet, self._recovered = 1, False
 
     async def run(self) -> None:
         """Work until told to stop. Leaves within 2 s then, whatever Redis and services do."""
@@ -122,9 +122,9 @@ class Worker:
                     self._voice.advertised = None  # it may have loaded more, or less, this time
             case "pause":
                 holds.add(Hold.PAUSED)
-                # Whoever started the service knows that it is gone: nothing will come of this
-                # run, and another worker may have it now.
+                # Nothing will come of this run: another worker may have it now.
                 self._execution.crash("its service went down")
+                self._services.warmer.abandon()
             case "drain":
                 holds.add(Hold.DRAINING)
             case "undrain":
@@ -212,7 +212,7 @@ class Worker:
             if self._execution.idle:  # all idle workers of a fleet look as often as one alone would
                 beat = min(self._config.poll * self._fleet, beat * _IDLE_BEATS)
             await asyncio.sleep(beat * random.uniform(0.9, 1.1))  # noqa: S311 - no secret
-            if self._voice.advertised is not None:
+            if self._voice.advertised is not None or self._execution.running:
                 with passed_over():
                     await self._sign_of_life()
 

@@ -14,6 +14,7 @@ import attrs
 
 from machine_lifecycle.jobs.errors import ConnectorBroken, WorkerSettingWrong
 from machine_lifecycle.model.ports import Connector
+from machine_lifecycle.model.warming import VARIABLE, WarmUp, warm_ups_from
 
 __all__ = ["Route", "WorkerConfig", "load_connector"]
 
@@ -67,6 +68,8 @@ class WorkerConfig:
         outbox: Folder for results that Redis can't take; ``None``: they are kept in memory alone.
         concurrency: Jobs that each service does at a time; 0 for what its connector says.
         retry_wait: Before a failed job is tried again; doubles at each further try.
+        warm_ups: What each service runs before it takes jobs, by its name.
+        warm: Folder where it is written down which runs of services are warm.
         environ: What connectors read their own settings from.
     """
 
@@ -86,6 +89,8 @@ class WorkerConfig:
     retry_wait: float = 1.0
     outbox: Path | None = None
     concurrency: int = 0
+    warm_ups: Mapping[str, WarmUp] = attrs.field(factory=dict)
+    warm: Path | None = None
     extras: Mapping[str, Any] = attrs.field(factory=dict)
     customer_access: Mapping[str, Any] = attrs.field(factory=dict)
     version: str = ""
@@ -134,7 +139,9 @@ class WorkerConfig:
             lease=max(2.5 * beat, 1.0),
             poll=_number(environ, "WORKER_POLL_INTERVAL_MS", 2_000) / 1000,
             retry_wait=_number(environ, "WORKER_RETRY_BACKOFF_MS", 1_000) / 1000,
-            outbox=_outbox(socket, environ.get("WORKER_ID", "")),
+            outbox=_beside(socket, "outbox", environ.get("WORKER_ID", "")),
+            warm_ups=_warm_ups(environ.get(VARIABLE, "")),
+            warm=_beside(socket, "warm", environ.get("WORKER_ID", "")),
             concurrency=int(_number(environ, "WORKER_MAX_CONCURRENT_JOBS", 0)),
             extras=_extras(environ),
             customer_access={
@@ -209,11 +216,22 @@ def load_connector(reference: str, environ: Mapping[str, str]) -> Connector:
     return connector
 
 
-def _outbox(socket: str, worker_id: str) -> Path | None:
+def _warm_ups(text: str) -> dict[str, WarmUp]:
+    try:
+        return warm_ups_from(text)
+    except ValueError as error:
+        raise WorkerSettingWrong(
+            name=VARIABLE,
+            reason=f"can't be read: {error}",
+            example='{"comfyui":{"file":"/graph.json","timeout":300}}',
+        ) from error
+
+
+def _beside(socket: str, folder: str, worker_id: str) -> Path | None:
     """Beside the machine's socket: that folder is its own, on a local disk, and outlives it."""
     if not socket or not worker_id:
         return None
-    return Path(socket).parent / "outbox" / worker_id.replace("/", "_")
+    return Path(socket).parent / folder / worker_id.replace("/", "_")
 
 
 def _routes(text: str) -> tuple[Route, ...]:

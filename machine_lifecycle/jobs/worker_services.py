@@ -11,6 +11,7 @@ import attrs
 
 from machine_lifecycle.errors import LifecycleError
 from machine_lifecycle.jobs.errors import ServiceDown
+from machine_lifecycle.jobs.warming import Warmer
 from machine_lifecycle.model.packs import Loaded, PackReader, Run
 from machine_lifecycle.model.ports import Connector
 
@@ -23,7 +24,12 @@ class WorkerServices:
     """Enters each connector once, and says which services can take jobs."""
 
     def __init__(
-        self, connectors: Mapping[str, Connector], asks: Mapping[str, str], *, concurrency: int = 0
+        self,
+        connectors: Mapping[str, Connector],
+        asks: Mapping[str, str],
+        *,
+        concurrency: int = 0,
+        warmer: Warmer | None = None,
     ) -> None:
         """Make it; nothing is opened until ``connect``.
 
@@ -32,6 +38,7 @@ class WorkerServices:
             asks: What jobs ask for, and the service that does it.
             concurrency: Jobs that each service does at a time; 0 for its connector's
                 ``max_concurrent_jobs``, or 1 where it names none.
+            warmer: Runs what services run before they take jobs; ``None``: nothing.
         """
         self.limits = {
             service: concurrency or int(getattr(connector, "max_concurrent_jobs", 1))
@@ -39,6 +46,7 @@ class WorkerServices:
         }
         self.most = max(self.limits.values())
         """Jobs that all of them do at a time."""
+        self.warmer = warmer or Warmer({}, None)
         self._connectors = dict(connectors)
         self._asks = dict(asks)
         self.loaded: tuple[Loaded, ...] = ()
@@ -50,6 +58,8 @@ class WorkerServices:
     def began(self, runs: Sequence[Mapping[str, Any]]) -> bool:
         """The services' processes are these; whether they are others than before."""
         before, self._runs = self._runs, tuple(Run.from_wire(run) for run in runs)
+        if self._runs != before:
+            self.warmer.abandon()
         return self._runs != before
 
     async def connect(self) -> dict[str, Mapping[str, Any]]:
@@ -57,12 +67,21 @@ class WorkerServices:
 
         Raises:
             ServiceDown: None answers.
+            WarmUpFailed: One that answers could not be warmed up: none takes jobs until all are.
         """
         while True:
             runs = self._runs
             proved = await self._look()
+            # One after the other: services of one worker share its GPU.
+            for service in proved:
+                await self.warmer.warm(service, self._connectors[service], self._of(service, runs))
             if runs == self._runs:  # else one was started anew meanwhile
                 return proved
+
+    def _of(self, service: str, runs: Sequence[Run]) -> tuple[Run, ...]:
+        """The runs of one service; of a worker that drives one, all."""
+        port = getattr(getattr(self._connectors[service], "endpoint", None), "port", None)
+        return tuple(run for run in runs if port is None or run.port == port)
 
     async def _look(self) -> dict[str, Mapping[str, Any]]:
         proved: dict[str, Mapping[str, Any]] = {}

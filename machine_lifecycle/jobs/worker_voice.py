@@ -11,6 +11,7 @@ from typing import Any
 from redis.exceptions import RedisError
 
 from machine_lifecycle.errors import LifecycleError
+from machine_lifecycle.jobs.errors import WarmUpFailed
 from machine_lifecycle.jobs.link import Link
 from machine_lifecycle.jobs.registration import Registration
 from machine_lifecycle.jobs.worker_config import WorkerConfig
@@ -91,6 +92,13 @@ class WorkerVoice:
     def trouble(self, error: LifecycleError) -> None:
         """Something the orchestrator should show."""
         self._say("trouble", error=error.to_wire())
+        if isinstance(error, WarmUpFailed):  # before it was started anew, it may have been warm
+            self.disconnected(error.summary)
+            self._say("cold", words=error.summary)
+
+    def warming(self, words: str) -> None:
+        """A service is being warmed up, and how far that is."""
+        self._say("warming", words=words)
 
     def taken(self, job_id: str) -> None:
         """A job was claimed."""

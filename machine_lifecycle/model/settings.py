@@ -169,6 +169,17 @@ class _OfServices(_OfMachine):
         "Seconds without a word of a running job after which a ComfyUI whose processes do nothing "
         "either is restarted; 0: never.",
     )
+    comfyui_warmup: Path | None = _setting(
+        "COMFYUI_WARMUP",
+        None,
+        "A workflow in API form, a JSON file, that each ComfyUI runs before it takes jobs; unset: "
+        "none.",
+    )
+    comfyui_warmup_timeout: float = _setting(
+        "COMFYUI_WARMUP_TIMEOUT",
+        300.0,
+        "Seconds that the warm-up of a service may take, whatever service it is.",
+    )
     comfyui_nodes: Path | None = _setting(
         "CONFIG_NODES_PATH", None, "The list of node packs, a `config_nodes.json`; unset: none."
     )
@@ -221,6 +232,9 @@ class _OfServices(_OfMachine):
     )
     simulation_ready_delay_ms: int = _setting(
         "SIMULATION_READY_DELAY_MS", 0, "Milliseconds until the simulated service listens."
+    )
+    simulation_warmup: Path | None = _setting(
+        "SIMULATION_WARMUP", None, "What `COMFYUI_WARMUP` is to ComfyUI."
     )
     simulation_custom_nodes: Path | None = _setting(
         "SIMULATION_CUSTOM_NODES", None, "Folder of node packs that it imports; none can be run."

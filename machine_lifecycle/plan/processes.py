@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from machine_lifecycle.config.settings import settings_env
 from machine_lifecycle.model.hardware import Hardware
@@ -13,6 +14,7 @@ from machine_lifecycle.model.plan import WorkerPlan
 from machine_lifecycle.model.processes import Command, LinkReady, ProcessSpec, Role, StopPolicy
 from machine_lifecycle.model.services import Instance, ServiceDefinition
 from machine_lifecycle.model.settings import Settings, setting_info
+from machine_lifecycle.model.warming import VARIABLE, WarmUp, warm_ups_text
 from machine_lifecycle.plan.ports import reachable_host
 
 __all__ = [
@@ -24,6 +26,9 @@ __all__ = [
 
 CONNECTOR_OPTIONS = ("hung_after",)
 """What a mapping's ``installer_config`` may say to the connector of the service."""
+
+WARM_UP_OPTION = "warmup"
+"""What it may say of the graph that a service runs before it takes jobs: a file."""
 
 _MIB_PER_GIB = 1024
 _OF_THE_MACHINE = frozenset(
@@ -113,11 +118,13 @@ def worker_process(
         machine_id: Id of the machine.
         essential: Whether the machine fails without it.
     """
+    warm_ups = _warm_ups(driven, settings)
     env = {
         **_options(driven),
         **_settings_of_workers(settings),
         **connector_variables(driven),
         **_machine(worker, driven, hardware),
+        **({VARIABLE: warm_ups_text(warm_ups)} if warm_ups else {}),
         "WORKER_ID": worker.id,
         "MACHINE_ID": machine_id,
         "CONNECTORS": worker.type,
@@ -140,7 +147,7 @@ def worker_process(
             secrets=tuple(secrets),
         ),
         readiness=(LinkReady(),),
-        start_deadline=_WORKER_START_DEADLINE,
+        start_deadline=_WORKER_START_DEADLINE + sum(one.timeout for one in warm_ups.values()),
         needs=worker.instances,
         standby=True,
         stop=StopPolicy(signal="SIGTERM", grace=_WORKER_STOP_GRACE),
@@ -149,6 +156,24 @@ def worker_process(
         gpu=worker.gpu,
         watchdog=_WORKER_WATCHDOG,
     )
+
+
+def _warm_ups(
+    driven: Sequence[tuple[Instance, ServiceDefinition]], settings: Settings
+) -> dict[str, WarmUp]:
+    """By service: the setting ``{SERVICE}_WARMUP``, else what the mapping says."""
+    files = {
+        instance.service: instance.settings.get(
+            f"{definition.name.upper().replace('-', '_')}_{WARM_UP_OPTION.upper()}", ""
+        )
+        or instance.options.get(WARM_UP_OPTION, "")
+        for instance, definition in driven
+    }
+    return {
+        service: WarmUp(file=Path(file), timeout=settings.comfyui_warmup_timeout)
+        for service, file in files.items()
+        if file
+    }
 
 
 def _settings_of_workers(settings: Settings) -> dict[str, str]:

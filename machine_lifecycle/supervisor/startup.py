@@ -25,6 +25,7 @@ class Startup:
         needs: Set while everything it needs is ready.
         linked: Set while it is connected over its link.
         notified: Set when the running process has said ``READY=1``.
+        told: How often it said over its link why it is not connected.
         log_offset: Where the running process's part of its log begins.
     """
 
@@ -40,6 +41,7 @@ class Startup:
         self.linked = asyncio.Event()
         self.notified = asyncio.Event()
         self.log_offset = 0
+        self.told = 0
         self._spec = spec
         self._log = log
         self._home = home
@@ -64,6 +66,12 @@ class Startup:
         (self.linked.set if ready else self.linked.clear)()
         if not ready:
             self.expect(describe(LinkReady(), self._spec))
+
+    def link_tells(self, words: str) -> None:
+        """It says why it is not connected yet."""
+        self.told += 1
+        if not self.linked.is_set():
+            self.expect(describe(LinkReady(), self._spec), words)
 
     def _said_ready(self) -> None:
         self.notified.set()

@@ -56,8 +56,8 @@ async def wait_ready(
 ) -> None:
     """Return when all *names* are ready; raise as soon as that is out of reach.
 
-    A unit that changes and a log that grows count as progress, so that a long start is told from
-    one that hangs.
+    A unit that changes or says how far it is, and a log that grows, count as progress, so that a
+    long start is told from one that hangs.
     """
     progress = progress or Unheard()
     began = time.monotonic()
@@ -79,7 +79,7 @@ async def wait_ready(
                 error = None if unit.ready else _obstacle(unit)
                 if error is not None:
                     raise error
-                sign = (unit.state, unit.ready, unit.restarts, size(unit.log))
+                sign = (unit.state, unit.ready, unit.restarts, unit.startup.told, size(unit.log))
                 if seen.get(unit.spec.name) != sign:
                     seen[unit.spec.name] = sign
                     detail = unit.status().waiting_for or unit.state.value

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -20,6 +21,7 @@ from machine_lifecycle.model.catalogue import ServiceMapping
 from machine_lifecycle.model.hardware import Gpu, GpuSource, Hardware
 from machine_lifecycle.model.paths import Paths
 from machine_lifecycle.model.plan import BootPlan
+from machine_lifecycle.model.warming import WarmUp, warm_ups_from
 from machine_lifecycle.plan.making import make_plan
 from machine_lifecycle.plan.manifest import manifest, plan_values
 from machine_lifecycle.services.registry import Registry
@@ -241,3 +243,21 @@ def test_what_the_mapping_says_to_a_connector_yields_to_the_setting() -> None:
 
     assert said() == "60"
     assert said(COMFYUI_HUNG_AFTER="90") == "90.0"
+
+
+def test_a_warm_up_of_the_mapping_or_of_the_settings() -> None:
+    def worker(options: dict[str, str], **environ: str) -> Any:
+        packaged = shipped({})
+        entry = attrs.evolve(packaged.services["comfyui"], options=options)
+        changed = attrs.evolve(packaged, services={**packaged.services, "comfyui": entry})
+        return plan("comfyui:1", 1, environ, mapping=changed).processes[-1]
+
+    def said(options: dict[str, str], **environ: str) -> Any:
+        return warm_ups_from(worker(options, **environ).command.env.get("WORKER_WARMUPS", ""))
+
+    assert said({}) == {}
+    file = {"warmup": "/mapped.json"}
+    assert said(file) == {"comfyui": WarmUp(file=Path("/mapped.json"), timeout=300)}
+    own = {"COMFYUI_WARMUP": "/own.json", "COMFYUI_WARMUP_TIMEOUT": "60"}
+    assert said(file, **own) == {"comfyui": WarmUp(file=Path("/own.json"), timeout=60)}
+    assert worker(file, **own).start_deadline == worker({}).start_deadline + 60
