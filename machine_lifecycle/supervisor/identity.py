@@ -19,6 +19,7 @@ __all__ = ["Identity", "Stat", "alive", "boot_mark", "identify", "read_proc", "r
 
 _BLOCK = 65536
 _LINUX = sys.platform == "linux"
+_PIDFDS = hasattr(os, "pidfd_open")
 
 
 @attrs.frozen
@@ -134,7 +135,7 @@ def send(identity: Identity, number: int) -> bool:
     the number can't change hands in between.
     """
     try:
-        if not hasattr(os, "pidfd_open"):
+        if not _PIDFDS:
             if not alive(identity):
                 return False
             os.kill(identity.pid, number)

@@ -21,6 +21,7 @@ from machine_lifecycle.supervisor.identity import Identity, alive, read_stat
 
 __all__ = ["ExitWatch", "foreign_status", "gone"]
 
+_PIDFDS = hasattr(os, "pidfd_open")
 # include/uapi/linux/pidfd.h: _IOWR(0xFF, 11, struct pidfd_info) of 64 bytes; PIDFD_INFO_EXIT.
 _PIDFD_GET_INFO = 0xC040FF0B
 _UNREAPED = 0.5  # seconds between looks for such a one
@@ -45,7 +46,7 @@ class ExitWatch:
         self._loop = asyncio.get_running_loop()
         self._on_exit: Callable[[], None] | None = on_exit
         self.handle = -1
-        if hasattr(os, "pidfd_open") and not use_thread:
+        if _PIDFDS and not use_thread:
             self.handle = os.pidfd_open(pid)
             self._loop.add_reader(self.handle, self._ended)
         else:
