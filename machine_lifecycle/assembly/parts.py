@@ -20,6 +20,7 @@ from machine_lifecycle.assembly.packs import PackWatch
 from machine_lifecycle.assembly.planner import MachinePlanner
 from machine_lifecycle.assembly.queue import Queue
 from machine_lifecycle.assembly.report import Reporter
+from machine_lifecycle.assembly.retention import Retention, rules_of
 from machine_lifecycle.assembly.verify import RunningParts
 from machine_lifecycle.assembly.watching import Watching
 from machine_lifecycle.config.settings import secret_values
@@ -343,8 +344,12 @@ async def assemble(
             gates=parts.gates,
             queue=lambda: parts.queue.url,
         ):
+            retention = Retention(lifecycle=parts.lifecycle, rules=rules_of(settings))
+            parts.bus.on(events.MachineReady, retention.hear)
+            parts.bus.on(events.JobFinished, retention.hear)
             try:
                 await parts.start()
                 yield parts
             finally:
+                await retention.close()
                 await parts.close()

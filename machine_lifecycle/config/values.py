@@ -207,6 +207,8 @@ _CHECKS: Mapping[str, Callable[[Any], Any]] = {
     "comfyui_remote_port": _PORT,
     "log_max_mb": _NOT_NEGATIVE,
     "log_archives": _NOT_NEGATIVE,
+    "output_keep_days": _NOT_NEGATIVE,
+    "output_keep_gb": _NOT_NEGATIVE,
     "log_max_age_days": _NOT_NEGATIVE,
     "simulation_base_port": _PORT,
     "simulation_step_ms": _NOT_NEGATIVE,

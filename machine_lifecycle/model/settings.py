@@ -351,6 +351,16 @@ class Settings(_OfServices):
     log_compress: bool = _setting(
         "MACHINE_LOG_COMPRESS", False, "Write the older parts of logs as gzip."
     )
+    output_keep_days: float = _setting(
+        "MACHINE_OUTPUT_KEEP_DAYS",
+        7.0,
+        "Days for which files in a service's own output and temp folders are kept; 0: for ever.",
+    )
+    output_keep_gb: float = _setting(
+        "MACHINE_OUTPUT_KEEP_GB",
+        10.0,
+        "GiB of them that are kept for each instance, the newest ones; 0: all.",
+    )
     tee_logs: bool = _setting(
         "MACHINE_TEE_LOGS", False, "Repeat the processes' output on ours, with their names."
     )

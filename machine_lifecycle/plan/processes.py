@@ -49,6 +49,8 @@ _OF_THE_MACHINE = frozenset(
         "min_healthy",
         "mock_gpus",
         "observers",
+        "output_keep_days",
+        "output_keep_gb",
         "on_failed",
         "stall_limits",
         "state_caps",
