@@ -86,7 +86,6 @@ class Parts:
         self.paths = paths
         self.machine_id = identity
         self._machine: Steered | None = None
-        self._environ = environ
         self._secrets = secret_values(settings)
         self.clock = SystemClock()
         self.manifest = ManifestFile(paths.manifest)
@@ -108,7 +107,8 @@ class Parts:
         self.supervisor = Supervisor(
             paths=paths,
             base_env=_inherited(environ),
-            secrets=self._secret,
+            # A plug-in's secret is no setting of ours; it is in the environment. Looked up anew.
+            secrets=lambda who: {**environ, **self._secrets, **self.queue.secrets()}.get(who),  # noqa: PLW0108
             on_change=self.watching.process_changed,
             on_fatal=self.watching.process_given_up,
             on_needs=self.watching.needs_changed,
@@ -197,9 +197,7 @@ class Parts:
     @property
     def health_url(self) -> str:
         """Where the health pages are, seen from this host; empty before they are up."""
-        host = self.settings.health_host
-        shown = "127.0.0.1" if host in _ANYWHERE else host
-        return f"http://{shown}:{self._port}" if self._port else ""
+        return _page(self.settings.health_host, self._port) if self._port else ""
 
     def bind(self, machine: Steered) -> None:
         """Name the machine that commands steer."""
@@ -209,10 +207,6 @@ class Parts:
         if self._machine is None:
             raise RuntimeError("commands before the machine is there")
         return self._machine
-
-    def _secret(self, name: str) -> str | None:
-        # A plug-in's secret is no setting of ours; it is in the environment.
-        return {**self._environ, **self._secrets, **self.queue.secrets()}.get(name)
 
     def _redis_changed(self, answers: bool) -> None:  # noqa: FBT001 - one fact
         self._redis_answers = answers
@@ -275,6 +269,10 @@ class Parts:
     async def _ready(self, _: events.MachineReady) -> None:
         self.watching.settle()
         await self.fleet.publish("machine_ready")
+
+
+def _page(host: str, port: int) -> str:
+    return f"http://{'127.0.0.1' if host in _ANYWHERE else host}:{port}"
 
 
 def _boot_policy(settings: Settings) -> BootPolicy:
