@@ -11,7 +11,7 @@ from machine_lifecycle.assembly.errors import MappingUnreadable
 from machine_lifecycle.assembly.warming import check_warm_ups
 from machine_lifecycle.config.mapping import parse_mapping
 from machine_lifecycle.config.workers import parse_workers
-from machine_lifecycle.errors import LifecycleError
+from machine_lifecycle.errors import LifecycleError, Problems
 from machine_lifecycle.model.catalogue import ServiceMapping
 from machine_lifecycle.model.hardware import Hardware
 from machine_lifecycle.model.paths import Paths
@@ -20,6 +20,7 @@ from machine_lifecycle.model.services import Binding
 from machine_lifecycle.model.settings import Settings
 from machine_lifecycle.plan.making import make_plan
 from machine_lifecycle.services.registry import Registry
+from machine_lifecycle.supervisor.limits import check_limits
 
 __all__ = ["MachinePlanner"]
 
@@ -67,6 +68,14 @@ class MachinePlanner:
             environ=self.environ,
         )
         check_warm_ups(plan)
+        errors: list[LifecycleError] = []
+        for spec in plan.processes:
+            try:
+                check_limits(spec.name, spec.command.limits)
+            except LifecycleError as error:
+                errors.append(error)
+        if errors:
+            raise Problems(subject="The plan", errors=tuple(errors))
         return plan
 
     def simulated(self) -> bool:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from machine_lifecycle.config.document import Cursor, read_document
 from machine_lifecycle.config.errors import MappingInvalid, raise_problems
+from machine_lifecycle.config.process_limits import read_process_limits
 from machine_lifecycle.model.catalogue import (
     NO_INSTALLER,
     JobRoute,
@@ -58,6 +59,7 @@ _SERVICE = _DESCRIPTIVE | {
     "installer",
     "installer_config",
     "is_gpu_bound",
+    "limits",
     "port",
     "port_increment",
     "ports",
@@ -139,6 +141,7 @@ def _service(name: str, cursor: Cursor) -> ServiceEntry:
         port_increment=_number(cursor, "port_increment", 0, _HIGHEST_PORT),
         required_env=tuple(dict.fromkeys(required)),
         options=options,
+        limits=read_process_limits(cursor.get("limits")),
     )
 
 
@@ -235,6 +238,7 @@ def _one_level(name: str, cursor: Cursor, services: dict[str, ServiceEntry]) -> 
             port_increment=shared.port_increment,
             required_env=shared.required_env,
             options=shared.options,
+            limits=shared.limits,
         )
         names.append(service)
         routes += [JobRoute(asks=one, service=service) for one in asked]

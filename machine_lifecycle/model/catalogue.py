@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import attrs
 
+from machine_lifecycle.model.limits import Limits
 from machine_lifecycle.model.services import Binding
 
 __all__ = [
@@ -61,6 +62,7 @@ class ServiceEntry:
         port_increment: Likewise.
         required_env: Variables without which it can't work.
         options: ``installer_config`` and ``api_config``, expanded.
+        limits: What each of its processes may take of the host.
     """
 
     name: str
@@ -74,6 +76,7 @@ class ServiceEntry:
     port_increment: int | None = None
     required_env: tuple[str, ...] = ()
     options: Mapping[str, str] = attrs.field(factory=dict)
+    limits: Limits = Limits()
 
 
 @attrs.frozen(kw_only=True)

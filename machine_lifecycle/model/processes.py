@@ -7,6 +7,7 @@ from pathlib import Path
 
 import attrs
 
+from machine_lifecycle.model.limits import Limits
 from machine_lifecycle.model.text import frozen_map
 
 __all__ = [
@@ -40,12 +41,14 @@ class Command:
         env: Variables added to the inherited environment. Never holds a secret.
         secrets: Names of variables whose values are added when the process is spawned. Plans,
             manifests and pages hold the names only.
+        limits: What it may take of its host.
     """
 
     argv: tuple[str, ...]
     cwd: Path | None = None
     env: dict[str, str] = attrs.field(factory=dict, converter=frozen_map)
     secrets: tuple[str, ...] = ()
+    limits: Limits = Limits()
 
 
 @attrs.frozen(kw_only=True)

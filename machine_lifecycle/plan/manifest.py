@@ -12,6 +12,7 @@ from typing import Any
 
 import attrs
 
+from machine_lifecycle.model.limits import Limits
 from machine_lifecycle.model.plan import BootPlan
 from machine_lifecycle.model.processes import ProcessSpec
 
@@ -52,6 +53,8 @@ def _process(spec: ProcessSpec) -> dict[str, Any]:
     values: dict[str, Any] = _plain(spec)
     values["readiness"] = [{"kind": type(one).__name__, **_plain(one)} for one in spec.readiness]
     values["command"]["env"] = _masked(spec.command.env)
+    if spec.command.limits == Limits():  # most have none, and are easier to read so
+        del values["command"]["limits"]
     return values
 
 

@@ -7,8 +7,11 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import attrs
+
 from machine_lifecycle.config.settings import settings_env
 from machine_lifecycle.model.hardware import Hardware
+from machine_lifecycle.model.limits import Limits
 from machine_lifecycle.model.paths import Paths
 from machine_lifecycle.model.plan import WorkerPlan
 from machine_lifecycle.model.processes import Command, LinkReady, ProcessSpec, Role, StopPolicy
@@ -70,9 +73,19 @@ _WORKER_STOP_GRACE = 3.0
 
 
 def service_process(
-    instance: Instance, definition: ServiceDefinition, *, essential: bool
+    instance: Instance,
+    definition: ServiceDefinition,
+    *,
+    essential: bool,
+    limits: Limits = Limits(),  # noqa: B008 - a frozen value
 ) -> ProcessSpec:
     """The process of one service instance.
+
+    Args:
+        instance: The instance.
+        definition: Its service.
+        essential: Whether the machine fails without it.
+        limits: What the mapping says; else what the service itself does.
 
     Raises:
         ValueError: The service runs elsewhere.
@@ -80,10 +93,13 @@ def service_process(
     if definition.process is None:
         raise ValueError(definition.name)
     folders = definition.directories(instance) if definition.directories else ()
+    command = definition.process(instance)
+    if limits != Limits():
+        command = attrs.evolve(command, limits=limits)
     return ProcessSpec(
         name=instance.id,
         role=Role.SERVICE,
-        command=definition.process(instance),
+        command=command,
         host=reachable_host(instance.host),
         port=instance.port or None,
         readiness=definition.readiness,

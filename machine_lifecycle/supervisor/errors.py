@@ -9,6 +9,7 @@ import attrs
 from machine_lifecycle.errors import ConfigurationError, LifecycleError, Remedy
 
 __all__ = [
+    "LimitsUnusable",
     "NeedsUnmet",
     "ProcessFailed",
     "ProcessNotRunning",
@@ -46,6 +47,34 @@ class ProgramNotFound(LifecycleError):
         return (
             Remedy("Look whether it is there and may be executed", f"ls -l {self.path}"),
             Remedy("If an installation was to bring it, run the installation again"),
+        )
+
+
+@attrs.define(kw_only=True, slots=False, eq=False)
+class LimitsUnusable(ConfigurationError):
+    """A process can't have the limits here that are asked for.
+
+    Attributes:
+        process: Whose they are.
+        problems: Everything that stands against them.
+    """
+
+    code: ClassVar[str] = "limits-unusable"
+
+    process: str
+    problems: tuple[str, ...]
+
+    @property
+    def summary(self) -> str:
+        """Whose limits, and all that is wrong."""
+        return f"{self.process} can't have its limits: {'; '.join(self.problems)}"
+
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """See what there is; or ask for less."""
+        return (
+            Remedy("See what we may ourselves", "ulimit -Ha; nproc; id; nice"),
+            Remedy("Ask for less under `limits` of the service in the mapping"),
         )
 
 

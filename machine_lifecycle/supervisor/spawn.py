@@ -10,17 +10,20 @@ import contextlib
 import errno
 import hashlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import attrs
 
+from machine_lifecycle.model.limits import Limits
 from machine_lifecycle.model.processes import Command, ProcessSpec, RestartPolicy, StopPolicy
 from machine_lifecycle.plan.errors import PortTaken
 from machine_lifecycle.supervisor.errors import ProgramNotFound, SecretMissing
+from machine_lifecycle.supervisor.limits import check_limits, popen_limits, prefix
 from machine_lifecycle.supervisor.tree import TOKEN_VARIABLE
 
 __all__ = ["check_port", "digest", "environment", "log_path", "run", "spawn"]
@@ -136,7 +139,7 @@ def run(
     mask = signal.pthread_sigmask(signal.SIG_SETMASK, ())
     try:
         return subprocess.Popen(
-            command.argv,
+            _limited(name, command, env),
             cwd=command.cwd,
             env=dict(env),
             stdin=subprocess.DEVNULL,
@@ -145,6 +148,7 @@ def run(
             start_new_session=True,
             close_fds=True,
             restore_signals=True,  # SIGPIPE, which Python ignores, ends the child again
+            **popen_limits(command.limits),
         )
     except OSError as error:
         path = str(error.filename or command.argv[0])
@@ -153,3 +157,17 @@ def run(
         ) from error
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _limited(name: str, command: Command, env: Mapping[str, str]) -> Sequence[str]:
+    if command.limits == Limits():
+        return command.argv
+    check_limits(name, command.limits)
+    words = prefix(command.limits)
+    if words:  # what stands in front of the program finds it, and we would hear nothing of it
+        program = (command.cwd or Path.cwd()) / command.argv[0]
+        where = env.get("PATH", os.defpath)
+        found = program if "/" in command.argv[0] else shutil.which(command.argv[0], path=where)
+        if not found or not os.access(found, os.X_OK):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), command.argv[0])
+    return (*words, *command.argv)
