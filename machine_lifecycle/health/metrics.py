@@ -161,6 +161,12 @@ class _Snapshot(Collector):
             [(who, used.memory_bytes) for who, used in measured],
         )
         yield _gauge(
+            "process_share_bytes",
+            "Memory of the process tree, shared pages divided among those that share them (PSS).",
+            labels,
+            [(who, used.share_bytes) for who, used in measured if used.share_bytes is not None],
+        )
+        yield _gauge(
             "process_threads",
             "Threads of the process tree.",
             labels,

@@ -47,8 +47,8 @@ def process_healthy(process: ProcessStatus) -> bool:
 def process_value(process: ProcessStatus, figures: Mapping[int, Figures]) -> dict[str, Any]:
     """One process: all of its status, PM2's words for it, and what it uses.
 
-    ``uptime`` is milliseconds, ``memory`` bytes, ``cpu`` percent of one processor; the last two are
-    ``null`` where nobody measured.
+    ``uptime`` is milliseconds, ``memory`` and ``share`` (of what is shared, its part) bytes,
+    ``cpu`` percent of one processor; the last three are ``null`` where nobody measured.
     """
     used = figures.get(process.pid) if process.pid is not None else None
     running = process.pid is not None and process.started is not None
@@ -60,6 +60,7 @@ def process_value(process: ProcessStatus, figures: Mapping[int, Figures]) -> dic
         "uptime": max(0, round(seconds * 1000)),
         "cpu": round(used.cpu_percent, 1) if used else None,
         "memory": used.memory_bytes if used else None,
+        "share": used.share_bytes if used else None,
     }
 
 

@@ -43,13 +43,26 @@ def figures(
                 rss += everybody[pid].memory_info().rss
                 threads += everybody[pid].num_threads()
                 descriptors += everybody[pid].num_fds()
+        shares = [share for pid in tree if (share := _share(everybody[pid])) is not None]
         held = [on_gpus[pid] for pid in tree if pid in on_gpus]
         result[root] = Figures(
             cpu_percent=cpu,
             memory_bytes=rss,
+            share_bytes=sum(shares) if len(shares) == len(tree) else None,
             processes=len(tree),
             threads=threads,
             descriptors=descriptors,
             gpu_memory_bytes=sum(held) if held else None,
         )
     return result
+
+
+def _share(process: psutil.Process) -> int | None:
+    """Its memory, with shared pages divided; 0 once it has ended, ``None`` if nobody tells."""
+    try:
+        share: int | None = getattr(process.memory_full_info(), "pss", None)
+    except psutil.NoSuchProcess:
+        return 0
+    except psutil.AccessDenied:
+        return None
+    return share

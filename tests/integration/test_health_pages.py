@@ -58,7 +58,7 @@ class _Machine:
         return self.now
 
     def figures(self) -> Mapping[int, Figures]:
-        return {42: Figures(cpu_percent=12.5, memory_bytes=1024)}
+        return {42: Figures(cpu_percent=12.5, memory_bytes=1024, share_bytes=512)}
 
     def tail(self, name: str, lines: int) -> list[str]:
         return [f"{name} {number}" for number in range(lines)]
@@ -162,6 +162,7 @@ async def test_metrics(site: _Site) -> None:
         "machine_boot_seconds 1.5",
         'machine_process_up{process="comfyui-gpu0",role="service"} 1.0',
         'machine_process_restarts_total{process="comfyui-gpu0",role="service"} 2.0',
+        'machine_process_share_bytes{process="comfyui-gpu0",role="service"} 512.0',
         'machine_jobs_total{outcome="failed"} 0.0',
         'machine_condition{condition="draining"} 0.0',
     ):

@@ -410,6 +410,9 @@ async def test_figures_count_the_tree(house: House, tmp_path: Path) -> None:
     assert list(found) == [pid]
     assert found[pid].processes == 2
     assert found[pid].memory_bytes > 1 << 20
+    share = found[pid].share_bytes
+    assert share is not None
+    assert 1 << 20 < share < found[pid].memory_bytes  # both have the interpreter
     assert found[pid].threads >= 2
     assert found[pid].descriptors >= 6  # three of each
     assert found[pid].gpu_memory_bytes == 5
