@@ -23,7 +23,7 @@ __all__ = ["Reloaded", "reload"]
 
 _UP = (MachineState.READY, MachineState.PROCESSING)
 
-_OF_HARDWARE = ("gpu_mode", "mock_gpus", "mock_gpu_model", "mock_gpu_memory_gb")
+_OF_HARDWARE = ("gpu_mode", "mock_gpus", "mock_gpu_model", "mock_gpu_memory_gb", "gpu_by_uuid")
 
 
 @attrs.frozen(kw_only=True)

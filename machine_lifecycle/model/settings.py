@@ -136,6 +136,11 @@ class _OfMachine:
     cuda_visible_devices: str | None = _setting(
         "CUDA_VISIBLE_DEVICES", None, "GPUs this machine may use, as CUDA reads it."
     )
+    gpu_by_uuid: bool = _setting(
+        "MACHINE_GPU_BY_UUID",
+        False,
+        "Name each service's GPU by its UUID, which stays when the order of GPUs changes.",
+    )
 
 
 @attrs.frozen(kw_only=True)

@@ -42,6 +42,7 @@ _OF_THE_MACHINE = frozenset(
         "cuda_visible_devices",  # which GPUs there are is decided; a worker uses none
         "events_stream",
         "gates",
+        "gpu_by_uuid",
         "health_host",
         "health_port",
         "install_concurrency",

@@ -57,6 +57,8 @@ def detect(settings: Settings, nvml: Nvml | None = None, smi: str = "nvidia-smi"
         notes += found.notes
         gpus, remarks = visible_gpus(found.devices, settings.cuda_visible_devices)
         notes += remarks
+        if settings.gpu_by_uuid:
+            gpus = tuple(attrs.evolve(gpu, visible=gpu.uuid) for gpu in gpus)
         if gpus:
             return _hardware(gpus, source, tuple(notes), found.driver)
         if not found.devices:

@@ -115,6 +115,12 @@ def test_real_cards_beat_a_number_of_mock_ones() -> None:
     assert len(found(ABSENT, mock_gpus=4).gpus) == 4
 
 
+def test_by_uuid_when_asked() -> None:
+    (first, second) = found(driver(card(0), card(1)), gpu_by_uuid=True).gpus
+    assert first.uuid.startswith("GPU-")
+    assert (first.visible, second.visible) == (first.uuid, second.uuid)
+
+
 def test_absent_drivers_are_notes() -> None:
     hardware = found(ABSENT)
     assert hardware.source is GpuSource.NONE
