@@ -11,6 +11,7 @@ from pathlib import Path
 import attrs
 
 from machine_lifecycle.assembly.commands import Commands, Steered
+from machine_lifecycle.assembly.disk import disk_watch
 from machine_lifecycle.assembly.fleet import Fleet
 from machine_lifecycle.assembly.hooks import hooked
 from machine_lifecycle.assembly.installing import Installation
@@ -82,9 +83,7 @@ class Parts:
         *,
         guest: bool,
     ) -> None:
-        self.settings = settings
-        self.paths = paths
-        self.machine_id = identity
+        self.settings, self.paths, self.machine_id = settings, paths, identity
         self._machine: Steered | None = None
         self._secrets = secret_values(settings)
         self.clock = SystemClock()
@@ -151,7 +150,9 @@ class Parts:
             packs=self.packs.report,
             queue=lambda: (self._redis_answers, self.queue.where),
             health=lambda: (self.health_url, self._port),
+            disk=lambda: self.disk.free,
         )
+        self.disk = disk_watch(settings, paths, self.watching)
         self.fleet = Fleet(
             queue=self.queue,
             machine_id=identity,
@@ -176,8 +177,7 @@ class Parts:
             waiting=self.reporter.waiting,
             gates=self.gates,
         )
-        self.watching.supervisor = self.supervisor
-        self.watching.links = self.links
+        self.watching.supervisor, self.watching.links = self.supervisor, self.links
         self.watching.post = self.runner.post
         self.watching.worker_died = self.fleet.worker_died
         self.watching.process_ended = self.mending.process_ended
@@ -247,9 +247,11 @@ class Parts:
         self.bus.on(events.MachineReady, self._ready)
         await self.control.start()
         self._port = await self.health.start()
+        self.disk.start()
 
     async def close(self) -> None:
         """Close everything. Nothing of the machine runs any more by now."""
+        await self.disk.close()
         await self.bus.close()
         await self.health.close()
         await self.control.close()

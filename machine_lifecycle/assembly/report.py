@@ -36,6 +36,7 @@ class Reporter:
         packs: The node packs of each instance.
         queue: Whether the queue is open, and where it is.
         health: URL and port of the health pages.
+        disk: Bytes that are free on the workspace's disk, as of the last look.
     """
 
     machine_id: str
@@ -46,6 +47,7 @@ class Reporter:
     packs: Callable[[], tuple[Loaded, ...]]
     queue: Callable[[], tuple[bool, str]]
     health: Callable[[], tuple[str, int]]
+    disk: Callable[[], int]
     opened: float = attrs.field(init=False)
     running: dict[tuple[str, int, str], tuple[str, float]] = attrs.field(init=False, factory=dict)
     steps: dict[tuple[str, int], list[tuple[str, float]]] = attrs.field(init=False, factory=dict)
@@ -110,6 +112,7 @@ class Reporter:
             jobs_running=len(record.jobs),
             jobs_completed=record.outcomes.get("completed", 0),
             jobs_failed=record.outcomes.get("failed", 0),
+            disk_free=self.disk(),
         )
 
     def waiting(self) -> tuple[str, ...]:

@@ -78,6 +78,7 @@ class Links:
         self._sessions: dict[str, Session] = {}
         self._orders: dict[str, dict[str, Any]] = {}
         self._draining = False
+        self._held = False
 
     # What the machine asks and orders
 
@@ -142,6 +143,11 @@ class Links:
         self._draining = False
         self._tell_all("undrain")
 
+    def hold(self, held: bool) -> None:  # noqa: FBT001 - one fact
+        """Tell every worker to take no further job for the time being, or that it may again."""
+        self._held = held
+        self._tell_all("hold" if held else "unhold")
+
     async def release(self) -> None:
         """Tell every worker to hand back what it runs, without using up an attempt."""
         self._tell_all("release")
@@ -166,6 +172,8 @@ class Links:
         self._board.hello(session.worker_id, session.process)
         if self._draining:
             send({"do": "drain"})
+        if self._held:
+            send({"do": "hold"})
         if order := self._orders.get(session.process):
             send(order)
         return session

@@ -39,7 +39,12 @@ _BEFORE_READY = (
     MachineState.HEALTH_CHECK,
 )
 _WORKER_WORDS = ("starting", "standby", "idle", "busy", "paused", "draining", "gone")
-_CONDITIONS = (ConditionKind.DEGRADED, ConditionKind.DRAINING, ConditionKind.RESUMING)
+_CONDITIONS = (
+    ConditionKind.DEGRADED,
+    ConditionKind.DRAINING,
+    ConditionKind.RESUMING,
+    ConditionKind.DISK_LOW,
+)
 
 
 def metrics_text(report: StatusReport, figures: Mapping[int, Figures]) -> bytes:
@@ -113,6 +118,9 @@ class _Snapshot(Collector):
         )
         yield _gauge("boot_attempt", "Boot attempt, from 1.", (), [((), report.attempt)])
         yield _gauge("uptime_seconds", "Since the machine was opened.", (), [((), report.uptime)])
+        if report.disk_free:
+            told = "Bytes that are free on the workspace's disk."
+            yield _gauge("disk_free_bytes", told, (), [((), report.disk_free)])
         redis = float(report.redis_connected)
         yield _gauge("redis_connected", "Whether the queue answers.", (), [((), redis)])
 

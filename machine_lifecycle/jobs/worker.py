@@ -41,6 +41,12 @@ _TWO_LANES = 4
 """Jobs at a time from which on two calls to the queue may be on their way."""
 _IDLE_BEATS = 1.5
 """An idle worker has no lease to keep: it beats so much more seldom than one that runs a job."""
+_HOLDS = {
+    "drain": Hold.DRAINING,
+    "undrain": Hold.DRAINING,
+    "hold": Hold.HELD,
+    "unhold": Hold.HELD,
+}
 
 
 class Worker:
@@ -125,10 +131,10 @@ class Worker:
                 # Nothing will come of this run: another worker may have it now.
                 self._execution.crash("its service went down")
                 self._services.warmer.abandon()
-            case "drain":
-                holds.add(Hold.DRAINING)
-            case "undrain":
-                holds.discard(Hold.DRAINING)
+            case "drain" | "hold" as word:
+                holds.add(_HOLDS[word])
+            case "undrain" | "unhold" as word:
+                holds.discard(_HOLDS[word])
             case "release":
                 self._execution.give_back("handed back by the orchestrator")
             case "cancel":
@@ -174,7 +180,7 @@ class Worker:
         """See what the services can do and appear in Redis, each time that it is not known."""
         wait = 0.1
         while True:
-            if self._voice.holds or self._voice.advertised is not None:
+            if self._voice.holds - {Hold.HELD} or self._voice.advertised is not None:
                 await self._changed.wait()
                 self._changed.clear()
                 continue

@@ -32,6 +32,8 @@ class Hold:
     PAUSED = "paused"
     DRAINING = "draining"
     STOPPING = "stopping"
+    HELD = "held"
+    """The machine is short of something, such as room on its disk. The worker stays registered."""
     HUNG = "hung"
     """Its service answers and does nothing, or fails all it is given; it may be restarted soon."""
 

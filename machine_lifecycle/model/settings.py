@@ -314,6 +314,16 @@ class Settings(_OfServices):
     status_interval: float = _setting(
         "MACHINE_STATUS_UPDATE_INTERVAL_SECONDS", 10.0, "Seconds between status messages; below 30."
     )
+    disk_low_gb: float = _setting(
+        "MACHINE_DISK_LOW_GB",
+        5.0,
+        "GiB free on the workspace's disk below which `disk_low` is raised; 0: never.",
+    )
+    disk_full_mb: float = _setting(
+        "MACHINE_DISK_FULL_MB",
+        512.0,
+        "MiB free on it below which workers take no further jobs; 0: never.",
+    )
     webhook_url: str = _setting(
         "MACHINE_WEBHOOK_URL", "", "Where events are posted as JSON; empty: nowhere.", secret=True
     )

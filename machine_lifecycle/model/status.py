@@ -20,6 +20,7 @@ class ConditionKind:
     DEGRADED = "degraded"
     DRAINING = "draining"
     RESUMING = "resuming"
+    DISK_LOW = "disk_low"
 
 
 @attrs.frozen(kw_only=True)
@@ -92,6 +93,7 @@ class StatusReport:
         story: The latest facts and changes, newest last.
         loaded: The node packs of each instance whose worker has told of them.
         redis: Whether the queue answers; and where it is, without its password.
+        disk_free: Bytes that are free on the workspace's disk; 0 before the first look.
     """
 
     machine_id: str
@@ -121,6 +123,7 @@ class StatusReport:
     jobs_running: int = 0
     jobs_completed: int = 0
     jobs_failed: int = 0
+    disk_free: int = 0
 
     def condition(self, kind: str) -> Condition | None:
         """The condition of this kind, if it holds."""
