@@ -127,10 +127,10 @@ def token_of(pid: int) -> str:
 
 def belongs(pid: int, leader: int, token: str) -> bool:
     """Whether a process is of a tree, by its session or by what it carries."""
-    stat = None if pid == leader else read_stat(pid)
-    return pid == leader or (
-        stat is not None and (stat.session == leader or token_of(pid) == token)
-    )
+    if pid == leader:
+        return True
+    stat = read_stat(pid)
+    return stat is not None and (stat.session == leader or token_of(pid) == token)
 
 
 def bearers(tokens: frozenset[str]) -> dict[str, list[Stat]]:
