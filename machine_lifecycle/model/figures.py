@@ -14,8 +14,8 @@ class Figures:
     Attributes:
         cpu_percent: Share of one processor, so that four busy ones are 400.
         memory_bytes: Resident memory; pages that processes share are counted in each.
-        share_bytes: Memory with each shared page divided among those that share it (PSS), so that the
-            sum over processes is true; ``None`` where the kernel doesn't say.
+        share_bytes: Memory with each shared page divided among those that share it (PSS), so that
+            the sum over processes is true; ``None`` where the kernel doesn't say.
         processes: How many processes the tree has.
         threads: How many threads they have.
         descriptors: How many files and sockets they hold open; those of other users don't count.
