@@ -23,7 +23,11 @@ _log = logging.getLogger("machine_lifecycle.fleet")
 
 
 class Fleet:
-    """Registers the machine once the queue is open; implements ``model.ports.MachineRegistry``."""
+    """Registers the machine once the queue is open; implements ``model.ports.MachineRegistry``.
+
+    Attributes:
+        connected: Whether Redis answered last.
+    """
 
     def __init__(
         self,
@@ -32,7 +36,6 @@ class Fleet:
         machine_id: str,
         report: Callable[[], StatusReport],
         interval: float,
-        on_connected: Callable[[bool], None],
         on_lost: Callable[[LifecycleError], None],
     ) -> None:
         """Nothing is sent before ``register``; *on_lost* hears if another takes our id."""
@@ -40,7 +43,7 @@ class Fleet:
         self._machine_id = machine_id
         self._report = report
         self._interval = interval
-        self._on_connected = on_connected
+        self.connected = False
         self._on_lost = on_lost
         self._registry: Registry | None = None
         self._keeper: asyncio.Task[None] | None = None
@@ -57,12 +60,15 @@ class Fleet:
                 self._report,
                 url=self._queue.url,
                 interval=self._interval,
-                on_connected=self._on_connected,
+                on_connected=self._hear,
             )
         await self._registry.register(plan)
-        self._on_connected(True)  # noqa: FBT003 - a fact, told to a listener
+        self.connected = True
         if self._keeper is None or self._keeper.done():
             self._keeper = asyncio.create_task(self._keep(self._registry), name="fleet")
+
+    def _hear(self, answers: bool) -> None:  # noqa: FBT001 - one fact
+        self.connected = answers
 
     async def _keep(self, registry: Registry) -> None:
         try:

@@ -117,7 +117,7 @@ class Mending:
         """A process ended by itself and is to be started anew: see whether that can help."""
         if status.state is not ProcessState.BACKOFF or status.role is not Role.SERVICE:
             return
-        instance = self._instance(status.name)
+        instance = self.lifecycle.record.instance(status.name)
         sign = sign_in(status.last_exit.tail) if status.last_exit else None
         if instance is None or instance.gpu is None or sign is None:
             return
@@ -129,7 +129,7 @@ class Mending:
 
     def _met(self, sign: Sign, worker: WorkerPlan, job: str) -> None:
         for name in worker.instances:
-            instance = self._instance(name)
+            instance = self.lifecycle.record.instance(name)
             if instance is None or instance.gpu is None:
                 continue
             if self._judged(sign, name, job) is Verdict.TAKE_OUT:
@@ -195,7 +195,3 @@ class Mending:
     def _drives(self, worker_id: str, status: ProcessStatus) -> bool:
         worker = self._worker(worker_id)
         return worker is not None and status.name in worker.instances
-
-    def _instance(self, name: str) -> Instance | None:
-        plan = self.lifecycle.record.plan
-        return next((one for one in plan.instances if one.id == name), None) if plan else None

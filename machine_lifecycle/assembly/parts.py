@@ -13,6 +13,7 @@ import attrs
 from machine_lifecycle.assembly.commands import Commands, Steered
 from machine_lifecycle.assembly.disk import disk_watch
 from machine_lifecycle.assembly.fleet import Fleet
+from machine_lifecycle.assembly.gpu_memory import gpu_memory_gate
 from machine_lifecycle.assembly.hooks import hooked
 from machine_lifecycle.assembly.installing import Installation
 from machine_lifecycle.assembly.lock import machine_lock
@@ -114,6 +115,7 @@ class Parts:
             tee=_tee if settings.tee_logs else None,
             log_rules=_log_rules(settings),
             on_alarm=self.watching.logs_in_trouble,
+            before_start=gpu_memory_gate(settings, self.clock, self.lifecycle.record).wait,
             guest=guest,
         )
         self._gpus = Gpus(settings=settings)
@@ -140,7 +142,7 @@ class Parts:
             settings=settings, paths=paths, machine_id=identity, environ=environ
         )
         self.queue = Queue(settings, paths, self.supervisor, simulated=self.planner.simulated())
-        self._redis_answers, self._port = False, 0
+        self._port = 0
         self.reporter = Reporter(
             machine_id=identity,
             lifecycle=self.lifecycle,
@@ -148,7 +150,7 @@ class Parts:
             clock=self.clock,
             workers=self.links.statuses,
             packs=self.packs.report,
-            queue=lambda: (self._redis_answers, self.queue.where),
+            queue=lambda: (self.fleet.connected, self.queue.where),
             health=lambda: (self.health_url, self._port),
             disk=lambda: self.disk.free,
         )
@@ -158,7 +160,6 @@ class Parts:
             machine_id=identity,
             report=self.reporter.report,
             interval=settings.status_interval,
-            on_connected=self._redis_changed,
             on_lost=lambda error: self.runner.post(
                 stimuli.Faulted(attempt=self.lifecycle.attempt, error=error)
             ),
@@ -207,9 +208,6 @@ class Parts:
         if self._machine is None:
             raise RuntimeError("commands before the machine is there")
         return self._machine
-
-    def _redis_changed(self, answers: bool) -> None:  # noqa: FBT001 - one fact
-        self._redis_answers = answers
 
     def _context(self, attempt: int, progress: ProgressSink) -> Context:
         return Context(

@@ -9,6 +9,7 @@ import attrs
 from machine_lifecycle.errors import LifecycleError
 from machine_lifecycle.model.plan import BootPlan
 from machine_lifecycle.model.ports import Check
+from machine_lifecycle.model.services import Instance
 from machine_lifecycle.model.status import StateTiming
 from machine_lifecycle.states.names import MachineState
 from machine_lifecycle.states.table import Table
@@ -94,6 +95,11 @@ class Record:
     def entered(self) -> float:
         """When the present state was entered."""
         return self.visits[-1].entered if self.visits else 0.0
+
+    def instance(self, name: str) -> Instance | None:
+        """The service of the plan that runs as this process, if there is one."""
+        instances = self.plan.instances if self.plan else ()
+        return next((one for one in instances if one.id == name), None)
 
     def leave(self, at: float) -> None:
         """Close the present visit; one that comes and goes with jobs joins the earlier ones."""

@@ -141,6 +141,12 @@ class _OfMachine:
         False,
         "Name each service's GPU by its UUID, which stays when the order of GPUs changes.",
     )
+    gpu_memory_wait: float = _setting(
+        "MACHINE_GPU_MEMORY_WAIT",
+        30.0,
+        "Seconds that a service waits at most, before it is started anew, for the memory of its GPU"
+        " to be free again; `0`: it doesn't wait.",
+    )
 
 
 @attrs.frozen(kw_only=True)

@@ -43,6 +43,7 @@ _OF_THE_MACHINE = frozenset(
         "events_stream",
         "gates",
         "gpu_by_uuid",
+        "gpu_memory_wait",
         "health_host",
         "health_port",
         "install_concurrency",

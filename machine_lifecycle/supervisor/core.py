@@ -13,7 +13,7 @@ from machine_lifecycle.model.processes import ProcessSpec, ProcessStatus
 from machine_lifecycle.supervisor import spawn
 from machine_lifecycle.supervisor.changes import Changes, compare
 from machine_lifecycle.supervisor.errors import NeedsUnmet, ProcessesLeft
-from machine_lifecycle.supervisor.household import Household
+from machine_lifecycle.supervisor.household import BeforeStart, Household
 from machine_lifecycle.supervisor.journal import Entry, Journal
 from machine_lifecycle.supervisor.keeping import LogKeeper
 from machine_lifecycle.supervisor.memory import MemoryWatch
@@ -82,6 +82,7 @@ class Supervisor(SingleProcesses):
         tee: Callable[[str, bytes], None] | None = None,
         log_rules: LogRules = LogRules(),  # noqa: B008 - a frozen value
         on_alarm: Callable[[str], None] = lambda _: None,
+        before_start: BeforeStart | None = None,
         guest: bool = False,
     ) -> None:
         """Start nothing yet.
@@ -97,6 +98,7 @@ class Supervisor(SingleProcesses):
             log_rules: How much of each log is kept.
             on_alarm: Told in words what keeps logs from being kept, and an empty text when that is
                 past.
+            before_start: Awaited before each start, also the first, once its needs are ready.
             guest: Leave what belongs to the whole program alone: no subreaper, no SIGCHLD.
         """
         self._home = Household(
@@ -106,14 +108,14 @@ class Supervisor(SingleProcesses):
             reaps=not guest and become_subreaper(),
             journal=Journal(paths.journal),
             keeper=LogKeeper(log_rules, on_alarm),
+            before_start=before_start,
         )
         self._tee = Tee(tee) if tee else None
         self._roster = Roster(
             self._home, on_change=on_change, on_fatal=on_fatal, on_needs=on_needs, tee=self._tee
         )
         self._inheritance = Inheritance(self._home, self._roster)
-        orphans = self._home.orphans
-        self._orphans = OrphanWatch(orphans) if orphans else None
+        self._orphans = OrphanWatch(self._home.orphans) if self._home.orphans else None
         self._memory = MemoryWatch(self._roster.limited)
         self._waves = 0
 
@@ -131,6 +133,7 @@ class Supervisor(SingleProcesses):
         self._open()
         wave = self._waves
         await self._inheritance.settle(specs, {spec.name for spec in specs})
+        await self._roster.clear(specs)
         if wave != self._waves:
             return  # everything was stopped meanwhile
         fresh = [spec for spec in specs if not self._roster.runs(spec.name)]

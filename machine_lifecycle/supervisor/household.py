@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import secrets as randomness
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 import attrs
 
 from machine_lifecycle.model.paths import Paths
-from machine_lifecycle.model.processes import Command
+from machine_lifecycle.model.processes import Command, ProcessSpec
 from machine_lifecycle.supervisor import spawn
 from machine_lifecycle.supervisor.child import Child
 from machine_lifecycle.supervisor.identity import Identity, identify
@@ -20,7 +20,10 @@ from machine_lifecycle.supervisor.orphans import Bearers, Orphans
 from machine_lifecycle.supervisor.slain import OomCount
 from machine_lifecycle.supervisor.tree import FAST
 
-__all__ = ["Household", "new_token"]
+__all__ = ["BeforeStart", "Household", "new_token"]
+
+BeforeStart = Callable[[ProcessSpec, Callable[[str], None]], Awaitable[None]]
+"""Returns when a process may be started; the second argument is told what it waits for."""
 
 
 def new_token() -> str:
@@ -37,6 +40,8 @@ class Household:
         base_env: What every process inherits.
         secrets: Value of a secret variable, or ``None``.
         keeper: Keeps the logs within their bounds.
+        before_start: Waits for what a process must find before each start of it, and tells in words
+            what that is; ``None``: nothing.
         reaps: Whether orphans are handed to us.
         orphans: Finds and reaps those; ``None`` if they aren't handed to us.
         bearers: Finds what else slipped away from a tree.
@@ -51,6 +56,7 @@ class Household:
     reaps: bool
     journal: Journal
     keeper: LogKeeper
+    before_start: BeforeStart | None = None
     leaders: set[int] = attrs.field(factory=set)
     entries: dict[str, Entry] = attrs.field(factory=dict)
     orphans: Orphans | None = attrs.field(init=False)

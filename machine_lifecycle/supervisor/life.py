@@ -107,6 +107,7 @@ class Life:
             unit.startup.expect(", ".join(unit.spec.needs))
             unit.become(ProcessState.WAITING)
             await unit.startup.needs.wait()
+        await unit.startup.clear()
         try:
             unit.spawn()
         except PortTaken as error:  # whoever has it may go: counts as one more failure

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable
 
 from machine_lifecycle.errors import LifecycleError
@@ -76,6 +77,18 @@ class Roster:
         if self._tee:
             self._tee.add(spec.name, Follower(unit.log, size(unit.log)))
         return unit
+
+    async def clear(self, specs: Iterable[ProcessSpec]) -> None:
+        """Return when those that don't run find what they must before a start."""
+        before_start = self._home.before_start
+        if before_start is None:
+            return
+        ended = [spec for spec in specs if not self.runs(spec.name) and not spec.needs]
+        await asyncio.gather(*(before_start(spec, self._teller(spec.name)) for spec in ended))
+
+    def _teller(self, name: str) -> Callable[[str], None]:
+        unit = self.units.get(name)  # none before the first start, which waits for nothing
+        return unit.startup.expect if unit else lambda _: None
 
     def dismiss(self, name: str) -> None:
         """Know no longer a unit that was stopped for good."""

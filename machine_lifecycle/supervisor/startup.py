@@ -95,6 +95,11 @@ class Startup:
 
     # One start
 
+    async def clear(self) -> None:
+        """Return when what it must find before a start is there."""
+        if self._home.before_start is not None:
+            await self._home.before_start(self._spec, self.expect)
+
     def begin(self) -> dict[str, str]:
         """Before each spawn; variables that the process must be given."""
         self._listen()

@@ -6,7 +6,15 @@ from typing import Any, Protocol
 
 import attrs
 
-__all__ = ["Device", "Inventory", "Nvml", "RealNvml", "memory_by_process"]
+__all__ = [
+    "Device",
+    "GpuMemory",
+    "Inventory",
+    "Nvml",
+    "RealNvml",
+    "memory_by_process",
+    "memory_of",
+]
 
 _BYTES_PER_MIB = 1024 * 1024
 
@@ -40,6 +48,22 @@ class Inventory:
     devices: tuple[Device, ...]
     driver: str
     notes: tuple[str, ...] = ()
+
+
+@attrs.frozen(kw_only=True)
+class GpuMemory:
+    """What one GPU or MIG slice has in use.
+
+    Attributes:
+        used: Bytes.
+        total: Bytes.
+        holders: Numbers of the processes that hold some, each with its bytes. In a container with
+            process numbers of its own the driver tells those of the host.
+    """
+
+    used: int
+    total: int
+    holders: tuple[tuple[int, int], ...] = ()
 
 
 class Nvml(Protocol):
@@ -106,17 +130,51 @@ def memory_by_process() -> dict[int, int]:
         pynvml.nvmlShutdown()
 
 
+def memory_of(uuid: str) -> GpuMemory | None:
+    """What a GPU or MIG slice has in use; ``None`` where the driver can't be asked, does not know
+    it, or tells nothing. Takes some milliseconds, without persistence mode up to seconds.
+    """
+    try:
+        import pynvml  # noqa: PLC0415 - only where there are GPUs
+    except ImportError:
+        return None
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return None
+    try:
+        handle = pynvml.nvmlDeviceGetHandleByUUID(uuid)
+        memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
+        return GpuMemory(
+            used=int(memory.used), total=int(memory.total), holders=_holders(pynvml, handle)
+        )
+    except pynvml.NVMLError:
+        return None
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _holders(nvml: Any, handle: Any) -> tuple[tuple[int, int], ...]:
+    try:
+        processes = nvml.nvmlDeviceGetComputeRunningProcesses(handle)
+    except nvml.NVMLError:
+        return ()  # one that can't tell
+    return tuple(
+        (process.pid, int(process.usedGpuMemory))
+        for process in processes
+        if process.usedGpuMemory is not None
+    )
+
+
 def _memory_by_process(nvml: Any) -> dict[int, int]:
     held: dict[int, int] = {}
     for index in range(nvml.nvmlDeviceGetCount()):
         try:
             handle = nvml.nvmlDeviceGetHandleByIndex(index)
-            processes = nvml.nvmlDeviceGetComputeRunningProcesses(handle)
         except nvml.NVMLError:
-            continue  # one that fell off the bus, or can't tell
-        for process in processes:
-            if process.usedGpuMemory is not None:
-                held[process.pid] = held.get(process.pid, 0) + int(process.usedGpuMemory)
+            continue  # one that fell off the bus
+        for pid, size in _holders(nvml, handle):
+            held[pid] = held.get(pid, 0) + size
     return held
 
 

@@ -6,8 +6,11 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import Callable
 
-from machine_lifecycle.model.processes import ProcessState, RestartPolicy
+from machine_lifecycle.model.paths import Paths
+from machine_lifecycle.model.processes import ProcessSpec, ProcessState, RestartPolicy
+from machine_lifecycle.supervisor.core import Supervisor
 from machine_lifecycle.supervisor.memory import Limited, MemoryWatch, tree_memory
 from tests.integration.test_supervisor_core import House, house, paths, spec, until
 
@@ -118,3 +121,55 @@ async def test_one_that_is_stopped_meanwhile_stays_stopped(house: House) -> None
         await house.supervisor.stop("f")
     assert house.status("f").state is ProcessState.STOPPED
     assert house.status("f").restarts == 0
+
+
+class Doorkeeper:
+    """Lets the first start through, and each further one when it is told to."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.free = asyncio.Event()
+
+    async def wait(self, spec: ProcessSpec, tell: Callable[[str], None]) -> None:
+        """Stand before a start."""
+        self.asked.append(spec.name)
+        if len(self.asked) > 1:
+            tell("memory")
+            await self.free.wait()
+
+
+async def crashed(supervisor: Supervisor) -> int:
+    """Start a process and kill it; return when its next start waits."""
+    await supervisor.launch([spec("p")])
+    await supervisor.wait_ready(["p"])
+    pid = supervisor.statuses()[0].pid
+    assert pid
+    os.kill(pid, signal.SIGKILL)
+    await until(lambda: supervisor.statuses()[0].waiting_for.startswith("memory"))
+    return pid
+
+
+async def test_each_start_waits_for_what_must_be_there_first(paths: Paths) -> None:
+    """Also the one after a crash, and the one that was asked for; and it can be seen."""
+    keeper = Doorkeeper()
+    supervisor = Supervisor(paths=paths, base_env={}, before_start=keeper.wait, guest=True)
+    try:
+        first = await crashed(supervisor)
+        assert supervisor.statuses()[0].pid is None
+        keeper.free.set()
+        await supervisor.wait_ready(["p"])
+        assert supervisor.statuses()[0].pid not in (None, first)
+        await supervisor.restart("p")
+        assert keeper.asked == ["p", "p", "p"]
+    finally:
+        await supervisor.stop_all(5, support=True)
+
+
+async def test_a_stop_is_not_held_up_by_that(paths: Paths) -> None:
+    keeper = Doorkeeper()
+    supervisor = Supervisor(paths=paths, base_env={}, before_start=keeper.wait, guest=True)
+    await crashed(supervisor)
+    async with asyncio.timeout(5):
+        await supervisor.stop_all(4, support=True)
+    assert supervisor.statuses()[0].state is ProcessState.STOPPED
+    assert keeper.asked == ["p", "p"]

@@ -10,7 +10,8 @@ import pytest
 from machine_lifecycle.model.hardware import GpuSource, Hardware
 from machine_lifecycle.model.settings import GpuMode, Settings
 from machine_lifecycle.system.gpus import Gpus, detect
-from machine_lifecycle.system.nvml import Device, Inventory, RealNvml, memory_by_process
+from machine_lifecycle.system.nvml import Device, Inventory, RealNvml, memory_by_process, memory_of
+from tests.support.gpu_memory import readings
 
 
 @attrs.frozen
@@ -171,6 +172,22 @@ def test_what_processes_hold_is_asked_where_there_is_a_driver() -> None:
     if isinstance(RealNvml().inventory(), str):
         assert held == {}
     assert all(pid > 0 <= count for pid, count in held.items())
+
+
+def test_what_a_gpu_holds_is_not_known_where_there_is_no_such_gpu() -> None:
+    assert memory_of("GPU-00000000-0000-0000-0000-000000000000") is None
+    assert readings([1])("MOCK-0") is None  # the fake says it alike
+
+
+@pytest.mark.gpu
+def test_what_a_real_card_holds() -> None:
+    answer = RealNvml().inventory()
+    if isinstance(answer, str) or not answer.devices:
+        pytest.skip(f"no NVIDIA GPU here: {answer}")
+    memory = memory_of(answer.devices[0].uuid)
+    assert memory is not None
+    assert 0 <= memory.used <= memory.total
+    assert sum(size for _, size in memory.holders) <= memory.total
 
 
 @pytest.mark.gpu
