@@ -11,6 +11,7 @@ from pathlib import Path
 import attrs
 
 from machine_lifecycle.assembly.commands import Commands, Steered
+from machine_lifecycle.assembly.crash_loop import configuration_digest, crash_loop
 from machine_lifecycle.assembly.disk import disk_watch
 from machine_lifecycle.assembly.fleet import Fleet
 from machine_lifecycle.assembly.gpu_memory import gpu_memory_gate
@@ -155,6 +156,7 @@ class Parts:
             disk=lambda: self.disk.free,
         )
         self.disk = disk_watch(settings, paths, self.watching)
+        self.crash_loop = crash_loop(settings, paths, self.clock, self.watching)
         self.fleet = Fleet(
             queue=self.queue,
             machine_id=identity,
@@ -228,6 +230,7 @@ class Parts:
             current_plan=lambda: self.lifecycle.record.plan,
             jobs=self.watching,
             condition=self.watching.raise_condition,
+            crash_loop=self.crash_loop,
         )
 
     def retake(self, settings: Settings) -> None:
@@ -287,6 +290,8 @@ def _limits(settings: Settings) -> dict[MachineState, Limits]:
     stalls, caps = parse_limits(settings.stall_limits), dict(parse_limits(settings.state_caps))
     warms = settings.comfyui_warmup or settings.simulation_warmup or settings.service_mapping
     waits = MachineState.WORKERS_STARTING
+    if usual := TABLE.spec(MachineState.STARTING).cap:  # what failed before holds it back
+        caps.setdefault(MachineState.STARTING.value, usual + settings.crash_backoff_max)
     if warms and (usual := TABLE.spec(waits).cap):  # a warm-up is bounded by its own time
         caps.setdefault(waits.value, usual + settings.comfyui_warmup_timeout)
     return {
@@ -345,9 +350,12 @@ async def assemble(
             retention = Retention(lifecycle=parts.lifecycle, rules=rules_of(settings))
             parts.bus.on(events.MachineReady, retention.hear)
             parts.bus.on(events.JobFinished, retention.hear)
+            parts.bus.on(events.Event, parts.crash_loop.hear)
             try:
                 await parts.start()
+                parts.crash_loop.begin(configuration_digest(settings))
                 yield parts
             finally:
+                parts.crash_loop.close()
                 await retention.close()
                 await parts.close()

@@ -196,6 +196,8 @@ _NOT_NEGATIVE = _between(0, math.inf, "0")
 
 _CHECKS: Mapping[str, Callable[[Any], Any]] = {
     "redis_url": _redis_url,
+    "crash_backoff_max": _NOT_NEGATIVE,
+    "gpu_memory_wait": _NOT_NEGATIVE,
     "disk_low_gb": _NOT_NEGATIVE,
     "disk_full_mb": _NOT_NEGATIVE,
     "webhook_url": _web_address,

@@ -43,6 +43,11 @@ class Paths:
         return self.workspace / "machine-id"
 
     @property
+    def crash_loop(self) -> Path:
+        """How the lives before this one ended (0600)."""
+        return self.workspace / "crash-loop.json"
+
+    @property
     def control_socket(self) -> Path:
         """The Unix socket for commands and for the workers' links (0600)."""
         return self.runtime / "control.sock"

@@ -267,6 +267,11 @@ class Settings(_OfServices):
         "MACHINE_BOOT_BACKOFF", 5.0, "Wait before the second boot attempt; doubles each time."
     )
     boot_backoff_max: float = _setting("MACHINE_BOOT_BACKOFF_MAX", 120.0, "Longest such wait.")
+    crash_backoff_max: float = _setting(
+        "MACHINE_CRASH_BACKOFF_MAX",
+        300.0,
+        "Longest wait of a machine whose lives before failed, from the third one on; `0`: none.",
+    )
     stall_limits: str = _setting(
         "MACHINE_STALL_LIMITS",
         "",

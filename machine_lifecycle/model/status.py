@@ -21,6 +21,7 @@ class ConditionKind:
     DRAINING = "draining"
     RESUMING = "resuming"
     DISK_LOW = "disk_low"
+    CRASH_LOOP = "crash_loop"
 
 
 @attrs.frozen(kw_only=True)

@@ -39,6 +39,7 @@ _OF_THE_MACHINE = frozenset(
         "boot_attempts",
         "boot_backoff",
         "boot_backoff_max",
+        "crash_backoff_max",
         "cuda_visible_devices",  # which GPUs there are is decided; a worker uses none
         "events_stream",
         "gates",

@@ -22,7 +22,7 @@ from machine_lifecycle.model.ports import (
 )
 from machine_lifecycle.model.settings import Settings
 
-__all__ = ["Context", "Manifest", "QueueHost", "Verifier"]
+__all__ = ["Context", "CrashLoop", "Manifest", "QueueHost", "Verifier"]
 
 
 class QueueHost(Protocol):
@@ -47,6 +47,13 @@ class Manifest(Protocol):
 
     def write(self, plan: BootPlan) -> None:
         """Write it in one step; readers see the old one or the new one."""
+
+
+class CrashLoop(Protocol):
+    """The lives before this one."""
+
+    async def wait(self, progress: ProgressSink) -> None:
+        """Hold this one back if they failed, the longer the more of them."""
 
 
 @attrs.frozen(kw_only=True)
@@ -77,6 +84,7 @@ class Context:
     current_plan: Callable[[], BootPlan | None]
     jobs: JobsWatch
     condition: Callable[[str, str, str], None]
+    crash_loop: CrashLoop
 
     @property
     def plan(self) -> BootPlan:

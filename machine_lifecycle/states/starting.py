@@ -19,6 +19,8 @@ async def run(ctx: Context) -> Stimulus:
     soon as the plan is there: most of their start is imports, and they stand by until their
     service is ready. Run again, it finds the queue open and makes a new plan.
     """
+    if ctx.attempt == 1:  # further ones of the same life have a wait of their own
+        await ctx.crash_loop.wait(ctx.progress)
     async with asyncio.TaskGroup() as both:
         both.create_task(ctx.queue.open(ctx.progress))
         planning = both.create_task(_plan(ctx))
