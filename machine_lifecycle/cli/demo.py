@@ -63,7 +63,7 @@ async def _demo(out: Path, prompt: str, seed: int, *, keep: bool) -> int:
             redis_mode=RedisMode.EMBEDDED,
             gpu_mode=GpuMode.MOCK,
             health_port=0,
-            simulation_base_port=free_port("127.0.0.1"),
+            simulation_base_port=free_port(),
             boot_attempts=1,
         )
         try:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import random
 import socket
+from pathlib import Path
 
 import psutil
 
 __all__ = ["free_port", "listeners", "port_is_free"]
+
+
+# Below it are the ports of well-known services; IANA's range for connections is where macOS and
+# others take theirs from (RFC 6335, section 6). Linux says its own.
+_LOWEST, _IANA_CONNECTIONS = 10_000, 49_152
+_LINUX_CONNECTIONS = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
 def _family(host: str) -> socket.AddressFamily:
@@ -29,11 +37,26 @@ def port_is_free(host: str, port: int) -> bool:
     return True
 
 
-def free_port(host: str = "127.0.0.1") -> int:
-    """A port that was free a moment ago."""
-    with socket.socket(_family(host), socket.SOCK_STREAM) as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
+def free_port(host: str = "127.0.0.1", count: int = 1) -> int:
+    """The first of *count* ports in a row that were free a moment ago.
+
+    Not one of those that the system gives to outgoing connections, as binding to port 0 would
+    yield: any connection could take such a port before its service does.
+
+    Raises:
+        OSError: No such row was found.
+    """
+    try:
+        last = int(_LINUX_CONNECTIONS.read_text(encoding="ascii").split()[0])
+    except (OSError, ValueError, IndexError):
+        last = _IANA_CONNECTIONS
+    if last - count <= _LOWEST:  # connections may take nearly any port here
+        last = _IANA_CONNECTIONS
+    firsts = range(_LOWEST, last - count)
+    for first in random.sample(firsts, k=min(1000, len(firsts))):
+        if all(port_is_free(host, port) for port in range(first, first + count)):
+            return first
+    raise OSError(f"no {count} free ports in a row on {host}")
 
 
 def listeners() -> dict[int, str]:

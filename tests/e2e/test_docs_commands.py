@@ -13,7 +13,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -22,6 +21,8 @@ from pathlib import Path
 
 import attrs
 import pytest
+
+from machine_lifecycle.system.network import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(
@@ -120,18 +121,6 @@ class Terminal:
         self._machine = None
 
 
-def free_base_port() -> int:
-    """A port that is free, and most likely the next ones too: outside of the ephemeral range."""
-    for base in range(18_000 + os.getpid() % 1000 * 10, 30_000, 10):
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", base))
-            except OSError:
-                continue
-            return base
-    raise RuntimeError("no free port")
-
-
 @pytest.fixture
 def terminal(tmp_path: Path) -> Iterator[Terminal]:
     # Paths of Unix sockets are short (107 bytes), pytest's folders are not.
@@ -143,7 +132,7 @@ def terminal(tmp_path: Path) -> Iterator[Terminal]:
         "WORKSPACE_PATH": str(tmp_path / "workspace"),
         "MACHINE_RUNTIME_DIR": runtime,
         "MACHINE_HEALTH_PORT": "0",
-        "SIMULATION_BASE_PORT": str(free_base_port()),
+        "SIMULATION_BASE_PORT": str(free_port(count=8)),
         "GPU_MODE": "mock",
     }
     window = Terminal(tmp_path, environment)

@@ -37,7 +37,7 @@ def machine(installed: Path) -> Iterator[Outside]:
         yield make(
             WORKERS="shout:2",
             REDIS="embedded",
-            SHOUT_BASE_PORT=str(free_port()),
+            SHOUT_BASE_PORT=str(free_port(count=8)),
             PYTHONPATH=os.pathsep.join(filter(None, (str(installed), ours))),
         )
 

@@ -53,7 +53,7 @@ def comfyui(folder: Path, **settings: str) -> dict[str, str]:
         "GPU_MODE": "mock",
         "MOCK_GPU_NUM": "1",
         "REDIS": "embedded",
-        "COMFYUI_BASE_PORT": str(free_port()),
+        "COMFYUI_BASE_PORT": str(free_port(count=8)),
         "COMFYUI_REPO_URL": str(bed.root / "origin"),
         "TORCH_BACKEND": "none",
         **settings,

@@ -41,7 +41,7 @@ def machine_of(bed: Bed, make: Callable[..., Outside], **more: str) -> Outside:
         GPU_MODE="mock",
         MOCK_GPU_NUM="1",
         COMFYUI_REPO_URL=bed.settings.comfyui_repo_url,
-        COMFYUI_BASE_PORT=str(free_port()),
+        COMFYUI_BASE_PORT=str(free_port(count=8)),
         CONFIG_NODES_PATH=str(bed.root / "config_nodes.json"),
         TORCH_BACKEND="none",
         **more,

@@ -157,7 +157,7 @@ def test_the_condition_follows_what_a_restart_loads(machine: Outside, tmp_path: 
 def test_two_instances_differ_and_are_named(
     outside: Callable[..., Outside], tmp_path: Path
 ) -> None:
-    base = free_port()
+    base = free_port(count=2)
     picky = f'import sys\nif "{base + 1}" in sys.argv:\n    import not_there\n{MENDED}'
     packs = write(tmp_path, picky=picky, raises=RAISES)
     machine = outside(

@@ -199,7 +199,7 @@ def test_a_container_that_starts_again_and_again_slows_down() -> None:
         assert machine.until("step_finished", step="crash loop")["seconds"] >= 0.5
         assert machine.wait() == 3
         assert "crash_loop" in {event.get("condition") for event in machine.events}
-        machine.start(SIMULATION_BASE_PORT=str(free_port()))  # another configuration
+        machine.start(SIMULATION_BASE_PORT=str(free_port(count=8)))  # another configuration
         machine.until("machine_ready")
         assert "crash loop" not in {event.get("step") for event in machine.events}
         machine.signal(signal.SIGTERM)

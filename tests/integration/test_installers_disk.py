@@ -20,6 +20,7 @@ from tests.support.progress import KeptProgress
 MIB = 1 << 20
 SIZE = 8
 NEEDED = 6 * MIB
+LEFT = 3 * MIB
 
 
 @pytest.fixture
@@ -73,7 +74,8 @@ async def full(bed: Bed, *nodes: dict[str, Any]) -> DiskFull:
 
 def check_words(error: DiskFull, disk: Path) -> None:
     assert error.folder.is_relative_to(disk)
-    assert error.free < 2 * MIB
+    # No more than was left: uv may have removed what it had begun.
+    assert error.free <= LEFT
     assert not error.recoverable
     assert f"{error.free / MIB:,.0f} MiB free" in error.summary
     assert f"df -h {error.folder}" in str(error.remedies[0])
@@ -101,7 +103,7 @@ async def test_packages_that_do_not_fit_are_not_taken_for_installed(bed: Bed, di
     Origin(bed.root / "needy", main__py="import torch\n", requirements__txt="torch\nsmall\nfat\n")
     url = str(bed.root / "needy")
     bed = attrs.evolve(bed, settings=attrs.evolve(bed.settings, comfyui_repo_url=url))
-    ballast = fill(disk, leave=3 * MIB)
+    ballast = fill(disk, leave=LEFT)
     error = await full(bed)
     check_words(error, disk)
     assert error.needed > 0

@@ -39,7 +39,7 @@ def opened() -> Iterator[Open]:
             "runtime_dir": folder / "r",
             "machine_id": folder.name,
             "health_port": 0,
-            "simulation_base_port": free_port(),
+            "simulation_base_port": free_port(count=8),
             "boot_attempts": 1,
         }
         settings = Settings(**(defaults | fields))

@@ -54,7 +54,7 @@ def make() -> Iterator[Make]:
             "runtime_dir": folder / "r",
             "machine_id": folder.name,
             "health_port": 0,
-            "simulation_base_port": free_port(),
+            "simulation_base_port": free_port(count=8),
             "boot_attempts": 1,
         }
         return Settings(**(defaults | fields))

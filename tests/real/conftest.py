@@ -7,12 +7,10 @@ and skipped by name where a variable that they need is not set.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import shlex
 import shutil
-import socket
 import subprocess
 import time
 import urllib.error
@@ -30,7 +28,7 @@ from machine_lifecycle.jobs.records import JobRecord
 from machine_lifecycle.model.paths import Paths
 from machine_lifecycle.system.redis import connect
 from machine_lifecycle.system.valkey import read_discovery
-from tests.support.outside import Outside, machines
+from tests.support.outside import Outside, free_port, machines
 
 _T = TypeVar("_T")
 
@@ -263,16 +261,6 @@ def first_picture() -> Callable[[Any], tuple[tuple[int, int], Any]]:
     return look
 
 
-def free_base() -> int:
-    """The first of four free ports."""
-    for base in range(21_000 + os.getpid() % 900 * 10, 32_000, 10):
-        with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
-            for port in range(base, base + 4):
-                stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
-            return base
-    raise RuntimeError("no free ports")
-
-
 def machine_settings(version: Version, **settings: str) -> dict[str, str]:
     """Those of a machine that installs this ComfyUI and starts it on its simulated GPUs."""
     passed = {
@@ -288,7 +276,7 @@ def machine_settings(version: Version, **settings: str) -> dict[str, str]:
         "GPU_MODE": "mock",
         "MOCK_GPU_NUM": "1",
         "REDIS": "embedded",
-        "COMFYUI_BASE_PORT": str(free_base()),
+        "COMFYUI_BASE_PORT": str(free_port(count=4)),
         **settings,
     }
 

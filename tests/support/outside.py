@@ -63,7 +63,7 @@ class Outside:
             "MACHINE_RUNTIME_DIR": str(self.folder / "r"),
             "MACHINE_ID": f"m{self.mark[:8]}",
             "MACHINE_HEALTH_PORT": "0",
-            "SIMULATION_BASE_PORT": str(free_port()),
+            "SIMULATION_BASE_PORT": str(free_port(count=8)),
             "MACHINE_BOOT_ATTEMPTS": "1",
             "WORKERS": "simulation:1",
             **settings,

@@ -11,6 +11,7 @@ import pytest
 
 from machine_lifecycle.model.paths import Paths
 from machine_lifecycle.model.settings import Settings
+from machine_lifecycle.system import network
 from machine_lifecycle.system.errors import BadFolder, BadMachineId
 from machine_lifecycle.system.files import write_atomically
 from machine_lifecycle.system.identity import machine_id
@@ -75,8 +76,21 @@ def test_files_are_whole_and_private(tmp_path: Path) -> None:
 
 
 def test_ports() -> None:
-    port = free_port()
-    assert port_is_free("127.0.0.1", port)
+    port = free_port(count=3)
+    assert all(port_is_free("127.0.0.1", one) for one in range(port, port + 3))
+
+
+@pytest.mark.skipif(not Path("/proc/sys/net").is_dir(), reason="only Linux says its range")
+def test_no_connection_is_given_a_free_port() -> None:
+    first, last = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+    assert free_port(count=3) + 2 not in range(first, last + 1)
+
+
+def test_ports_in_a_row_are_free_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(network, "port_is_free", lambda _host, port: port % 4 != 0)
+    assert free_port(count=3) % 4 == 1
+    with pytest.raises(OSError, match="no 4 free ports in a row"):
+        free_port(count=4)
 
 
 @pytest.fixture
