@@ -30,6 +30,7 @@ from machine_lifecycle.installers.base import load_installer
 from machine_lifecycle.installers.execute import Executor
 from machine_lifecycle.lifecycle.events import EVENTS, Event
 from machine_lifecycle.lifecycle.hooks import Observer
+from machine_lifecycle.model.catalogue import ServiceEntry
 from machine_lifecycle.model.hardware import Gpu, Hardware
 from machine_lifecycle.model.installing import InstallContext, Installer
 from machine_lifecycle.model.jobs import Job, JobResult, Progress
@@ -186,7 +187,9 @@ async def running(
     paths, chosen = _paths(folder), settings or Settings()
     inherited = dict(os.environ if environ is None else environ)  # noqa: TID251 - see the argument
     instance = _instance(definition, 0, paths, chosen)
-    spec = service_process(instance, definition, essential=True)
+    spec = service_process(
+        instance, definition, entry=ServiceEntry(name=definition.name), essential=True
+    )
     with tempfile.TemporaryDirectory(prefix="ml-", dir="/tmp") as runtime:
         supervisor = Supervisor(
             paths=attrs.evolve(paths, runtime=Path(runtime)),

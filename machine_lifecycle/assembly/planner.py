@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from importlib import resources
 
 import attrs
@@ -20,6 +21,7 @@ from machine_lifecycle.model.services import Binding
 from machine_lifecycle.model.settings import Settings
 from machine_lifecycle.plan.making import make_plan
 from machine_lifecycle.services.registry import Registry
+from machine_lifecycle.supervisor.env_files import check_env_files
 from machine_lifecycle.supervisor.limits import check_limits
 
 __all__ = ["MachinePlanner"]
@@ -70,10 +72,14 @@ class MachinePlanner:
         check_warm_ups(plan)
         errors: list[LifecycleError] = []
         for spec in plan.processes:
-            try:
-                check_limits(spec.name, spec.command.limits)
-            except LifecycleError as error:
-                errors.append(error)
+            for check in (
+                partial(check_limits, spec.name, spec.command.limits),
+                partial(check_env_files, spec.name, spec.command),
+            ):
+                try:
+                    check()
+                except LifecycleError as error:
+                    errors.append(error)
         if errors:
             raise Problems(subject="The plan", errors=tuple(errors))
         return plan

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
+from pathlib import Path
+
+import attrs
 
 from machine_lifecycle.config.document import Cursor, read_document
 from machine_lifecycle.config.errors import MappingInvalid, raise_problems
@@ -19,6 +22,7 @@ from machine_lifecycle.model.catalogue import (
     ServiceMapping,
     WorkerEntry,
 )
+from machine_lifecycle.model.processes import EnvFile
 from machine_lifecycle.model.services import Binding
 
 __all__ = ["parse_mapping"]
@@ -56,6 +60,7 @@ _TOP = frozenset(
 _SERVICE = _DESCRIPTIVE | {
     "api_config",
     "connector",
+    "env_files",
     "installer",
     "installer_config",
     "is_gpu_bound",
@@ -142,7 +147,14 @@ def _service(name: str, cursor: Cursor) -> ServiceEntry:
         required_env=tuple(dict.fromkeys(required)),
         options=options,
         limits=read_process_limits(cursor.get("limits")),
+        env_files=tuple(_env_file(text) for text in _texts(cursor, "env_files")),
     )
+
+
+def _env_file(text: str) -> EnvFile:
+    """A path; as in systemd's units, a dash before it says that it need not be there."""
+    path = Path(text.removeprefix("-")).expanduser()
+    return EnvFile(path, required=not text.startswith("-"))
 
 
 def _installer(cursor: Cursor) -> str:
@@ -226,19 +238,12 @@ def _one_level(name: str, cursor: Cursor, services: dict[str, ServiceEntry]) -> 
             item.problem(f"a service named `{service}` is there already")
         silent_type = item.get("type") is None
         external = shared.installer in {"", NO_INSTALLER} if silent_type else _external(item)
-        services[service] = ServiceEntry(
+        services[service] = attrs.evolve(
+            shared,
             name=service,
             connector=connector.name() if connector else "",
             installer=shared.installer if not external else NO_INSTALLER,
             external=external,
-            binding=shared.binding,
-            per_gpu=shared.per_gpu,
-            per_machine=shared.per_machine,
-            base_port=shared.base_port,
-            port_increment=shared.port_increment,
-            required_env=shared.required_env,
-            options=shared.options,
-            limits=shared.limits,
         )
         names.append(service)
         routes += [JobRoute(asks=one, service=service) for one in asked]

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import attrs
 
 from machine_lifecycle.model.limits import Limits
+from machine_lifecycle.model.processes import EnvFile
 from machine_lifecycle.model.services import Binding
 
 __all__ = [
@@ -63,6 +64,8 @@ class ServiceEntry:
         required_env: Variables without which it can't work.
         options: ``installer_config`` and ``api_config``, expanded.
         limits: What each of its processes may take of the host.
+        env_files: Files with further variables of its processes; relative ones lie in the
+            workspace.
     """
 
     name: str
@@ -77,6 +80,7 @@ class ServiceEntry:
     required_env: tuple[str, ...] = ()
     options: Mapping[str, str] = attrs.field(factory=dict)
     limits: Limits = Limits()
+    env_files: tuple[EnvFile, ...] = ()
 
 
 @attrs.frozen(kw_only=True)

@@ -53,3 +53,25 @@ class Limits:
     umask: int | None = None
     user: str = ""
     group: str = ""
+
+    def words(self, niceness: int = 0) -> tuple[str, ...]:
+        """The words in front of a program that give it its limits: those of the tools that set
+        them and then become the program. User, group and umask are no matter of these tools.
+
+        Args:
+            niceness: That of whoever starts it, since ``nice`` adds to that.
+        """
+        words: list[str] = []
+        if self.nice is not None:
+            words += ["nice", "-n", str(self.nice - niceness)]
+        if self.ionice:
+            kind, _, level = self.ionice.partition(":")
+            words += ["ionice", "-c", kind, *(["-n", level] if level and kind != "idle" else [])]
+        if self.cpus:
+            words += ["taskset", "-c", ",".join(map(str, self.cpus))]
+        if self.resources:
+            words.append("prlimit")
+            for name, value in self.resources.items():
+                said = "unlimited" if value == UNLIMITED else str(value)
+                words.append(f"--{name}={said}:{said}")
+        return tuple(words)

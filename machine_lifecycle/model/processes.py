@@ -13,6 +13,7 @@ from machine_lifecycle.model.text import frozen_map
 __all__ = [
     "Command",
     "CommandReady",
+    "EnvFile",
     "ExitCause",
     "HttpReady",
     "LinkReady",
@@ -31,6 +32,19 @@ __all__ = [
 ]
 
 
+@attrs.frozen
+class EnvFile:
+    """A file of ``NAME=value`` lines that a process gets its variables from.
+
+    Attributes:
+        path: Relative ones begin at the command's working directory.
+        required: Whether it has to be there.
+    """
+
+    path: Path
+    required: bool = True
+
+
 @attrs.frozen(kw_only=True)
 class Command:
     """A program to run.
@@ -42,6 +56,9 @@ class Command:
         secrets: Names of variables whose values are added when the process is spawned. Plans,
             manifests and pages hold the names only.
         limits: What it may take of its host.
+        env_files: Files with further variables, read each time that it is started, in order, so
+            that the last one counts; what ``env`` and ``secrets`` say counts more. Plans and pages
+            hold the paths only.
     """
 
     argv: tuple[str, ...]
@@ -49,6 +66,7 @@ class Command:
     env: dict[str, str] = attrs.field(factory=dict, converter=frozen_map)
     secrets: tuple[str, ...] = ()
     limits: Limits = Limits()
+    env_files: tuple[EnvFile, ...] = ()
 
 
 @attrs.frozen(kw_only=True)

@@ -19,7 +19,6 @@ from machine_lifecycle.model.catalogue import (
     WorkerRequest,
 )
 from machine_lifecycle.model.hardware import Gpu, Hardware
-from machine_lifecycle.model.limits import Limits
 from machine_lifecycle.model.paths import Paths
 from machine_lifecycle.model.plan import BootPlan, InstallPlan, WorkerPlan
 from machine_lifecycle.model.processes import ProcessSpec
@@ -52,7 +51,7 @@ class _Draft:
     installs: dict[str, InstallPlan] = attrs.field(factory=dict)
     instances: list[Instance] = attrs.field(factory=list)
     definitions: dict[str, ServiceDefinition] = attrs.field(factory=dict)
-    limits: dict[str, Limits] = attrs.field(factory=dict)
+    entries: dict[str, ServiceEntry] = attrs.field(factory=dict)
     workers: list[tuple[WorkerPlan, tuple[Driven, ...]]] = attrs.field(factory=list)
 
     def add(self, request: WorkerRequest) -> None:
@@ -185,7 +184,7 @@ class _Draft:
         )
         self.instances.append(instance)
         self.definitions[identity] = one.definition
-        self.limits[identity] = one.entry.limits
+        self.entries[identity] = one.entry
         return instance
 
     def _worker(
@@ -218,7 +217,7 @@ class _Draft:
                 instance,
                 self.definitions[instance.id],
                 essential=per_service[instance.service] <= floor,
-                limits=self.limits[instance.id],
+                entry=self.entries[instance.id],
             )
             for instance in self.instances
         ]

@@ -55,6 +55,8 @@ def _process(spec: ProcessSpec) -> dict[str, Any]:
     values["command"]["env"] = _masked(spec.command.env)
     if spec.command.limits == Limits():  # most have none, and are easier to read so
         del values["command"]["limits"]
+    if not spec.command.env_files:
+        del values["command"]["env_files"]
     return values
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import attrs
 
 from machine_lifecycle.config.settings import settings_env
+from machine_lifecycle.model.catalogue import ServiceEntry
 from machine_lifecycle.model.hardware import Hardware
 from machine_lifecycle.model.limits import Limits
 from machine_lifecycle.model.paths import Paths
@@ -79,16 +80,17 @@ def service_process(
     instance: Instance,
     definition: ServiceDefinition,
     *,
+    entry: ServiceEntry,
     essential: bool,
-    limits: Limits = Limits(),  # noqa: B008 - a frozen value
 ) -> ProcessSpec:
     """The process of one service instance.
 
     Args:
         instance: The instance.
         definition: Its service.
+        entry: What the mapping says: its limits, else those of the service itself, and the files
+            with its variables, after those of the service itself.
         essential: Whether the machine fails without it.
-        limits: What the mapping says; else what the service itself does.
 
     Raises:
         ValueError: The service runs elsewhere.
@@ -97,8 +99,12 @@ def service_process(
         raise ValueError(definition.name)
     folders = definition.directories(instance) if definition.directories else ()
     command = definition.process(instance)
-    if limits != Limits():
-        command = attrs.evolve(command, limits=limits)
+    if entry.limits != Limits():
+        command = attrs.evolve(command, limits=entry.limits)
+    if entry.env_files:
+        workspace = instance.paths.workspace
+        files = (attrs.evolve(file, path=workspace / file.path) for file in entry.env_files)
+        command = attrs.evolve(command, env_files=(*command.env_files, *files))
     return ProcessSpec(
         name=instance.id,
         role=Role.SERVICE,

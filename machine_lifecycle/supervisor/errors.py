@@ -9,6 +9,7 @@ import attrs
 from machine_lifecycle.errors import ConfigurationError, LifecycleError, Remedy
 
 __all__ = [
+    "EnvFilesUnusable",
     "LimitsUnusable",
     "NeedsUnmet",
     "ProcessFailed",
@@ -75,6 +76,34 @@ class LimitsUnusable(ConfigurationError):
         return (
             Remedy("See what we may ourselves", "ulimit -Ha; nproc; id; nice"),
             Remedy("Ask for less under `limits` of the service in the mapping"),
+        )
+
+
+@attrs.define(kw_only=True, slots=False, eq=False)
+class EnvFilesUnusable(ConfigurationError):
+    """A process can't have the variables that files are to give it.
+
+    Attributes:
+        process: Whose they are.
+        problems: Everything that stands against them, without any value.
+    """
+
+    code: ClassVar[str] = "env-files-unusable"
+
+    process: str
+    problems: tuple[str, ...]
+
+    @property
+    def summary(self) -> str:
+        """Whose variables, and all that is wrong."""
+        return f"{self.process} can't have its variables: {'; '.join(self.problems)}"
+
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """Write the file; or do without it."""
+        return (
+            Remedy("Write lines of `NAME=value` into the file, quotes where there are blanks"),
+            Remedy("Put `-` before its path in `env_files` if it need not be there"),
         )
 
 

@@ -25,22 +25,8 @@ __all__ = ["check_limits", "popen_limits", "prefix"]
 
 
 def prefix(limits: Limits) -> tuple[str, ...]:
-    """The words in front of a program that give it its limits."""
-    words: list[str] = []
-    if limits.nice is not None:
-        # The tool adds to what we have ourselves.
-        words += ["nice", "-n", str(limits.nice - os.getpriority(os.PRIO_PROCESS, 0))]
-    if limits.ionice:
-        kind, _, level = limits.ionice.partition(":")
-        words += ["ionice", "-c", kind, *(["-n", level] if level and kind != "idle" else [])]
-    if limits.cpus:
-        words += ["taskset", "-c", ",".join(map(str, limits.cpus))]
-    if limits.resources:
-        words.append("prlimit")
-        for name, value in sorted(limits.resources.items()):
-            said = "unlimited" if value == UNLIMITED else str(value)
-            words.append(f"--{name}={said}:{said}")
-    return tuple(words)
+    """The words in front of a program that give it its limits, if we start it."""
+    return limits.words(os.getpriority(os.PRIO_PROCESS, 0))
 
 
 def popen_limits(limits: Limits) -> dict[str, Any]:

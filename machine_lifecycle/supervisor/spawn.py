@@ -22,6 +22,7 @@ import attrs
 from machine_lifecycle.model.limits import Limits
 from machine_lifecycle.model.processes import Command, ProcessSpec, RestartPolicy, StopPolicy
 from machine_lifecycle.plan.errors import PortTaken
+from machine_lifecycle.supervisor.env_files import fingerprint, read_env_files
 from machine_lifecycle.supervisor.errors import ProgramNotFound, SecretMissing
 from machine_lifecycle.supervisor.limits import check_limits, popen_limits, prefix
 from machine_lifecycle.supervisor.tree import TOKEN_VARIABLE
@@ -46,8 +47,10 @@ def environment(
 
     Raises:
         SecretMissing: A secret that it names is not set.
+        EnvFilesUnusable: A file that it names can't be read.
     """
-    result = {**base, **command.env}
+    files = read_env_files(name, command) if command.env_files else {}
+    result = {**base, **files, **command.env}
     for variable in command.secrets:
         value = secrets(variable)
         if value is None:
@@ -60,7 +63,7 @@ def environment(
 
 
 def digest(spec: ProcessSpec, secrets: Secrets) -> str:
-    """Changes when the process would be started differently, by a changed secret too.
+    """Changes when the process would be started differently, by a changed secret or file too.
 
     What is done about it later, when it ends or grows, is no part of that.
     """
@@ -72,7 +75,8 @@ def digest(spec: ProcessSpec, secrets: Secrets) -> str:
         max_memory_mib=0,
         restart_with_needs=False,
     )
-    text = "\0".join([repr(started), *(secrets(name) or "" for name in spec.command.secrets)])
+    secret = (secrets(name) or "" for name in spec.command.secrets)
+    text = "\0".join([repr(started), fingerprint(spec.command), *secret])
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 

@@ -49,6 +49,21 @@ def machine(redis: ValkeyServer) -> Iterator[Outside]:
         outside = Outside(
             WORKERS="simulation:2", HUB_REDIS_URL=redis.url, MACHINE_HEALTH_PORT=str(free_port())
         )
+        service = {
+            "connector": "SimulationConnector",
+            "limits": {"nofile": 777, "umask": "027"},
+            "env_files": ["its own.env", "-not-there.env"],
+        }
+        mapping = {
+            "services": {"simulation": service},
+            "workers": {"simulation": {"services": ["simulation"]}},
+        }
+        path = outside.folder / "mapping.json"
+        path.write_text(json.dumps(mapping), encoding="utf-8")
+        outside.env["SERVICE_MAPPING_PATH"] = str(path)
+        variables = Path(outside.env["WORKSPACE_PATH"]) / "its own.env"
+        variables.parent.mkdir()
+        variables.write_text("OF_A_FILE='a b'\nSIMULATION_PORT=1\n", encoding="utf-8")
         yield outside
         outside.close()
 
@@ -107,9 +122,22 @@ def serves(machine: Outside, said: Callable[[], str]) -> None:
     done = machine.call("submit", str(graph), "--watch", "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["status"] == "completed"
+    has_its_own(machine)
     refused = machine.call("export", "pm2", "--print", HUB_REDIS_URL="", REDIS="embedded")
     assert refused.returncode == 2
     assert "export-needs-redis" in refused.stderr
+
+
+def has_its_own(machine: Outside) -> None:
+    """Each service has the variables and the limits that the mapping gives it."""
+    found = [one for one in machine.running() if "machine_lifecycle.simulation" in one.cmdline()]
+    services = [one for one in found if "MACHINE_CONTROL_SOCKET" not in one.environ()]
+    assert len(services) == 2, [one.cmdline() for one in found]
+    for service in services:
+        assert service.environ()["OF_A_FILE"] == "a b"
+        assert service.rlimit(psutil.RLIMIT_NOFILE) == (777, 777)
+        status = Path(f"/proc/{service.pid}/status").read_text(encoding="ascii")
+        assert "Umask:\t0027" in status
 
 
 def left(machine: Outside) -> list[str]:
@@ -208,6 +236,17 @@ def test_systemd_takes_the_units(machine: Outside, form: str) -> None:
     assert ours == []
     if form == "systemd":
         assert "KillMode=process" in Path(units[0]).read_text(encoding="utf-8")
+        return
+    unit = (out / "machine-simulation-gpu0.service").read_text(encoding="utf-8")
+    workspace = machine.env["WORKSPACE_PATH"]
+    for line in (
+        f"EnvironmentFile={workspace}/its own.env",
+        f"EnvironmentFile=-{workspace}/not-there.env",
+        "LimitNOFILE=777",
+        "UMask=0027",
+        "ExecStart=/usr/bin/env ",
+    ):
+        assert f"\n{line}" in unit
 
 
 def test_a_compose_file_names_every_process_and_no_secret(machine: Outside) -> None:
@@ -219,6 +258,13 @@ def test_a_compose_file_names_every_process_and_no_secret(machine: Outside) -> N
     worker = services["redis-worker-simulation-0"]
     assert worker["environment"]["HUB_REDIS_URL"] == "${HUB_REDIS_URL:?set HUB_REDIS_URL}"
     assert worker["depends_on"] == ["simulation-gpu0"]
+    service = services["simulation-gpu0"]
+    assert service["entrypoint"][:2] == ["prlimit", "--nofile=777:777"]
+    workspace = machine.env["WORKSPACE_PATH"]
+    assert service["env_file"] == [
+        {"path": f"{workspace}/its own.env", "required": True},
+        {"path": f"{workspace}/not-there.env", "required": False},
+    ]
     docker = shutil.which("docker")
     if docker is None:
         return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from machine_lifecycle.model.limits import Limits
 from machine_lifecycle.model.paths import Paths
 from machine_lifecycle.model.processes import RestartWhen
 from machine_lifecycle.plan.exports.programs import ExportFile, Program
@@ -41,7 +42,7 @@ def _service(program: Program, paths: Paths) -> dict[str, Any]:
         "network_mode": "host",
         "init": True,
         "working_dir": _escaped(str(program.cwd)),
-        "entrypoint": [_escaped(word) for word in program.argv],
+        "entrypoint": [_escaped(word) for word in (*program.limits.words(), *program.argv)],
         "environment": {name: _escaped(text) for name, text in program.env.items()} | secrets,
         "volumes": [f"{_escaped(str(paths.workspace))}:{_escaped(str(paths.workspace))}"],
         "restart": _RESTART[program.restart.when],
@@ -50,7 +51,17 @@ def _service(program: Program, paths: Paths) -> dict[str, Any]:
     }
     if program.needs:
         value["depends_on"] = list(program.needs)
-    return value
+    if program.env_files:
+        value["env_file"] = [
+            {"path": _escaped(str(file.path)), "required": file.required}
+            for file in program.env_files
+        ]
+    return value | _user(program.limits)
+
+
+def _user(limits: Limits) -> dict[str, str]:
+    user = limits.user or ("0" if limits.group else "")
+    return {"user": f"{user}:{limits.group}".rstrip(":")} if user else {}
 
 
 def _escaped(text: str) -> str:

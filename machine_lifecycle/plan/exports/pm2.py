@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from machine_lifecycle.model.limits import Limits
 from machine_lifecycle.model.processes import RestartWhen
-from machine_lifecycle.plan.exports.programs import ExportFile, Program
+from machine_lifecycle.plan.exports.programs import ExportFile, Program, shell_line
 
 __all__ = ["ecosystem"]
 
@@ -40,10 +41,13 @@ def ecosystem(programs: tuple[Program, ...]) -> tuple[ExportFile, ...]:
 
 
 def _app(program: Program) -> str:
+    # PM2 reads no files with variables and sets no limits: a shell does, and becomes the program.
+    plain = program.limits == Limits() and not program.env_files
+    argv = program.argv if plain else ("/bin/sh", "-c", shell_line(program))
     values: dict[str, Any] = {
         "name": program.name,
-        "script": program.argv[0],
-        "args": list(program.argv[1:]),
+        "script": argv[0],
+        "args": list(argv[1:]),
         # What runs the script: none, it is a program.
         "interpreter": "none",
         "cwd": str(program.cwd),
@@ -58,6 +62,8 @@ def _app(program: Program) -> str:
         "merge_logs": True,
         "out_file": str(program.log),
         "error_file": str(program.log),
+        **({"uid": program.limits.user} if program.limits.user else {}),
+        **({"gid": program.limits.group} if program.limits.group else {}),
     }
     lines = [f"{key}: {_indented(value, 3)}" for key, value in values.items()]
     env = [f"{json.dumps(key)}: {json.dumps(text)}" for key, text in program.env.items()]

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import attrs
 
+from machine_lifecycle.model.limits import Limits
 from machine_lifecycle.model.paths import Paths
 from machine_lifecycle.model.plan import BootPlan
-from machine_lifecycle.model.processes import ProcessSpec, RestartPolicy, StopPolicy
+from machine_lifecycle.model.processes import EnvFile, ProcessSpec, RestartPolicy, StopPolicy
 from machine_lifecycle.model.settings import Settings
 
 __all__ = ["ExportFile", "Program", "programs_of", "shell_line"]
@@ -43,6 +44,7 @@ class Program:
         log: File for its output.
         needs: Names of the programs it can do nothing without.
         directories: Folders that must be there before it starts.
+        env_files: Files with further variables, absolute. What ``env`` says counts more.
     """
 
     name: str
@@ -57,14 +59,29 @@ class Program:
     restart: RestartPolicy = RestartPolicy()
     stop: StopPolicy = StopPolicy()
     port: int | None = None
+    limits: Limits = Limits()
+    env_files: tuple[EnvFile, ...] = ()
 
 
 def shell_line(program: Program) -> str:
-    """A line of POSIX shell that becomes the program: folders, variables, all of it."""
-    folders = shlex.join(map(str, program.directories))
+    """A line of POSIX shell that becomes the program: folders, files, variables, limits.
+
+    User and group are left to whoever runs it.
+    """
+    parts = [f"mkdir -p {shlex.join(map(str, program.directories))}"]
+    parts.append(f"cd {shlex.quote(str(program.cwd))}")
+    if program.limits.umask is not None:
+        parts.append(f"umask {program.limits.umask:03o}")
+    if program.env_files:
+        parts += ["set -a", *map(_sourced, program.env_files), "set +a"]
     words = [f"{name}={text}" for name, text in program.env.items()]
-    command = shlex.join(("env", *words, *program.argv))
-    return f"mkdir -p {folders} && cd {shlex.quote(str(program.cwd))} && exec {command}"
+    command = shlex.join(("env", *words, *program.limits.words(), *program.argv))
+    return " && ".join([*parts, f"exec {command}"])
+
+
+def _sourced(file: EnvFile) -> str:
+    path = shlex.quote(str(file.path))
+    return f". {path}" if file.required else f"{{ test ! -e {path} || . {path}; }}"
 
 
 def programs_of(
@@ -95,11 +112,12 @@ def programs_of(
 
 def _program(spec: ProcessSpec, paths: Paths) -> Program:
     command = spec.command
+    folder = command.cwd or paths.workspace
     return Program(
         name=spec.name,
         summary=f"{spec.role.value} {spec.name}",
         argv=command.argv,
-        cwd=command.cwd or paths.workspace,
+        cwd=folder,
         env={name: text for name, text in command.env.items() if name not in _LINK},
         secrets=command.secrets,
         log=spec.log or paths.logs / f"{spec.name}.log",
@@ -108,4 +126,6 @@ def _program(spec: ProcessSpec, paths: Paths) -> Program:
         restart=spec.restart,
         stop=spec.stop,
         port=spec.port,
+        limits=command.limits,
+        env_files=tuple(attrs.evolve(file, path=folder / file.path) for file in command.env_files),
     )

@@ -46,6 +46,7 @@ def _section(program: Program, depth: int) -> str:
         "killasgroup": "true",
         "stdout_logfile": "NONE",
         "stderr_logfile": "NONE",
+        "user": program.limits.user,
     }
     lines = [f"{key}={value}" for key, value in values.items() if value]
     return "\n".join([f"[program:{program.name}]", *lines, ""])

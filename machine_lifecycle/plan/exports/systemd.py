@@ -6,7 +6,9 @@ Sources: systemd.service(5), systemd.kill(5), systemd.syntax(7).
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 
+from machine_lifecycle.model.limits import UNLIMITED, Limits
 from machine_lifecycle.model.paths import Paths
 from machine_lifecycle.model.processes import RestartWhen
 from machine_lifecycle.model.settings import Settings
@@ -93,11 +95,16 @@ def _process(program: Program) -> str:
                     (("Environment", _assignment(name, value)))
                     for name, value in program.env.items()
                 ),
+                *(
+                    ("EnvironmentFile", f"{'' if file.required else '-'}{_path(str(file.path))}")
+                    for file in program.env_files
+                ),
                 *((("EnvironmentFile", f"-{SECRETS_FILE}"),) if program.secrets else ()),
+                *_limits(program.limits),
                 # Made by the line below, where it is not there yet.
                 ("WorkingDirectory", f"-{_path(str(program.cwd))}"),
                 ("ExecStartPre", _command(("/bin/mkdir", "-p", *map(str, program.directories)))),
-                ("ExecStart", _command(program.argv)),
+                ("ExecStart", _command((*_again(program), *program.argv))),
                 ("Restart", _RESTART[restart.when]),
                 ("RestartSec", f"{restart.backoff:g}"),
                 ("KillMode", "control-group"),
@@ -107,6 +114,34 @@ def _process(program: Program) -> str:
             "Install": [("WantedBy", _TARGET)],
         }
     )
+
+
+def _again(program: Program) -> tuple[str, ...]:
+    """Words that say the variables once more: to systemd, those of a file count more."""
+    if not program.env_files:
+        return ()
+    return ("/usr/bin/env", *(f"{name}={value}" for name, value in program.env.items()))
+
+
+def _limits(limits: Limits) -> Iterator[tuple[str, str]]:
+    """Source: systemd.exec(5)."""
+    if limits.nice is not None:
+        yield "Nice", str(limits.nice)
+    if limits.ionice:
+        kind, _, level = limits.ionice.partition(":")
+        yield "IOSchedulingClass", kind
+        if level:
+            yield "IOSchedulingPriority", level
+    if limits.cpus:
+        yield "CPUAffinity", " ".join(map(str, limits.cpus))
+    for name, value in limits.resources.items():
+        yield f"Limit{name.upper()}", "infinity" if value == UNLIMITED else str(value)
+    if limits.umask is not None:
+        yield "UMask", f"{limits.umask:04o}"
+    if limits.user:
+        yield "User", limits.user
+    if limits.group:
+        yield "Group", limits.group
 
 
 def _unit(sections: dict[str, list[tuple[str, str]]]) -> str:
