@@ -20,7 +20,7 @@ from machine_lifecycle.supervisor.core import Supervisor
 from machine_lifecycle.supervisor.logs import follow as tail_and_follow
 from machine_lifecycle.supervisor.logs import tail
 from machine_lifecycle.supervisor.usage import figures
-from machine_lifecycle.system.nvml import memory_by_process
+from machine_lifecycle.system.nvml import use_by_process
 
 __all__ = ["Commands", "Steered"]
 
@@ -62,7 +62,7 @@ class Commands:
         report = self.reporter.report()
         pids = [status.pid for status in report.processes if status.pid]
         real = report.hardware.source in (GpuSource.NVML, GpuSource.NVIDIA_SMI)
-        return figures(pids, memory_by_process() if real else None)
+        return figures(pids, use_by_process() if real else None)
 
     def tail(self, name: str, lines: int) -> list[str]:
         """The last lines of a process's log; none for the orchestrator itself."""

@@ -3,8 +3,8 @@
 A service is of no use when it is silent for ever, and when its GPU can't be used any more. How
 far a fault of the GPU reaches is told by ``model.gpu_signs``: what spoils the process alone is
 mended by a restart, once; what comes back, and what is of the GPU, takes its services out until
-somebody says ``machine-lifecycle restart``. Logs are not read for it: failures of jobs tell, and
-the last lines of a process that ended by itself.
+somebody says ``machine-lifecycle restart``. Logs are not read for it: failures of jobs tell, the
+last lines of a process that ended by itself, and the driver.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ import attrs
 from machine_lifecycle.assembly.errors import GpuUnusable
 from machine_lifecycle.errors import LifecycleError
 from machine_lifecycle.lifecycle.core import Lifecycle
-from machine_lifecycle.model.gpu_signs import Scope, Sign, sign_in
+from machine_lifecycle.model.gpu_signs import Scope, Sign, sign_in, sign_of_xid
 from machine_lifecycle.model.plan import WorkerPlan
 from machine_lifecycle.model.processes import ProcessState, ProcessStatus, Role
 from machine_lifecycle.model.services import Instance
 from machine_lifecycle.states.names import MachineState
+from machine_lifecycle.system.nvml import XidEvent
 
 if TYPE_CHECKING:
     from machine_lifecycle.control.links import Links
@@ -125,6 +126,27 @@ class Mending:
             (w.current_job_id for w in self.links.statuses() if self._drives(w.id, status)), ""
         )
         if self._judged(sign, status.name, job) is Verdict.TAKE_OUT:
+            self._take_out(sign, instance)
+
+    def gpu_told(self, event: XidEvent) -> None:
+        """The driver tells of a critical error. What spoils a process alone is left to that one:
+        it meets the error itself, and whose process it was the driver doesn't say.
+        """
+        sign = sign_of_xid(event.number)
+        words = sign.words if sign else f"Xid {event.number}"
+        _log.error("the driver tells of %s: %s", event.uuids[0], words)
+        plan = self.lifecycle.record.plan
+        if plan is None or sign is None or sign.scope is not Scope.GPU:
+            return
+        out = {s.name for s in self.supervisor.statuses() if s.state is ProcessState.FATAL}
+        hit = {
+            instance.gpu.index: instance
+            for instance in plan.instances
+            if instance.gpu is not None
+            and instance.gpu.uuid in event.uuids
+            and instance.id not in out
+        }
+        for instance in hit.values():
             self._take_out(sign, instance)
 
     def _met(self, sign: Sign, worker: WorkerPlan, job: str) -> None:

@@ -12,10 +12,10 @@ import attrs
 
 from machine_lifecycle.assembly.commands import Commands, Steered
 from machine_lifecycle.assembly.crash_loop import configuration_digest, crash_loop
-from machine_lifecycle.assembly.disk import disk_watch
 from machine_lifecycle.assembly.fleet import Fleet
 from machine_lifecycle.assembly.gpu_memory import gpu_memory_gate
 from machine_lifecycle.assembly.hooks import hooked
+from machine_lifecycle.assembly.host_watch import host_watch
 from machine_lifecycle.assembly.installing import Installation
 from machine_lifecycle.assembly.lock import machine_lock
 from machine_lifecycle.assembly.mending import Mending
@@ -153,9 +153,9 @@ class Parts:
             packs=self.packs.report,
             queue=lambda: (self.fleet.connected, self.queue.where),
             health=lambda: (self.health_url, self._port),
-            disk=lambda: self.disk.free,
+            disk=lambda: self.host.disk.free,
         )
-        self.disk = disk_watch(settings, paths, self.watching)
+        self.host = host_watch(settings, paths, self.watching, self.mending)
         self.crash_loop = crash_loop(settings, paths, self.clock, self.watching)
         self.fleet = Fleet(
             queue=self.queue,
@@ -248,11 +248,11 @@ class Parts:
         self.bus.on(events.MachineReady, self._ready)
         await self.control.start()
         self._port = await self.health.start()
-        self.disk.start()
+        self.host.start(self.bus)
 
     async def close(self) -> None:
         """Close everything. Nothing of the machine runs any more by now."""
-        await self.disk.close()
+        await self.host.close()
         await self.bus.close()
         await self.health.close()
         await self.control.close()

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Watching"]
 
 _ENDED = (ProcessState.BACKOFF, ProcessState.EXITED, ProcessState.FATAL)
+_COMING = (ProcessState.WAITING, ProcessState.STARTING, ProcessState.BACKOFF)
 _UP = (MachineState.READY, MachineState.PROCESSING)
 _LOGS = "logs"
 _log = logging.getLogger("machine_lifecycle.machine")
@@ -108,12 +109,18 @@ class Watching:
         fatal = ProcessState.FATAL
         return {s.name for s in self.supervisor.statuses() if s.state is fatal}
 
+    def _coming(self) -> bool:
+        """Whether a process is on its way to readiness."""
+        return any(s.state in _COMING and not s.ready for s in self.supervisor.statuses())
+
     def settle(self) -> None:
-        """Nothing is out and every worker is connected: processes degrade the machine no longer."""
+        """Nothing is out or on its way, and every worker is connected: processes degrade the
+        machine no longer.
+        """
         if self.lifecycle.state not in _UP or self._out():
             return
         self.clear_condition(ConditionKind.RESUMING)
-        if self._all_connected():
+        if self._all_connected() and not self._coming():
             self.clear_condition(ConditionKind.DEGRADED, keep=("packs", CAUSE, _LOGS))
 
     def _all_connected(self) -> bool:

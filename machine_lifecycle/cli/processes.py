@@ -57,6 +57,7 @@ def ps(ctx: click.Context, as_json: bool) -> None:  # noqa: FBT001 - click passe
         "mem",
         "pss",
         "vram",
+        "gpu use",
         "fds",
         "waits",
     )
@@ -80,6 +81,7 @@ def _process_row(process: dict[str, Any]) -> list[str]:
         human_bytes(used["memory_bytes"]) if used else "",
         human_bytes(used["share_bytes"]) if used and used["share_bytes"] else "",
         human_bytes(used["gpu_memory_bytes"]) if used and used["gpu_memory_bytes"] else "",
+        f"{used['gpu_percent']:.0f}%" if used and used.get("gpu_percent") is not None else "",
         str(used["descriptors"]) if used else "",
         _escaped(waits),
     ]

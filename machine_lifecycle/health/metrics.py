@@ -198,6 +198,13 @@ class _Snapshot(Collector):
             ],
         )
 
+        yield _gauge(
+            "process_gpu_percent",
+            "Use of GPUs by the process tree, 100 is one GPU, where the driver tells.",
+            labels,
+            [(who, used.gpu_percent) for who, used in measured if used.gpu_percent is not None],
+        )
+
     def _packs(self) -> Iterator[Metric]:
         packs = [
             ((one.instance, pack.name), pack) for one in self._report.loaded for pack in one.packs

@@ -21,6 +21,8 @@ class Figures:
         descriptors: How many files and sockets they hold open; those of other users don't count.
         gpu_memory_bytes: What they hold on all GPUs; ``None`` where the driver doesn't say, as in a
             container that has process numbers of its own.
+        gpu_percent: Share of a GPU's time, so that two busy GPUs are 200; ``None`` where the driver
+            doesn't say, as of MIG slices.
     """
 
     cpu_percent: float
@@ -30,3 +32,4 @@ class Figures:
     threads: int = 1
     descriptors: int = 0
     gpu_memory_bytes: int | None = None
+    gpu_percent: float | None = None

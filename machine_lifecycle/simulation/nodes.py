@@ -238,6 +238,7 @@ _CLASSES = (
             "image": _link("IMAGE"),
             "instance": _text(),
             "message": _text("CUDA error: unspecified launch failure"),
+            "ending": _choice("exception", "abort"),
         },
         outputs=("IMAGE",),
         category="simulation",

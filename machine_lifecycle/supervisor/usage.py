@@ -8,13 +8,12 @@ from collections.abc import Iterable, Mapping
 import psutil
 
 from machine_lifecycle.model.figures import Figures
+from machine_lifecycle.system.nvml import GpuUse
 
 __all__ = ["figures"]
 
 
-def figures(
-    pids: Iterable[int], gpu_memory: Mapping[int, int] | None = None
-) -> Mapping[int, Figures]:
+def figures(pids: Iterable[int], gpus: Mapping[int, GpuUse] | None = None) -> Mapping[int, Figures]:
     """Figures of the trees under *pids*; those that have ended are left out. Blocks for some ms.
 
     A tree ends where another one of *pids* begins: an orchestrator doesn't count its services.
@@ -22,9 +21,9 @@ def figures(
 
     Args:
         pids: Roots of the trees.
-        gpu_memory: Bytes on GPUs by process number, as the driver tells.
+        gpus: What processes do on GPUs, by process number, as the driver tells.
     """
-    on_gpus = gpu_memory or {}
+    on_gpus = gpus or {}
     # psutil keeps its Process objects between calls, and with them the last processor times.
     everybody = {process.pid: process for process in psutil.process_iter(["ppid"])}
     children: dict[int, list[int]] = {}
@@ -45,6 +44,7 @@ def figures(
                 descriptors += everybody[pid].num_fds()
         shares = [share for pid in tree if (share := _share(everybody[pid])) is not None]
         held = [on_gpus[pid] for pid in tree if pid in on_gpus]
+        busy = [use.percent for use in held if use.percent is not None]
         result[root] = Figures(
             cpu_percent=cpu,
             memory_bytes=rss,
@@ -52,7 +52,8 @@ def figures(
             processes=len(tree),
             threads=threads,
             descriptors=descriptors,
-            gpu_memory_bytes=sum(held) if held else None,
+            gpu_memory_bytes=sum(use.memory for use in held) if held else None,
+            gpu_percent=sum(busy) if busy else None,
         )
     return result
 

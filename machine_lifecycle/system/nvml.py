@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, Protocol
 
 import attrs
@@ -9,14 +12,23 @@ import attrs
 __all__ = [
     "Device",
     "GpuMemory",
+    "GpuUse",
     "Inventory",
     "Nvml",
     "RealNvml",
-    "memory_by_process",
+    "XidEvent",
     "memory_of",
+    "use_by_process",
+    "xid_events",
 ]
 
 _BYTES_PER_MIB = 1024 * 1024
+_RECENT = 1_000_000
+"""Microseconds for which a sample of a process's use tells how it is now: the driver samples some
+six times a second."""
+_WHOLE = 0xFFFFFFFF
+"""The instance that an event names where the GPU is not cut into slices."""
+_OFF_THE_BUS = 79
 
 
 @attrs.frozen(kw_only=True)
@@ -66,6 +78,33 @@ class GpuMemory:
     holders: tuple[tuple[int, int], ...] = ()
 
 
+@attrs.frozen(kw_only=True)
+class GpuUse:
+    """What one process does on all GPUs.
+
+    Attributes:
+        memory: Bytes that it holds.
+        percent: Share of a GPU's time, so that two busy GPUs are 200; ``None`` where the driver
+            doesn't tell it by process, as of MIG slices.
+    """
+
+    memory: int
+    percent: float | None = None
+
+
+@attrs.frozen(kw_only=True)
+class XidEvent:
+    """A critical error of a GPU, as the driver tells it when it happens.
+
+    Attributes:
+        number: The Xid.
+        uuids: The GPU, and those of its MIG slices that it is about.
+    """
+
+    number: int
+    uuids: tuple[str, ...]
+
+
 class Nvml(Protocol):
     """Asks the driver. Called once per boot attempt, in a thread."""
 
@@ -79,19 +118,35 @@ class RealNvml:
     def inventory(self) -> Inventory | str:
         """What the driver knows; or why it can't be asked."""
         try:
-            import pynvml  # noqa: PLC0415 - only where hardware is looked at
-        except ImportError as error:
+            with _driver() as nvml:
+                return _inventory(nvml)
+        except _Unanswered as error:
             return f"NVML: {error}"
+
+
+class _Unanswered(Exception):
+    """The driver can't be asked, or does not answer."""
+
+
+@contextmanager
+def _driver() -> Iterator[Any]:
+    """The library, opened.
+
+    Raises:
+        _Unanswered: It is not there, or something that was asked of it within went wrong.
+    """
+    try:
+        import pynvml  # noqa: PLC0415 - only where hardware is looked at
+    except ImportError as error:
+        raise _Unanswered(str(error)) from error
+    try:
+        pynvml.nvmlInit()
         try:
-            pynvml.nvmlInit()
-        except pynvml.NVMLError as error:
-            return f"NVML: {error}"
-        try:
-            return _inventory(pynvml)
-        except pynvml.NVMLError as error:
-            return f"NVML: {error}"
+            yield pynvml
         finally:
             pynvml.nvmlShutdown()
+    except pynvml.NVMLError as error:
+        raise _Unanswered(str(error)) from error
 
 
 def _inventory(nvml: Any) -> Inventory:
@@ -111,47 +166,86 @@ def _inventory(nvml: Any) -> Inventory:
     )
 
 
-def memory_by_process() -> dict[int, int]:
-    """Bytes that each process holds on all GPUs; empty where the driver can't be asked or tells
-    nothing. In a container with process numbers of its own it tells those of the host. Takes some
+def use_by_process() -> dict[int, GpuUse]:
+    """What each process does on the GPUs; empty where the driver can't be asked or tells nothing.
+    In a container with process numbers of its own it tells those of the host. Takes some
     milliseconds.
     """
-    try:
-        import pynvml  # noqa: PLC0415 - only where there are GPUs
-    except ImportError:
-        return {}
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        return {}
-    try:
-        return _memory_by_process(pynvml)
-    finally:
-        pynvml.nvmlShutdown()
+    with suppress(_Unanswered), _driver() as nvml:
+        return _use_by_process(nvml)
+    return {}
 
 
 def memory_of(uuid: str) -> GpuMemory | None:
     """What a GPU or MIG slice has in use; ``None`` where the driver can't be asked, does not know
     it, or tells nothing. Takes some milliseconds, without persistence mode up to seconds.
     """
-    try:
-        import pynvml  # noqa: PLC0415 - only where there are GPUs
-    except ImportError:
-        return None
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        return None
-    try:
-        handle = pynvml.nvmlDeviceGetHandleByUUID(uuid)
-        memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
+    with suppress(_Unanswered), _driver() as nvml:
+        handle = nvml.nvmlDeviceGetHandleByUUID(uuid)
+        memory = nvml.nvmlDeviceGetMemoryInfo(handle)
         return GpuMemory(
-            used=int(memory.used), total=int(memory.total), holders=_holders(pynvml, handle)
+            used=int(memory.used), total=int(memory.total), holders=_holders(nvml, handle)
         )
-    except pynvml.NVMLError:
-        return None
+    return None
+
+
+def xid_events(stopped: Callable[[], bool], patience: float = 5.0) -> Iterator[XidEvent]:
+    """Critical errors of all GPUs, from now on. Blocks between them.
+
+    Ends when *stopped* says so, when a GPU is lost (the driver tells no more then), and at once
+    where the driver can't be asked or tells no events, as in WSL.
+
+    Args:
+        stopped: Asked after each event, and each *patience*.
+        patience: Seconds.
+    """
+    with suppress(_Unanswered), _driver() as nvml:
+        yield from _xid_events(nvml, stopped, patience)
+
+
+def _xid_events(nvml: Any, stopped: Callable[[], bool], patience: float) -> Iterator[XidEvent]:
+    critical = nvml.nvmlEventTypeXidCriticalError
+    heard: list[tuple[Any, str]] = []
+    events = nvml.nvmlEventSetCreate()
+    try:
+        for index in range(nvml.nvmlDeviceGetCount()):
+            with suppress(nvml.NVMLError):  # it fell off the bus before, or tells no such events
+                handle = nvml.nvmlDeviceGetHandleByIndex(index)
+                nvml.nvmlDeviceRegisterEvents(handle, critical, events)
+                heard.append((handle, _text(nvml.nvmlDeviceGetUUID(handle))))
+        while heard and not stopped():
+            try:
+                told = nvml.nvmlEventSetWait_v2(events, round(patience * 1000))
+            except nvml.NVMLError_Timeout:
+                continue
+            except nvml.NVMLError_GpuIsLost:
+                yield from _lost(nvml, heard)
+                return
+            if told.eventType == critical:
+                uuids = _about(nvml, told.device, int(told.gpuInstanceId))
+                yield XidEvent(number=int(told.eventData), uuids=uuids)
     finally:
-        pynvml.nvmlShutdown()
+        nvml.nvmlEventSetFree(events)
+
+
+def _lost(nvml: Any, heard: list[tuple[Any, str]]) -> Iterator[XidEvent]:
+    """The GPUs that don't answer any more."""
+    for handle, uuid in heard:
+        try:
+            nvml.nvmlDeviceGetMemoryInfo(handle)
+        except nvml.NVMLError_GpuIsLost:
+            yield XidEvent(number=_OFF_THE_BUS, uuids=(uuid,))
+        except nvml.NVMLError:
+            continue
+
+
+def _about(nvml: Any, handle: Any, gpu_instance: int) -> tuple[str, ...]:
+    uuids = [_text(nvml.nvmlDeviceGetUUID(handle))]
+    for part in _parts(nvml, handle):
+        with suppress(nvml.NVMLError):
+            if gpu_instance in {_WHOLE, nvml.nvmlDeviceGetGpuInstanceId(part)}:
+                uuids.append(_text(nvml.nvmlDeviceGetUUID(part)))
+    return tuple(uuids)
 
 
 def _holders(nvml: Any, handle: Any) -> tuple[tuple[int, int], ...]:
@@ -166,16 +260,35 @@ def _holders(nvml: Any, handle: Any) -> tuple[tuple[int, int], ...]:
     )
 
 
-def _memory_by_process(nvml: Any) -> dict[int, int]:
-    held: dict[int, int] = {}
+def _use_by_process(nvml: Any) -> dict[int, GpuUse]:
+    found: dict[int, GpuUse] = {}
     for index in range(nvml.nvmlDeviceGetCount()):
         try:
             handle = nvml.nvmlDeviceGetHandleByIndex(index)
         except nvml.NVMLError:
             continue  # one that fell off the bus
+        shares = _shares(nvml, handle)
         for pid, size in _holders(nvml, handle):
-            held[pid] = held.get(pid, 0) + size
-    return held
+            before = found.get(pid, GpuUse(memory=0))
+            share = None if shares is None else shares.get(pid, 0.0)
+            told = [one for one in (before.percent, share) if one is not None]
+            found[pid] = GpuUse(memory=before.memory + size, percent=sum(told) if told else None)
+    return found
+
+
+def _shares(nvml: Any, handle: Any) -> dict[int, float] | None:
+    """Percent of a GPU's time by process, lately; ``None`` where the driver doesn't tell."""
+    try:
+        samples = nvml.nvmlDeviceGetProcessUtilization(handle, int(time.time() * 1e6) - _RECENT)
+    except nvml.NVMLError_NotFound:
+        return {}  # nobody did anything
+    except nvml.NVMLError:
+        return None
+    latest: dict[int, tuple[int, float]] = {}
+    for sample in samples:
+        known = latest.get(sample.pid, (0, 0.0))
+        latest[sample.pid] = max(known, (int(sample.timeStamp), float(sample.smUtil)))
+    return {pid: percent for pid, (_, percent) in latest.items()}
 
 
 def _device(nvml: Any, handle: Any, index: int, slices: tuple[Device, ...]) -> Device:
@@ -194,21 +307,20 @@ def _device(nvml: Any, handle: Any, index: int, slices: tuple[Device, ...]) -> D
 
 
 def _slices(nvml: Any, handle: Any, index: int) -> tuple[Device, ...]:
+    return tuple(_device(nvml, part, index, ()) for part in _parts(nvml, handle))
+
+
+def _parts(nvml: Any, handle: Any) -> Iterator[Any]:
+    """Its MIG slices."""
     try:
         mode, _ = nvml.nvmlDeviceGetMigMode(handle)
     except nvml.NVMLError:
-        return ()
+        return
     if mode != nvml.NVML_DEVICE_MIG_ENABLE:
-        return ()
-    slices = []
+        return
     for number in range(nvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
-        try:
-            part = nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, number)
-        except nvml.NVMLError:
-            # Numbers have gaps where slices were taken away.
-            continue
-        slices.append(_device(nvml, part, index, ()))
-    return tuple(slices)
+        with suppress(nvml.NVMLError):  # numbers have gaps where slices were taken away
+            yield nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, number)
 
 
 def _text(value: str | bytes) -> str:

@@ -22,11 +22,14 @@ SPOILED = "CUDA error: an illegal memory access was encountered"
 FIRST, SECOND = "simulation-gpu0", "simulation-gpu1"
 
 
-def submit(machine: Outside, instance: str = "", message: str = "") -> str:
+def submit(
+    machine: Outside, instance: str = "", message: str = "", ending: str = "exception"
+) -> str:
     """A job that meets a fault on that instance alone; its id."""
     graph: dict[str, Any] = json.loads(json.dumps(PICTURE))
     if instance:
         inputs = {"image": ["1", 0], "instance": instance, "message": message}
+        inputs["ending"] = ending
         graph["2"] = {"class_type": "SimulateFault", "inputs": inputs}
         graph["3"]["inputs"]["images"] = ["2", 0]
     path = machine.folder / "graph.json"
@@ -45,10 +48,10 @@ def process(machine: Outside, name: str) -> dict[str, Any]:
     return dict(found[name])
 
 
-def without(machine: Outside, name: str) -> str:
+def without(machine: Outside, name: str, ending: str = "exception") -> str:
     """A job that only the other of two instances can do; *name* is where it fails first."""
     while True:
-        job = submit(machine, name, BROKEN)
+        job = submit(machine, name, BROKEN, ending)
         completed(machine, job)
         if process(machine, name)["state"] == "fatal":
             return job
@@ -61,13 +64,13 @@ def two(outside: Callable[..., Outside]) -> Outside:
     return machine
 
 
-def test_a_broken_gpu_is_taken_out_and_its_job_done_elsewhere(two: Outside) -> None:
-    job = without(two, FIRST)
+@pytest.mark.parametrize("ending", ["exception", "abort"])
+def test_a_broken_gpu_is_taken_out_and_its_job_done_elsewhere(two: Outside, ending: str) -> None:
+    job = without(two, FIRST, ending)
     shown = json.loads(two.call("jobs", "show", job, "--json").stdout)
     assert shown["status"] == "completed"
     assert int(shown.get("retry_count") or 0) == 0
-    (told,) = [one for one in two.events if one["kind"] == "condition_changed" and one["holds"]]
-    assert told["condition"] == "degraded"
+    told = two.once("condition_changed", condition="degraded", holds=True)
     for words in ("GPU 0", "uncorrectable ECC error", "machine-lifecycle restart simulation-gpu0"):
         assert words in told["reason"]
     assert process(two, SECOND)["state"] == "running"

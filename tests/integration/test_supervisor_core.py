@@ -48,6 +48,7 @@ from machine_lifecycle.supervisor import (
 )
 from machine_lifecycle.supervisor.identity import read_stat
 from machine_lifecycle.system.network import free_port
+from machine_lifecycle.system.nvml import GpuUse
 
 PROGRAM = Path(__file__).parents[1] / "data" / "programs" / "service.py"
 FAST = RestartPolicy(backoff=0.01, backoff_max=0.02, jitter=0)
@@ -406,7 +407,7 @@ async def test_figures_count_the_tree(house: House, tmp_path: Path) -> None:
     await number_in(tmp_path / "pid")
     pid = house.status("p").pid
     assert pid is not None
-    found = figures([pid, 2**22 + 1], {pid: 5, 1: 7})
+    found = figures([pid, 2**22 + 1], {pid: GpuUse(memory=5, percent=40.0), 1: GpuUse(memory=7)})
     assert list(found) == [pid]
     assert found[pid].processes == 2
     assert found[pid].memory_bytes > 1 << 20
@@ -416,7 +417,9 @@ async def test_figures_count_the_tree(house: House, tmp_path: Path) -> None:
     assert found[pid].threads >= 2
     assert found[pid].descriptors >= 6  # three of each
     assert found[pid].gpu_memory_bytes == 5
+    assert found[pid].gpu_percent == 40.0
     assert figures([pid])[pid].gpu_memory_bytes is None
+    assert figures([pid])[pid].gpu_percent is None
 
 
 async def test_kill_all_leaves_nothing(house: House, tmp_path: Path) -> None:

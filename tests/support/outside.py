@@ -133,6 +133,16 @@ class Outside:
             if event["kind"] == kind and all(event[name] == v for name, v in fields.items()):
                 return event
 
+    def once(self, kind: str, **fields: Any) -> dict[str, Any]:
+        """The one event of this kind with these fields, waited for if it has not come yet."""
+        found = [
+            event
+            for event in self.events
+            if event["kind"] == kind and all(event[name] == v for name, v in fields.items())
+        ] or [self.until(kind, **fields)]
+        assert len(found) == 1, found
+        return found[0]
+
     def until_in(self, state: str) -> None:
         """Wait until the machine is in a state. Every machine begins in ``starting``."""
         if state == "starting":

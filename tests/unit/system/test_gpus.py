@@ -10,7 +10,14 @@ import pytest
 from machine_lifecycle.model.hardware import GpuSource, Hardware
 from machine_lifecycle.model.settings import GpuMode, Settings
 from machine_lifecycle.system.gpus import Gpus, detect
-from machine_lifecycle.system.nvml import Device, Inventory, RealNvml, memory_by_process, memory_of
+from machine_lifecycle.system.nvml import (
+    Device,
+    Inventory,
+    RealNvml,
+    memory_of,
+    use_by_process,
+    xid_events,
+)
 from tests.support.gpu_memory import readings
 
 
@@ -168,10 +175,11 @@ def test_the_real_library_answers_or_says_why_not() -> None:
 
 
 def test_what_processes_hold_is_asked_where_there_is_a_driver() -> None:
-    held = memory_by_process()
+    held = use_by_process()
     if isinstance(RealNvml().inventory(), str):
         assert held == {}
-    assert all(pid > 0 <= count for pid, count in held.items())
+        assert list(xid_events(lambda: False)) == []
+    assert all(pid > 0 <= use.memory for pid, use in held.items())
 
 
 def test_what_a_gpu_holds_is_not_known_where_there_is_no_such_gpu() -> None:
@@ -188,6 +196,15 @@ def test_what_a_real_card_holds() -> None:
     assert memory is not None
     assert 0 <= memory.used <= memory.total
     assert sum(size for _, size in memory.holders) <= memory.total
+
+
+@pytest.mark.gpu
+def test_a_real_card_can_be_listened_to() -> None:
+    answer = RealNvml().inventory()
+    if isinstance(answer, str) or not answer.devices:
+        pytest.skip(f"no NVIDIA GPU here: {answer}")
+    asked = iter([False, True])
+    assert list(xid_events(lambda: next(asked), patience=0.1)) == [], "it is well"
 
 
 @pytest.mark.gpu
