@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from machine_lifecycle.connectors.base import Endpoint, Job, JobResult, Probe, ProgressCallback
+from machine_lifecycle.connectors.comfyui_earlier import find_earlier, marked
 from machine_lifecycle.connectors.comfyui_events import Event, Picture, PromptEvent, QueueStatus
 from machine_lifecycle.connectors.comfyui_facts import capabilities_of, probe_of
 from machine_lifecycle.connectors.comfyui_follow import Follower
@@ -27,11 +28,9 @@ from machine_lifecycle.connectors.comfyui_protocol import (
     Accepted,
     HistoryEntry,
     Payload,
-    Place,
     is_out_of_memory,
     parse_payload,
     parse_prompt_answer,
-    parse_queue,
 )
 from machine_lifecycle.connectors.comfyui_run import Ending
 from machine_lifecycle.connectors.comfyui_socket import ComfyUISocket
@@ -149,7 +148,7 @@ class ComfyUIConnector(GraphChecker):
         self._jobs[job.id] = watch
         try:
             async with asyncio.timeout(job.timeout):
-                return await self._run(payload, watch, progress)
+                return await self._run(payload, watch, progress, again=job.claims > 1)
         except TimeoutError:
             error = _late(watch, job.timeout)  # how far it was, before it is stopped
             await self._abandon(watch)
@@ -169,14 +168,17 @@ class ComfyUIConnector(GraphChecker):
             return False
         watch.cancelled = True
         # One that the service has not taken yet stops as soon as it did.
-        return watch.run is None or await self._stop(watch)
+        return watch.run is None or await self._follower.stop(watch)
 
-    async def _run(self, payload: Payload, watch: Watch, progress: ProgressCallback) -> JobResult:
+    async def _run(
+        self, payload: Payload, watch: Watch, progress: ProgressCallback, *, again: bool
+    ) -> JobResult:
         payload = await with_images(self._pages, payload)
         client_id = await self._socket.ready(self._follower.connect_timeout)
-        accepted = await self._submit(payload, watch, client_id)
+        accepted = await self._resume(payload, watch) if again else None
+        accepted = accepted or await self._submit(payload, watch, client_id)
         if watch.cancelled:
-            await self._stop(watch)
+            await self._follower.stop(watch)
         entry = await self._follower.follow(watch, progress)
         if entry.ending is not Ending.SUCCESS:
             raise _failed(watch, entry)
@@ -191,12 +193,21 @@ class ComfyUIConnector(GraphChecker):
             warnings=accepted.warnings,
         )
 
+    async def _resume(self, payload: Payload, watch: Watch) -> Accepted | None:
+        """Take up what an earlier run of the job left here, if it did."""
+        found = await find_earlier(self._pages, watch.job_id, payload.graph)
+        if not found:
+            return None
+        watch.resume(found)
+        self._watches[found] = watch
+        return Accepted(prompt_id=found)
+
     async def _submit(self, payload: Payload, watch: Watch, client_id: str) -> Accepted:
         body = {
             "prompt": payload.graph,
             "client_id": client_id,
             "prompt_id": str(uuid.uuid4()),  # newer versions keep it; the answer decides
-            "extra_data": dict(payload.extra_data),
+            "extra_data": marked(payload, watch.job_id),
         }
         self._submitting += 1
         watch.submission = asyncio.create_task(self._pages.submit(body))
@@ -227,26 +238,11 @@ class ComfyUIConnector(GraphChecker):
                 if watch.run is None and watch.submission is not None:
                     accepted = parse_prompt_answer(*await watch.submission)
                     self._adopt(watch, accepted.prompt_id, "")
-                if watch.run is None or not await self._stop(watch):
+                if watch.run is None or not await self._follower.stop(watch):
                     return
                 while not (watch.run.finished or watch.deleted):
                     if not await watch.heard(self._follower.patience(watch)):
                         await self._follower.look(watch)
-
-    async def _stop(self, watch: Watch) -> bool:
-        """Interrupt the prompt if it runs, take it out of the queue if it waits."""
-        prompt_id = watch.tracked.prompt_id
-        place = parse_queue(await self._pages.queue(), prompt_id)
-        if place is Place.WAITING:
-            await self._pages.delete(prompt_id)
-            place = parse_queue(await self._pages.queue(), prompt_id)
-            if place is Place.NOWHERE and not watch.tracked.started:
-                # A deleted prompt leaves no event and no history.
-                watch.delete()
-                return True
-        if place is Place.RUNNING:
-            await self._pages.interrupt(prompt_id)
-        return place is not Place.NOWHERE
 
     # What the socket says
 

@@ -110,10 +110,26 @@ class Follower:
         await self._judge(watch)
         return None
 
+    async def stop(self, watch: Watch) -> bool:
+        """Interrupt it if it runs, take it out of the queue if it waits; whether it was there."""
+        prompt_id = watch.tracked.prompt_id
+        place = parse_queue(await self._pages.queue(), prompt_id)
+        if place is Place.WAITING:
+            await self._pages.delete(prompt_id)
+            place = parse_queue(await self._pages.queue(), prompt_id)
+            if place is Place.NOWHERE and not watch.tracked.started:
+                # A deleted prompt leaves no event and no history.
+                watch.delete()
+                return True
+        if place is Place.RUNNING:
+            await self._pages.interrupt(prompt_id)
+        return place is not Place.NOWHERE
+
     async def _judge(self, watch: Watch) -> None:
         limit = self._option("hung_after", _HUNG_AFTER)
-        # Without its events nothing can be said about a run: only its deadline counts then.
-        if not limit or not watch.attached or watch.silent_for() < limit:
+        # Without its events nothing can be said about a run: only its deadline counts then, and,
+        # where an earlier run submitted it, what its processes do.
+        if not limit or watch.silent_for() < limit or not (watch.attached or watch.resumed):
             return
         silent = watch.silent_for()
         before = await self._effort()
@@ -126,6 +142,8 @@ class Follower:
             if after is not None and after.works_since(before):
                 watch.works()
                 return
+        elif not watch.attached:
+            return
         run = watch.tracked
         raise ServiceHung(
             prompt_id=run.prompt_id, seconds=silent, at=run.node, measured=before is not None

@@ -81,6 +81,10 @@ class ComfyUIPages:
         """What is known of a prompt that ended; an empty object while it has not."""
         return await self._json("GET", f"/history/{prompt_id}")
 
+    async def latest(self, number: int) -> Any:
+        """What is known of the prompts that ended last, the latest at the end."""
+        return await self._json("GET", f"/history?max_items={number}")
+
     async def queue(self) -> Any:
         """What runs and what waits."""
         return await self._json("GET", "/queue")

@@ -12,9 +12,9 @@ from machine_lifecycle.connectors.comfyui_events import Event, Picture
 from machine_lifecycle.connectors.comfyui_run import PromptRun
 from machine_lifecycle.model.jobs import Output
 
-__all__ = ["Watch"]
+__all__ = ["SOCKET_SAVER", "Watch"]
 
-_SOCKET_SAVER = "SaveImageWebsocket"
+SOCKET_SAVER = "SaveImageWebsocket"
 """The node class whose pictures come over the socket and are nowhere else."""
 
 
@@ -30,6 +30,8 @@ class Watch:
         """Whether its events come over our socket."""
         self.cancelled = False
         """Whether we asked the service to stop it."""
+        self.resumed = False
+        """Whether an earlier run of the job submitted it."""
         self.deleted = False
         """Whether it was taken out of the queue before it ran."""
         self.previews = 0
@@ -55,6 +57,13 @@ class Watch:
         self.attached = attached
         self._heard_at = time.monotonic()
 
+    def resume(self, prompt_id: str) -> None:
+        """An earlier run submitted it; its events go elsewhere, so the pages tell."""
+        self.begin(prompt_id, "", attached=False)
+        self.resumed = True
+        self._look = True
+        self._changed.set()
+
     def feed(self, event: Event) -> None:
         """Take an event of this run, or a picture that came during it."""
         if isinstance(event, Picture):
@@ -66,7 +75,7 @@ class Watch:
     def _picture(self, picture: Picture) -> None:
         self.previews += 1
         self._heard_at = time.monotonic()
-        if self.run is None or self.run.node_type != _SOCKET_SAVER:
+        if self.run is None or self.run.node_type != SOCKET_SAVER:
             return
         suffix = "jpg" if picture.mime == "image/jpeg" else "png"
         name = f"{self.run.node}_{len(self.pictures) + 1:05}.{suffix}"

@@ -20,7 +20,7 @@ class Claimed:
 
     Attributes:
         id: In the queue.
-        fence: The number under which this run may write.
+        fence: The number under which this run may write: how often it was claimed so far.
         fields: Its hash as it was before the claim.
     """
 
@@ -70,6 +70,7 @@ class Claimed:
             payload=json_object(self.payload_text),
             requirements=requirements,
             attempt=self.retry_count + 1,
+            claims=self.fence,
             timeout=minutes * 60 if minutes > 0 else default_timeout,
             ctx=json_object(ctx) if ctx else {},
         )

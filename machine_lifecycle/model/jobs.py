@@ -19,7 +19,9 @@ class Job:
         service_required: The capability that was asked for.
         payload: As submitted; for ComfyUI the graph, or an object with a ``workflow`` field.
         requirements: As submitted.
-        attempt: 1 for the first run.
+        attempt: 1 for the first run; more if earlier ones failed.
+        claims: How often it was taken, this time included: more than ``attempt`` where a worker was
+            lost, or handed it back. More than 1: an earlier run may have left something behind.
         timeout: Seconds the connector may take.
         ctx: The submitter's context, passed on untouched.
     """
@@ -29,6 +31,7 @@ class Job:
     payload: Mapping[str, Any]
     requirements: Mapping[str, Any] = attrs.field(factory=dict)
     attempt: int = 1
+    claims: int = 1
     timeout: float = 1800.0
     ctx: Mapping[str, Any] = attrs.field(factory=dict)
 

@@ -8,8 +8,11 @@ import io
 import struct
 from typing import Any
 
+import attrs
 import pytest
 from PIL import Image
+
+from machine_lifecycle.connectors.errors import NodeFailed, PromptInterrupted
 
 
 def _single(value: float) -> float:
@@ -256,3 +259,88 @@ async def test_probe_and_capabilities_tell_what_runs(service: Any) -> None:
     if service.name != "real":
         assert known["models"]["checkpoints"] == ["simulated.safetensors"]
         assert list(known["node_packs"]) == ["simulation"]
+
+
+async def _ran(service: Any, job_id: str) -> list[str]:
+    """Ids of the prompts of this job that ended, oldest first."""
+    history = await service.get("/history?max_items=50")
+    return [
+        prompt_id
+        for prompt_id, entry in history.items()
+        if entry["prompt"][3].get("machine_lifecycle_job") == job_id
+    ]
+
+
+async def test_a_job_that_was_done_before_is_not_done_again(
+    service: Any, job: Any, steps: Any, color: int
+) -> None:
+    """Its first worker was lost after the end, and before the result was written down."""
+    graph = {"1": _empty(color), "2": service.steps("1", 2, 0.01), "3": _save("2")}
+    mine = job.of(graph, id=f"done-{color}")
+    first = await (await service.connector()).run(mine, steps)
+    other = await service.connector()
+    again = await other.run(attrs.evolve(mine, claims=2), steps)
+    assert again.service_job_id == first.service_job_id
+    assert [(one.name, one.data) for one in again.outputs] == [
+        (one.name, one.data) for one in first.outputs
+    ]
+    assert await _ran(service, mine.id) == [first.service_job_id]
+    # One that was claimed once has no past: the same id may be another queue's.
+    fresh = await other.run(mine, steps)
+    assert await _ran(service, mine.id) == [first.service_job_id, fresh.service_job_id]
+    changed = {**graph, "1": _empty(color ^ 1)}
+    third = await other.run(attrs.evolve(mine, payload=changed, claims=3), steps)
+    assert third.service_job_id not in (first.service_job_id, fresh.service_job_id)
+
+
+@pytest.mark.parametrize("place", ["runs", "waits"])
+async def test_a_prompt_that_its_lost_worker_left_is_taken_up(
+    service: Any, job: Any, steps: Any, color: int, place: str
+) -> None:
+    graph = {"1": _empty(color), "2": service.steps("1", 40, 0.03), "3": _save("2")}
+    mine = job.of(graph, id=f"left-{color}")
+    if place == "waits":
+        ahead = {"1": _empty(color ^ 2), "2": service.steps("1", 20, 0.03), "3": _save("2")}
+        async with service.http.post(service.url("/prompt"), json={"prompt": ahead}) as answer:
+            assert answer.status == 200
+    body = {"prompt": graph, "extra_data": {"machine_lifecycle_job": mine.id}}
+    async with service.http.post(service.url("/prompt"), json=body) as answer:
+        left = (await answer.json())["prompt_id"]
+    connector = await service.connector(poll_interval=0.05)
+    result = await connector.run(attrs.evolve(mine, claims=2), steps)
+    assert result.service_job_id == left
+    assert len(result.outputs) == 1
+    assert await _ran(service, mine.id) == [left]
+
+
+async def test_a_prompt_that_is_taken_up_can_be_stopped(
+    service: Any, job: Any, steps: Any, color: int
+) -> None:
+    graph = {"1": _empty(color), "2": service.steps("1", 400, 0.03), "3": _save("2")}
+    mine = job.of(graph, id=f"stopped-{color}")
+    body = {"prompt": graph, "extra_data": {"machine_lifecycle_job": mine.id}}
+    async with service.http.post(service.url("/prompt"), json=body) as answer:
+        assert answer.status == 200
+    connector = await service.connector(poll_interval=0.05)
+    running = asyncio.create_task(connector.run(attrs.evolve(mine, claims=2), steps))
+    await steps.waiting()
+    assert await connector.cancel(mine.id)
+    with pytest.raises(PromptInterrupted) as caught:
+        await running
+    assert caught.value.by_us
+
+
+async def test_what_failed_before_is_done_again(
+    service: Any, job: Any, steps: Any, color: int
+) -> None:
+    graph = {
+        "1": _empty(color),
+        "2": service.raising("1", "RuntimeError", "for once"),
+        "3": _save("2"),
+    }
+    mine = job.of(graph, id=f"failed-{color}")
+    connector = await service.connector()
+    for claims in (1, 2):
+        with pytest.raises(NodeFailed):
+            await connector.run(attrs.evolve(mine, claims=claims), steps)
+    assert len(await _ran(service, mine.id)) == 2
