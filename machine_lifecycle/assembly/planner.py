@@ -13,12 +13,14 @@ from machine_lifecycle.assembly.warming import check_warm_ups
 from machine_lifecycle.config.mapping import parse_mapping
 from machine_lifecycle.config.workers import parse_workers
 from machine_lifecycle.errors import LifecycleError, Problems
+from machine_lifecycle.model.bundle import WorkerBundle
 from machine_lifecycle.model.catalogue import ServiceMapping
 from machine_lifecycle.model.hardware import Hardware
 from machine_lifecycle.model.paths import Paths
 from machine_lifecycle.model.plan import BootPlan
+from machine_lifecycle.model.progress import ProgressSink
 from machine_lifecycle.model.services import Binding
-from machine_lifecycle.model.settings import Settings
+from machine_lifecycle.model.settings import BundleMode, Settings
 from machine_lifecycle.plan.making import make_plan
 from machine_lifecycle.services.registry import Registry
 from machine_lifecycle.supervisor.env_files import check_env_files
@@ -56,12 +58,29 @@ class MachinePlanner:
             raise MappingUnreadable(path=path, reason=str(error)) from error
         return parse_mapping(text, self.environ, str(path))
 
+    async def prepare(self, progress: ProgressSink) -> None:
+        """Bring the worker bundle, if there is to be one."""
+        if self.settings.worker_bundle_mode is not BundleMode.NONE:
+            from machine_lifecycle.installers.bundle import bring_bundle  # noqa: PLC0415 - rarely
+
+            await bring_bundle(self.settings, self.paths, progress)
+
+    def _bundle(self) -> WorkerBundle | None:
+        if self.settings.worker_bundle_mode is BundleMode.NONE:
+            return None
+        from machine_lifecycle.installers.bundle import find_bundle  # noqa: PLC0415 - rarely
+
+        return find_bundle(self.settings, self.paths)
+
     def plan(self, hardware: Hardware) -> BootPlan:
         """Decide everything that will run."""
+        bundle = self._bundle()
+        registry = attrs.evolve(self.registry, bundled=bundle.connectors if bundle else ())
         plan = make_plan(
             requests=parse_workers(self.settings.workers),
             mapping=self.mapping(),
-            lookup=self.registry.lookup,
+            lookup=registry.lookup,
+            bundle=bundle,
             hardware=hardware,
             settings=self.settings,
             paths=self.paths,

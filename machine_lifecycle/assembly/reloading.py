@@ -9,9 +9,11 @@ import attrs
 
 from machine_lifecycle.assembly.errors import ReloadRefused
 from machine_lifecycle.assembly.planner import MachinePlanner
+from machine_lifecycle.errors import LifecycleError
 from machine_lifecycle.model.hardware import Hardware
 from machine_lifecycle.model.plan import BootPlan
-from machine_lifecycle.model.settings import Settings, setting_info
+from machine_lifecycle.model.progress import Unheard
+from machine_lifecycle.model.settings import SettingInfo, Settings, setting_info
 from machine_lifecycle.states import stimuli
 from machine_lifecycle.states.names import MachineState
 from machine_lifecycle.system.gpus import Gpus
@@ -69,19 +71,21 @@ def _waiting_settings(
     made when the machine was opened.
     """
     before = planner(old).plan(hardware).digest
+
+    def alone(info: SettingInfo) -> str:
+        """The digest with this change alone; empty where it needs others to be of any use."""
+        changed = attrs.evolve(old, **{info.field: getattr(new, info.field)})
+        try:
+            return planner(changed).plan(hardware).digest
+        except LifecycleError:
+            return ""
+
     changed = [
         info
         for info in setting_info()
         if getattr(old, info.field) != getattr(new, info.field) and info.field not in _OF_HARDWARE
     ]
-    return tuple(
-        info.env[0]
-        for info in changed
-        if planner(attrs.evolve(old, **{info.field: getattr(new, info.field)}))
-        .plan(hardware)
-        .digest
-        == before
-    )
+    return tuple(info.env[0] for info in changed if alone(info) == before)
 
 
 async def reload(parts: Parts, settings: Settings) -> Reloaded:
@@ -98,6 +102,7 @@ async def reload(parts: Parts, settings: Settings) -> Reloaded:
         return attrs.evolve(parts.planner, settings=of)
 
     hardware = await Gpus(settings=settings).detect()
+    await planner(settings).prepare(Unheard())
     plan = planner(settings).plan(hardware)
     _check_installed(old, plan)
     later = _waiting_settings(parts.settings, settings, old.hardware, planner)

@@ -98,6 +98,7 @@ class Reporter:
             processes=(self._ourselves(offset), *self.supervisor.statuses()),
             workers=self.workers(),
             loaded=self.packs(),
+            bundle=record.plan.bundle if record.plan else None,
             checks=record.checks,
             timings=timings,
             failure=record.failure.to_wire() if record.failure else None,

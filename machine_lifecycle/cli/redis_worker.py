@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 
 from machine_lifecycle.errors import LifecycleError
+from machine_lifecycle.model.bundle import BUNDLE_FOLDER
 
 __all__ = ["run_worker"]
 
@@ -38,6 +39,8 @@ async def _work(index: int) -> None:
     from machine_lifecycle.jobs.worker_config import WorkerConfig  # noqa: PLC0415 - likewise
     from machine_lifecycle.system.notify import beat  # noqa: PLC0415 - likewise
 
+    if folder := os.environ.get(BUNDLE_FOLDER):
+        sys.path.append(folder)  # at the end: it adds modules, and replaces none
     config = WorkerConfig.from_env(os.environ, index=index, version=version("machine-lifecycle"))
     async with open_worker(config) as worker:
         loop = asyncio.get_running_loop()

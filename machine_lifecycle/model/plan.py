@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import attrs
 
+from machine_lifecycle.model.bundle import WorkerBundle
 from machine_lifecycle.model.hardware import Hardware
 from machine_lifecycle.model.processes import ProcessSpec
 from machine_lifecycle.model.services import Instance
@@ -64,6 +65,7 @@ class BootPlan:
         instances: Every instance of every service that runs here.
         processes: Every process, in the order they are listed to people; starts follow ``needs``.
         workers: Every worker.
+        bundle: What they can load beside what is installed; ``None``: nothing.
         digest: Hex digest of all of the above.
     """
 
@@ -73,6 +75,7 @@ class BootPlan:
     instances: tuple[Instance, ...] = ()
     processes: tuple[ProcessSpec, ...] = ()
     workers: tuple[WorkerPlan, ...] = ()
+    bundle: WorkerBundle | None = None
     digest: str = ""
 
     @property

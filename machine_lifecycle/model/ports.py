@@ -107,6 +107,9 @@ class HardwareProbe(Protocol):
 class Planner(Protocol):
     """Makes the boot plan."""
 
+    async def prepare(self, progress: ProgressSink) -> None:
+        """Bring what the plan is made from and is not here yet: the worker bundle."""
+
     def plan(self, hardware: Hardware) -> BootPlan:
         """Pure but for reading the mapping file and what installed services say of themselves, so
         it is called before the installation and after it. Raises a ``ConfigurationError``.

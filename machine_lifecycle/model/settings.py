@@ -6,13 +6,15 @@ read by the command line alone. The generated page ``docs/reference/settings.md`
 
 from __future__ import annotations
 
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
 import attrs
 
+from machine_lifecycle.model.choices import BundleMode, GpuMode, LogFormat, OnFailed, RedisMode
+
 __all__ = [
+    "BundleMode",
     "GpuMode",
     "LogFormat",
     "OnFailed",
@@ -21,38 +23,6 @@ __all__ = [
     "Settings",
     "setting_info",
 ]
-
-
-class GpuMode(Enum):
-    """Which GPUs count."""
-
-    ACTUAL = "actual"
-    MOCK = "mock"
-
-
-class OnFailed(Enum):
-    """What a machine does when its boot attempts are used up."""
-
-    EXIT = "exit"
-    STAY = "stay"
-
-
-class RedisMode(Enum):
-    """Where the queue lives."""
-
-    AUTO = "auto"
-    """``HUB_REDIS_URL`` if set; else embedded, if every service of the machine is simulated."""
-    HUB = "hub"
-    EMBEDDED = "embedded"
-
-
-class LogFormat(Enum):
-    """How log lines look."""
-
-    AUTO = "auto"
-    """Text on a terminal, JSON elsewhere."""
-    TEXT = "text"
-    JSON = "json"
 
 
 @attrs.frozen(kw_only=True)
@@ -96,6 +66,23 @@ class _OfMachine:
     )
     service_mapping: Path | None = _setting(
         "SERVICE_MAPPING_PATH", None, "Your own service mapping; unset: the one in the package."
+    )
+    worker_bundle_mode: BundleMode = _setting(
+        "WORKER_BUNDLE_MODE",
+        BundleMode.NONE,
+        "Where further connectors come from: `none`, `local` (a folder is copied) or `remote` (an "
+        "archive is downloaded).",
+    )
+    worker_local_path: Path = _setting(
+        "WORKER_LOCAL_PATH",
+        Path("/service-manager/worker-bundled"),
+        "The folder that `local` copies.",
+    )
+    worker_download_url: str = _setting(
+        "WORKER_DOWNLOAD_URL", "", "The archive (tar or zip) that `remote` downloads.", secret=True
+    )
+    worker_download_sha256: str = _setting(
+        "WORKER_DOWNLOAD_SHA256", "", "Its SHA-256 in hex, without which it is not used."
     )
 
     # Who and where

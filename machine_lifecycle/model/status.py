@@ -6,6 +6,7 @@ from typing import Any
 
 import attrs
 
+from machine_lifecycle.model.bundle import WorkerBundle
 from machine_lifecycle.model.hardware import Hardware
 from machine_lifecycle.model.packs import Loaded
 from machine_lifecycle.model.ports import Check
@@ -92,6 +93,7 @@ class StatusReport:
         waiting: What the state waits for now, each with its age.
         failure: The error that brought the machine down, in its wire form.
         story: The latest facts and changes, newest last.
+        bundle: What workers can load beside what is installed; ``None``: nothing.
         loaded: The node packs of each instance whose worker has told of them.
         redis: Whether the queue answers; and where it is, without its password.
         disk_free: Bytes that are free on the workspace's disk; 0 before the first look.
@@ -113,6 +115,7 @@ class StatusReport:
     processes: tuple[ProcessStatus, ...] = ()
     workers: tuple[WorkerStatus, ...] = ()
     loaded: tuple[Loaded, ...] = ()
+    bundle: WorkerBundle | None = None
     checks: tuple[Check, ...] = ()
     timings: tuple[StateTiming, ...] = ()
     failure: dict[str, Any] | None = None

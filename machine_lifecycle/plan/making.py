@@ -11,6 +11,7 @@ import attrs
 from machine_lifecycle.config.errors import SettingInvalid
 from machine_lifecycle.config.settings import secret_values, settings_env
 from machine_lifecycle.errors import LifecycleError, Problems
+from machine_lifecycle.model.bundle import WorkerBundle
 from machine_lifecycle.model.catalogue import (
     JobRoute,
     ServiceEntry,
@@ -51,6 +52,7 @@ class _Draft:
     installs: dict[str, InstallPlan] = attrs.field(factory=dict)
     instances: list[Instance] = attrs.field(factory=list)
     definitions: dict[str, ServiceDefinition] = attrs.field(factory=dict)
+    bundle: WorkerBundle | None
     entries: dict[str, ServiceEntry] = attrs.field(factory=dict)
     workers: list[tuple[WorkerPlan, tuple[Driven, ...]]] = attrs.field(factory=list)
 
@@ -109,7 +111,7 @@ class _Draft:
         return worker, (Driven.of(entry, definition, worker),)
 
     def _require(self, worker: WorkerEntry, services: Sequence[Driven]) -> None:
-        present = self._variables()
+        present = _variables(self.environ, self.settings)
         wanted = dict.fromkeys(worker.required_env, f"worker {worker.name}")
         for one in services:
             names = (*one.definition.required_env, *one.entry.required_env)
@@ -120,13 +122,9 @@ class _Draft:
             if not present.get(name, "").strip()
         ]
 
-    def _variables(self) -> dict[str, str]:
-        known = settings_env(self.settings, defaults=True) | secret_values(self.settings)
-        return {**self.environ, **known}
-
     def _secrets(self, driven: Sequence[Driven]) -> tuple[str, ...]:
         """Names of the secrets that are set. One that must be is in ``required_env`` too."""
-        present = self._variables()
+        present = _variables(self.environ, self.settings)
         offered = (name for one in driven for name in one.definition.secrets)
         # The queue's address may be made later, by a Redis of the machine's own.
         return tuple(
@@ -233,10 +231,16 @@ class _Draft:
                 paths=self.paths,
                 machine_id=self.machine_id,
                 essential=per_type[worker.type] <= floor,
+                bundle=self.bundle,
             )
             for worker, driven in self.workers
         ]
         return (*services, *workers)
+
+
+def _variables(environ: Mapping[str, str], settings: Settings) -> dict[str, str]:
+    known = settings_env(settings, defaults=True) | secret_values(settings)
+    return {**environ, **known}
 
 
 def make_plan(
@@ -250,6 +254,7 @@ def make_plan(
     machine_id: str,
     free_port: Callable[[str, int], bool] | None = None,
     environ: Mapping[str, str],
+    bundle: WorkerBundle | None = None,
 ) -> BootPlan:
     """Decide everything that will run. Equal inputs give equal plans.
 
@@ -264,6 +269,7 @@ def make_plan(
         free_port: Whether nobody listens at an address and port; ``None`` not to look (what runs
             from an earlier orchestrator of ours listens there, too).
         environ: Variables, for those that a worker requires. Their values go nowhere.
+        bundle: What workers can load beside what is installed.
 
     Raises:
         Problems: Everything that stands against the plan.
@@ -276,6 +282,7 @@ def make_plan(
         paths=paths,
         machine_id=machine_id,
         environ=environ,
+        bundle=bundle,
     )
     for request in requests:
         draft.add(request)
@@ -293,5 +300,6 @@ def make_plan(
         instances=tuple(draft.instances),
         processes=draft.processes(),
         workers=tuple(worker for worker, _ in draft.workers),
+        bundle=bundle,
     )
     return attrs.evolve(plan, digest=digest_of(plan))

@@ -46,6 +46,7 @@ def plan_values(plan: BootPlan) -> dict[str, Any]:
         "installs": [{**_plain(one), "options": _masked(one.options)} for one in plan.installs],
         "processes": [_process(one) for one in plan.processes],
         "workers": [_plain(one) for one in plan.workers],
+        **({"bundle": _plain(plan.bundle)} if plan.bundle else {}),
     }
 
 

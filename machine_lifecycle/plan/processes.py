@@ -10,6 +10,7 @@ from pathlib import Path
 import attrs
 
 from machine_lifecycle.config.settings import settings_env
+from machine_lifecycle.model.bundle import BUNDLE_FOLDER, WorkerBundle
 from machine_lifecycle.model.catalogue import ServiceEntry
 from machine_lifecycle.model.hardware import Hardware
 from machine_lifecycle.model.limits import Limits
@@ -64,6 +65,9 @@ _OF_THE_MACHINE = frozenset(
         "status_interval",
         "tee_logs",
         "webhook_events",
+        "worker_bundle_mode",
+        "worker_download_sha256",
+        "worker_local_path",
         "workers",
     )
 )
@@ -132,6 +136,7 @@ def worker_process(
     paths: Paths,
     machine_id: str,
     essential: bool,
+    bundle: WorkerBundle | None,
 ) -> ProcessSpec:
     """The process of one worker. It is spawned at once and stands by until its services are ready.
 
@@ -144,6 +149,7 @@ def worker_process(
         paths: For the control socket.
         machine_id: Id of the machine.
         essential: Whether the machine fails without it.
+        bundle: What it can load beside what is installed.
     """
     warm_ups = _warm_ups(driven, settings)
     env = {
@@ -152,6 +158,7 @@ def worker_process(
         **connector_variables(driven),
         **_machine(worker, driven, hardware),
         **({VARIABLE: warm_ups_text(warm_ups)} if warm_ups else {}),
+        **({BUNDLE_FOLDER: str(bundle.folder)} if bundle else {}),
         "WORKER_ID": worker.id,
         "MACHINE_ID": machine_id,
         "CONNECTORS": worker.type,

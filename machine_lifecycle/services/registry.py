@@ -10,10 +10,11 @@ from typing import Any
 
 import attrs
 
+from machine_lifecycle.model.bundle import BundledConnector
 from machine_lifecycle.model.catalogue import NO_INSTALLER, ServiceEntry
 from machine_lifecycle.model.services import ServiceDefinition
 from machine_lifecycle.services import comfyui, comfyui_remote, simulation
-from machine_lifecycle.services.errors import ServiceBroken, ServiceUnknown
+from machine_lifecycle.services.errors import PluginClash, ServiceBroken, ServiceUnknown
 from machine_lifecycle.services.plugins import load_reference, offer, package_of
 
 __all__ = ["BUILTINS", "GROUP", "Registry", "ServiceOrigin"]
@@ -21,6 +22,8 @@ __all__ = ["BUILTINS", "GROUP", "Registry", "ServiceOrigin"]
 BUILTINS = (simulation.SERVICE, comfyui.SERVICE, comfyui_remote.SERVICE)
 GROUP = "machine_lifecycle.services"
 """The entry point group in which packages offer services."""
+BUNDLE = "bundle:"
+"""Stands before a connector's name that is to come from the worker bundle, whoever else has it."""
 
 
 @attrs.frozen(kw_only=True)
@@ -51,10 +54,12 @@ class Registry:
     Attributes:
         definitions: Objects given in code; they come first.
         plugins: Returns the entry points; called only for names that nobody of us has.
+        bundled: Connectors of the worker bundle; they come last, unless named ``bundle:NAME``.
     """
 
     definitions: tuple[ServiceDefinition, ...] = ()
     plugins: Callable[[], Iterable[EntryPoint]] = _installed
+    bundled: tuple[BundledConnector, ...] = ()
 
     def find(self, name: str, *, kind: str = "service") -> ServiceDefinition:
         """The service of this name or alias, or at this ``module:attribute``.
@@ -87,10 +92,17 @@ class Registry:
             ServiceUnknown: Nobody has its connector or installer.
             ServiceBroken: A reference in it can't be followed.
         """
-        if ":" in entry.connector:
+        if entry.connector.startswith(BUNDLE):
+            definition = self._with_connector(self._from_bundle(entry))
+        elif ":" in entry.connector:
             definition = self._with_connector(entry)
         elif entry.connector:
-            definition = self.find(entry.connector, kind="connector")
+            try:
+                definition = self.find(entry.connector, kind="connector")
+            except ServiceUnknown:
+                if all(one.name != entry.connector for one in self.bundled):
+                    raise
+                definition = self._with_connector(self._from_bundle(entry))
         else:
             definition = self.find(entry.name)
         if entry.external:
@@ -112,6 +124,23 @@ class Registry:
             for entry in sorted(self.plugins(), key=lambda one: one.name)
         )
         return (*given, *builtin, *offered)
+
+    def _from_bundle(self, entry: ServiceEntry) -> ServiceEntry:
+        name = entry.connector.removeprefix(BUNDLE)
+        found = [one for one in self.bundled if one.name == name]
+        if len(found) > 1:
+            packages = tuple(f"{one.distribution} {one.version}" for one in found)
+            raise PluginClash(name=name, distributions=packages)
+        if not found:
+            known = tuple(sorted(one.name for one in self.bundled)) or ("none",)
+            close = difflib.get_close_matches(name, known, n=1)
+            raise ServiceUnknown(
+                kind="connector of the worker bundle",
+                name=name,
+                known=known,
+                close=f"{BUNDLE}{close[0]}" if close else "",
+            )
+        return attrs.evolve(entry, connector=found[0].reference)
 
     def _with_connector(self, entry: ServiceEntry) -> ServiceDefinition:
         try:

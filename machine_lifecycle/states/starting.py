@@ -39,6 +39,7 @@ async def _plan(ctx: Context) -> BootPlan:
     ctx.progress.step("hardware", f"{count} GPU{many} ({hardware.source.value})")
     ctx.progress.finished("hardware", seconds=ctx.clock.monotonic() - began)
     began = ctx.clock.monotonic()
+    await ctx.planner.prepare(ctx.progress)
     plan = ctx.planner.plan(hardware)
     ctx.progress.step("plan", f"{len(plan.processes)} processes, {len(plan.workers)} workers")
     ctx.progress.finished("plan", seconds=ctx.clock.monotonic() - began)
