@@ -10,6 +10,7 @@ import argparse
 import difflib
 import importlib
 import inspect
+import itertools
 import pkgutil
 import re
 import sys
@@ -143,13 +144,19 @@ class Shown(str):
 
 
 def sample_remedies(cls: type[LifecycleError]) -> tuple[Remedy, ...]:
-    """The remedies of an error with a placeholder for each fact, if they can be built so."""
+    """The remedies of an error with a placeholder for each fact, if they can be built so; those of
+    all kinds, where a fact is one of an enumeration.
+    """
     values: dict[str, Any] = {}
+    kinds: dict[str, type[Enum]] = {}
     for field in attrs.fields(cls):
         if field.default is attrs.NOTHING:
             kind = str(field.type)
             stand_in = Shown(f"<{field.name}>")
-            if kind.startswith(("tuple", "Sequence", "frozenset", "list")):
+            named = getattr(sys.modules[cls.__module__], kind, None)
+            if isinstance(named, type) and issubclass(named, Enum):
+                kinds[field.name] = named
+            elif kind.startswith(("tuple", "Sequence", "frozenset", "list")):
                 values[field.name] = (stand_in,)
             elif kind.startswith(("int", "float")):
                 values[field.name] = 0
@@ -158,7 +165,11 @@ def sample_remedies(cls: type[LifecycleError]) -> tuple[Remedy, ...]:
             else:
                 values[field.name] = stand_in
     try:
-        return cls(**values).remedies
+        found = (
+            cls(**values, **dict(zip(kinds, members, strict=True))).remedies
+            for members in itertools.product(*kinds.values())
+        )
+        return tuple(dict.fromkeys(itertools.chain.from_iterable(found)))
     except (AttributeError, KeyError, TypeError, ValueError):
         return ()
 

@@ -26,7 +26,8 @@ class Fleet:
     """Registers the machine once the queue is open; implements ``model.ports.MachineRegistry``.
 
     Attributes:
-        connected: Whether Redis answered last.
+        connected: Whether Redis did what it was asked last.
+        trouble: Why not, in words; empty before it was asked.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Fleet:
         self._report = report
         self._interval = interval
         self.connected = False
+        self.trouble = ""
         self._on_lost = on_lost
         self._registry: Registry | None = None
         self._keeper: asyncio.Task[None] | None = None
@@ -60,15 +62,20 @@ class Fleet:
                 self._report,
                 url=self._queue.url,
                 interval=self._interval,
-                on_connected=self._hear,
+                on_answer=self._hear,
             )
         await self._registry.register(plan)
-        self.connected = True
+        self._hear(None)
         if self._keeper is None or self._keeper.done():
             self._keeper = asyncio.create_task(self._keep(self._registry), name="fleet")
 
-    def _hear(self, answers: bool) -> None:  # noqa: FBT001 - one fact
-        self.connected = answers
+    def _hear(self, trouble: LifecycleError | None) -> None:
+        words = trouble.summary if trouble else ""
+        if words and not self.trouble:
+            _log.warning("the queue is lost: %s", words)
+        elif self.trouble and not words:
+            _log.info("the queue is back")
+        self.connected, self.trouble = trouble is None, words
 
     async def _keep(self, registry: Registry) -> None:
         try:

@@ -151,7 +151,7 @@ class Parts:
             clock=self.clock,
             workers=self.links.statuses,
             packs=self.packs.report,
-            queue=lambda: (self.fleet.connected, self.queue.where),
+            queue=lambda: (self.fleet.connected, self.queue.where, self.fleet.trouble),
             health=lambda: (self.health_url, self._port),
             disk=lambda: self.host.disk.free,
         )

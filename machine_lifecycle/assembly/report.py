@@ -34,7 +34,7 @@ class Reporter:
     Attributes:
         workers: The workers, as they say themselves.
         packs: The node packs of each instance.
-        queue: Whether the queue is open, and where it is.
+        queue: Whether the queue does what it is asked, where it is, and why it does not.
         health: URL and port of the health pages.
         disk: Bytes that are free on the workspace's disk, as of the last look.
     """
@@ -45,7 +45,7 @@ class Reporter:
     clock: Clock
     workers: Callable[[], tuple[WorkerStatus, ...]]
     packs: Callable[[], tuple[Loaded, ...]]
-    queue: Callable[[], tuple[bool, str]]
+    queue: Callable[[], tuple[bool, str, str]]
     health: Callable[[], tuple[str, int]]
     disk: Callable[[], int]
     opened: float = attrs.field(init=False)
@@ -72,7 +72,7 @@ class Reporter:
         life, record = self.lifecycle, self.lifecycle.record
         offset = self.clock.wall() - self.clock.monotonic()
         spec = TABLE.spec(life.state)
-        connected, where = self.queue()
+        connected, where, trouble = self.queue()
         url, _ = self.health()
         timings = tuple(
             attrs.evolve(t, steps=tuple(self.steps.get((t.state, t.attempt), ())))
@@ -109,6 +109,7 @@ class Reporter:
             ),
             redis_connected=connected,
             redis_where=where,
+            redis_trouble=trouble,
             health_url=url,
             jobs_running=len(record.jobs),
             jobs_completed=record.outcomes.get("completed", 0),

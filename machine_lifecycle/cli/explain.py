@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import itertools
 import types
 from collections.abc import Mapping, Sequence
+from enum import Enum
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -95,7 +97,8 @@ def _words(kind: type[LifecycleError]) -> tuple[str, str]:
 
 def _explained(code: str, kind: type[LifecycleError]) -> dict[str, Any]:
     title, meaning = _words(kind)
-    sample = _sample(kind)
+    samples = _samples(kind)
+    remedies = dict.fromkeys(remedy for sample in samples for remedy in sample.remedies)
     # A group computes from its members what other classes fix.
     fixed: dict[str, Any] = {
         name: None if isinstance(value := getattr(kind, name), property) else value
@@ -106,8 +109,8 @@ def _explained(code: str, kind: type[LifecycleError]) -> dict[str, Any]:
         "title": title,
         "meaning": meaning,
         **fixed,
-        "example": sample.summary if sample else "",
-        "remedies": [attrs.asdict(remedy) for remedy in sample.remedies] if sample else [],
+        "example": samples[0].summary if samples else "",
+        "remedies": [attrs.asdict(remedy) for remedy in remedies],
     }
 
 
@@ -139,17 +142,23 @@ _STATUS_WORDS = {
 }
 
 
-def _sample(kind: type[LifecycleError]) -> LifecycleError | None:
-    """An error of this class, its facts made up from the fields' types and names.
+def _samples(kind: type[LifecycleError]) -> tuple[LifecycleError, ...]:
+    """Errors of this class, their facts made up from the fields' types and names: one for each
+    member of an enumeration.
 
-    ``None`` where facts can't be made up, so that an odd class still has its words explained.
+    None where facts can't be made up, so that an odd class still has its words explained.
     """
     try:
-        sample = kind(**_facts(kind))
-        _ = (sample.summary, sample.remedies)
+        facts = _facts(kind)
+        members = {name: type(fact) for name, fact in facts.items() if isinstance(fact, Enum)}
+        samples = tuple(
+            kind(**{**facts, **dict(zip(members, each, strict=True))})
+            for each in itertools.product(*members.values())
+        )
+        _ = [(sample.summary, sample.remedies) for sample in samples]
     except (TypeError, ValueError, KeyError, AttributeError, IndexError):
-        return None
-    return sample
+        return ()
+    return samples
 
 
 def _facts(kind: type[attrs.AttrsInstance]) -> dict[str, Any]:
@@ -169,6 +178,7 @@ _NAMED: dict[str, Any] = {
     "code": 1,
     "pid": 4242,
     "url": "http://127.0.0.1:8188",
+    "address": "127.0.0.1:6379",
     "path": "/path/to/it",
 }
 
@@ -182,6 +192,8 @@ def _fact(name: str, hint: Any) -> Any:  # noqa: PLR0911 - one line per kind of 
     named = _NAMED.get(name)
     if isinstance(named, origin) and origin is not object:
         return named
+    if issubclass(origin, Enum):
+        return next(iter(origin))
     if attrs.has(origin):
         return origin(**_facts(origin))
     if issubclass(origin, tuple | list | Sequence) and origin is not str:

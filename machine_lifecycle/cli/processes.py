@@ -234,6 +234,8 @@ def _show_report(report: dict[str, Any]) -> None:
     _show_failure(report["failure"])
     queue = "connected" if report["redis_connected"] else "[red]not connected[/]"
     out.print(f"  queue    {queue} {_escaped(report['redis_where'])}")
+    if report["redis_trouble"]:
+        out.print(f"           [red]{_escaped(report['redis_trouble'])}[/]")
     out.print(f"  pages    {_escaped(report['health_url']) or 'none'}")
     gpus = ", ".join(gpu["name"] for gpu in report["hardware"]["gpus"]) or "none"
     out.print(f"  GPUs     {_escaped(gpus)}")

@@ -38,9 +38,9 @@ async def open_queue(ctx: click.Context) -> AsyncIterator[QueueClient]:
     Raises:
         MachineNotRunning: There is neither.
         RedisUnreachable: It does not answer.
+        RedisRefuses: It answers, and does not do what it is asked.
     """
-    from redis.exceptions import ConnectionError as Unreachable  # noqa: PLC0415 - redis is heavy
-    from redis.exceptions import TimeoutError as TooLate  # noqa: PLC0415 - likewise
+    from redis.exceptions import RedisError  # noqa: PLC0415 - redis is heavy
 
     from machine_lifecycle.jobs.client import QueueClient  # noqa: PLC0415 - likewise
     from machine_lifecycle.system.redis import as_lifecycle_error, check, connect  # noqa: PLC0415
@@ -50,7 +50,7 @@ async def open_queue(ctx: click.Context) -> AsyncIterator[QueueClient]:
     try:
         await check(redis, url)
         yield QueueClient(redis)
-    except (Unreachable, TooLate, OSError) as error:
+    except (RedisError, OSError) as error:
         raise as_lifecycle_error(error, url) from error
     finally:
         await redis.aclose()

@@ -11,6 +11,7 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from machine_lifecycle.errors import LifecycleError
 from machine_lifecycle.fleet.claim import Claim
 from machine_lifecycle.fleet.message import status_message
 from machine_lifecycle.model.plan import BootPlan
@@ -39,7 +40,7 @@ class Registry:
         *,
         url: str,
         interval: float = 10.0,
-        on_connected: Callable[[bool], None] | None = None,
+        on_answer: Callable[[LifecycleError | None], None] = lambda _trouble: None,
     ) -> None:
         """Make it; nothing is sent until ``register``.
 
@@ -49,14 +50,14 @@ class Registry:
             report: How the machine is, now.
             url: Where that Redis is, for errors.
             interval: Seconds between periodic messages.
-            on_connected: Told when Redis goes away and when it is back.
+            on_answer: Told why Redis does not do what it is asked, and ``None`` when it does.
         """
         self._redis: Any = redis  # scripts and pipelines have hardly any types in redis-py
         self._machine_id = machine_id
         self._report = report
         self._url = url
         self._interval = min(interval, 29.0)
-        self._on_connected = on_connected or (lambda _connected: None)
+        self._on_answer = on_answer
         self._plan: BootPlan | None = None
         self._registered = False
         self._claim = Claim(redis, machine_id)
@@ -83,8 +84,8 @@ class Registry:
         """
         try:
             await self._tell(update_type)
-        except (RedisError, OSError):
-            self._on_connected(False)  # noqa: FBT003  # a fact, told to a listener
+        except (RedisError, OSError) as error:
+            self._on_answer(as_lifecycle_error(error, self._url))
 
     async def run(self) -> None:
         """Renew the claim and tell the status until cancelled; comes back after outages.
@@ -102,12 +103,12 @@ class Registry:
                 if time.monotonic() - last >= self._interval - 0.01:
                     await self._tell("periodic")
                     last = time.monotonic()
-            except (RedisError, OSError):
-                self._on_connected(False)  # noqa: FBT003  # a fact, told to a listener
+            except (RedisError, OSError) as error:
+                self._on_answer(as_lifecycle_error(error, self._url))
                 short = _FIRST_WAIT if wait >= min(_RENEW, self._interval) else wait * 2
                 wait, last = min(short, _LONGEST_WAIT, self._interval), 0.0
             else:
-                self._on_connected(True)  # noqa: FBT003  # a fact, told to a listener
+                self._on_answer(None)
                 wait = min(_RENEW, self._interval)
 
     async def verify(self, plan: BootPlan) -> tuple[Check, ...]:

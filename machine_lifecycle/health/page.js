@@ -131,6 +131,7 @@ function show() {
   fill("hardware", [], [
     ["version", `${r.version}, pid ${r.pid}`],
     ["queue", dotted(r.redis_where || "not known yet", r.redis_connected ? "good" : "bad")],
+    ...(r.redis_trouble ? [["", r.redis_trouble]] : []),
     ["takes", r.capabilities.join(", ") || "nothing yet"],
     ["jobs", `${r.jobs_running} running, ${r.jobs_completed} completed, ${r.jobs_failed} failed`],
     ["processors", `${r.hardware.cpus}, ${(r.hardware.memory_mib / 1024).toFixed(0)} GiB`], ...gpus,

@@ -77,7 +77,7 @@ def health_value(report: StatusReport) -> dict[str, Any]:
     }
     services["status-aggregator"] = {
         "healthy": report.redis_connected,
-        "error": None if report.redis_connected else "Redis is not connected",
+        "error": None if report.redis_connected else _queue_trouble(report),
     }
     problems = _problems(report)
     degraded = report.condition(ConditionKind.DEGRADED)
@@ -95,7 +95,7 @@ def _problems(report: StatusReport) -> list[str]:
     """Why the machine is not healthy; empty if it is."""
     problems = [] if report.state in _SERVING else [_state_in_words(report)]
     if not report.redis_connected:
-        problems.append("Redis is not connected")
+        problems.append(_queue_trouble(report))
     problems += [
         f"{process.name} is {process.state.value}"
         + (f", waiting for {process.waiting_for}" if process.waiting_for else "")
@@ -103,6 +103,10 @@ def _problems(report: StatusReport) -> list[str]:
         if process.essential and not process_healthy(process)
     ]
     return problems
+
+
+def _queue_trouble(report: StatusReport) -> str:
+    return report.redis_trouble or "Redis is not connected"
 
 
 def _state_in_words(report: StatusReport) -> str:

@@ -7,16 +7,27 @@ import random
 from collections.abc import Iterator
 
 import attrs
+from redis.exceptions import (
+    BusyLoadingError,
+    ClusterDownError,
+    MasterDownError,
+    ResponseError,
+    TryAgainError,
+)
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from machine_lifecycle.errors import LifecycleError
+from machine_lifecycle.system.redis import refusal_of
+from machine_lifecycle.system.redis_errors import Refusal
 
 __all__ = ["AWAY", "Verdict", "passed_over", "passing", "verdict"]
 
 AWAY = (RedisConnectionError, RedisTimeoutError, OSError)
 """What a Redis that restarts, or can't be reached, looks like."""
+
+_PASSING = (BusyLoadingError, MasterDownError, ClusterDownError, TryAgainError)
+"""Refusals of a server that starts, or looks for its primary."""
 
 _LONGEST_WAIT = 60.0
 
@@ -83,7 +94,12 @@ def passed_over() -> Iterator[None]:
 
 
 def passing(error: Exception) -> bool:
-    """Whether a refusal goes away by itself, as of a server that loads its data."""
-    return not isinstance(error, ResponseError) or str(error).startswith(
-        ("LOADING", "OOM", "READONLY", "BUSY", "MASTERDOWN")
+    """Whether a refusal goes away by itself, or by an operator's hand, as of a server that is full.
+
+    Only a fault of ours is raised: a command that no server would take.
+    """
+    return (
+        refusal_of(error) is not Refusal.OTHER
+        or isinstance(error, _PASSING)
+        or str(error).startswith("BUSY")
     )

@@ -26,6 +26,7 @@ from machine_lifecycle.jobs.settling import Settler
 from machine_lifecycle.jobs.worker_config import WorkerConfig
 from machine_lifecycle.jobs.worker_services import WorkerServices
 from machine_lifecycle.jobs.worker_voice import Hold, WorkerVoice
+from machine_lifecycle.system.redis import as_lifecycle_error
 from machine_lifecycle.system.tasks import end_tasks
 
 __all__ = ["Worker"]
@@ -188,8 +189,7 @@ class Worker:
                 await self._connect()
                 wait = 0.1
             except (RedisError, OSError, LifecycleError) as error:
-                if isinstance(error, LifecycleError):
-                    self._voice.trouble(error)
+                self._voice.trouble(as_lifecycle_error(error, self._config.redis_url))
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(wait):
                         await self._changed.wait()

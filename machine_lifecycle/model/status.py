@@ -95,7 +95,8 @@ class StatusReport:
         story: The latest facts and changes, newest last.
         bundle: What workers can load beside what is installed; ``None``: nothing.
         loaded: The node packs of each instance whose worker has told of them.
-        redis: Whether the queue answers; and where it is, without its password.
+        redis: Whether the queue does what it is asked; where it is, without its password; and why
+            it does not.
         disk_free: Bytes that are free on the workspace's disk; 0 before the first look.
     """
 
@@ -123,6 +124,7 @@ class StatusReport:
     story: tuple[str, ...] = ()
     redis_connected: bool = False
     redis_where: str = ""
+    redis_trouble: str = ""
     health_url: str = ""
     jobs_running: int = 0
     jobs_completed: int = 0

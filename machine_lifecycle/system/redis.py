@@ -8,28 +8,41 @@ bytes for each RESP3 push message, so that RESP2 is spoken everywhere.
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
-from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
+from redis.exceptions import (
+    AuthenticationError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from machine_lifecycle.errors import LifecycleError
 from machine_lifecycle.system.redis_errors import (
     RedisAuth,
     RedisEvicts,
+    RedisRefuses,
     RedisTooOld,
     RedisUnreachable,
+    Refusal,
 )
 
-__all__ = ["address_of", "as_lifecycle_error", "check", "connect", "masked"]
+__all__ = ["address_of", "as_lifecycle_error", "check", "connect", "masked", "refusal_of"]
 
 _CONNECT_TIMEOUT = 2.0
 _REPLY_TIMEOUT = 10.0
 _CHECK_TIMEOUT = 5.0
 _RETRIES = 2
+_ANNOTATED = re.compile(r"^Command # .* of pipeline caused error: (?:\('(.*)',\)|(.*))$", re.DOTALL)
+"""What redis-py puts around a refusal within a pipeline: the command, with its values."""
 _OLDEST_MAJOR = 7
 """Functions came with 7.0 (redis.io, release notes of 7.0)."""
 
@@ -77,12 +90,34 @@ def as_lifecycle_error(error: Exception, url: str) -> LifecycleError:
     if isinstance(error, LifecycleError):
         return error
     address = address_of(url)
-    text = str(error)
+    text = _ANNOTATED.sub(r"\1\2", str(error)).rstrip(".")
     # A refusal while connecting comes wrapped as a broken connection.
-    refusal = AuthenticationError | NoPermissionError
-    if isinstance(error, refusal) or isinstance(error.__cause__, refusal) or "NOAUTH" in text:
+    unknown = AuthenticationError
+    if isinstance(error, unknown) or isinstance(error.__cause__, unknown) or "NOAUTH" in text:
         return RedisAuth(address=address)
-    return RedisUnreachable(address=address, reason=text.rstrip(".") or type(error).__name__)
+    if refusal := refusal_of(error):
+        return RedisRefuses(address=address, refusal=refusal, said=text)
+    return RedisUnreachable(address=address, reason=text or type(error).__name__)
+
+
+def refusal_of(error: BaseException | None) -> Refusal | None:
+    """Why a server that answers refused; ``None`` for what is not an answer.
+
+    redis-py has classes for some refusals, which then lack the word in front. What a function
+    meets while it runs comes as a plain error with the words inside.
+    """
+    if isinstance(error, RedisConnectionError):
+        error = error.__cause__  # a refusal while connecting comes wrapped as a broken connection
+    if not isinstance(error, ResponseError):
+        return None
+    text = str(error)
+    if isinstance(error, OutOfMemoryError) or "OOM command" in text:
+        return Refusal.FULL
+    if isinstance(error, ReadOnlyError) or "READONLY" in text:
+        return Refusal.READ_ONLY
+    if isinstance(error, NoPermissionError) or "NOPERM" in text or "ACL failure" in text:
+        return Refusal.NOT_PERMITTED
+    return Refusal.OTHER
 
 
 async def check(redis: Redis, url: str) -> tuple[LifecycleError, ...]:
@@ -96,12 +131,7 @@ async def check(redis: Redis, url: str) -> tuple[LifecycleError, ...]:
     try:
         # Without it, one that takes connections and says nothing would be asked again and again.
         async with asyncio.timeout(_CHECK_TIMEOUT):
-            info = await redis.info("server")
-            try:
-                policies = await redis.config_get("maxmemory-policy")
-            except ResponseError:
-                # Hosted servers often hide CONFIG; what can't be read is not warned of.
-                policies = {}
+            info = await redis.info()
     except TimeoutError as error:
         silent = f"it is connected to, but said nothing in {_CHECK_TIMEOUT:g} s"
         raise RedisUnreachable(address=address_of(url), reason=silent) from error
@@ -111,7 +141,7 @@ async def check(redis: Redis, url: str) -> tuple[LifecycleError, ...]:
     version = str(info.get("valkey_version") or info.get("redis_version", "0"))
     if int(version.split(".", maxsplit=1)[0]) < _OLDEST_MAJOR:
         raise RedisTooOld(address=address_of(url), version=version)
-    policy = str(policies.get("maxmemory-policy", "noeviction"))
+    policy = str(info.get("maxmemory_policy", "noeviction"))
     if policy != "noeviction":
         return (RedisEvicts(address=address_of(url), policy=policy),)
     return ()

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import shlex
+from enum import StrEnum
 from typing import ClassVar
 
 import attrs
 
 from machine_lifecycle.errors import ConfigurationError, LifecycleError, Remedy
+from machine_lifecycle.system.redis_rights import rules
 
 __all__ = [
     "EmbeddedRedisMissing",
     "RedisAuth",
     "RedisEvicts",
+    "RedisRefuses",
     "RedisTooOld",
     "RedisUnreachable",
+    "Refusal",
 ]
+
+
+def _where(address: str) -> str:
+    """The arguments by which ``redis-cli`` reaches it."""
+    if address.startswith("/"):
+        return f"-s {address}"
+    host, _, port = address.rpartition(":")
+    return f"-h {host or address} -p {port or 6379}"
 
 
 @attrs.define(kw_only=True, slots=False, eq=False)
@@ -41,14 +54,11 @@ class RedisUnreachable(LifecycleError):
     @property
     def remedies(self) -> tuple[Remedy, ...]:
         """Look whether it is up, or set another address."""
-        host, _, port = self.address.rpartition(":")
-        command = (
-            f"redis-cli -s {self.address} ping"
-            if self.address.startswith("/")
-            else f"redis-cli -h {host or self.address} -p {port or 6379} ping"
-        )
         return (
-            Remedy("See whether it is up and reachable from here", command),
+            Remedy(
+                "See whether it is up and reachable from here",
+                f"redis-cli {_where(self.address)} ping",
+            ),
             Remedy(f"Set HUB_REDIS_URL if the queue is not at {self.address}"),
         )
 
@@ -80,6 +90,75 @@ class RedisAuth(ConfigurationError):
                 f"export HUB_REDIS_URL='redis://USER:PASSWORD@{where}'",
             ),
         )
+
+
+class Refusal(StrEnum):
+    """Why a Redis that answers does not do what it is asked."""
+
+    FULL = "full"
+    READ_ONLY = "read-only"
+    NOT_PERMITTED = "not-permitted"
+    OTHER = "other"
+
+
+_REFUSALS = {
+    Refusal.FULL: "takes nothing more, its memory is full",
+    Refusal.READ_ONLY: "is a read-only replica and takes no writes",
+    Refusal.NOT_PERMITTED: "does not permit this user what the queue needs",
+    Refusal.OTHER: "refuses a command",
+}
+
+
+@attrs.define(kw_only=True, slots=False, eq=False)
+class RedisRefuses(LifecycleError):
+    """Redis answers, and does not do what it is asked: it is full, a replica, or not permitted to.
+
+    Whoever waits for it goes on by itself when the refusal ends. Nothing is lost meanwhile.
+
+    Attributes:
+        address: ``host:port`` or the path of a socket.
+        refusal: Of which kind it is.
+        said: The server's own words.
+    """
+
+    code: ClassVar[str] = "redis-refuses"
+
+    address: str
+    refusal: Refusal
+    said: str
+
+    @property
+    def summary(self) -> str:
+        """Which Redis, why, and its words."""
+        return f"Redis at {self.address} {_REFUSALS[self.refusal]}: {self.said}"
+
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """What ends this refusal."""
+        cli = f"redis-cli {_where(self.address)}"
+        match self.refusal:
+            case Refusal.FULL:
+                return (
+                    Remedy("See what fills it", f"{cli} --bigkeys"),
+                    Remedy(
+                        "Give it more room, or 0 for no limit", f"{cli} config set maxmemory 2gb"
+                    ),
+                )
+            case Refusal.READ_ONLY:
+                return (
+                    Remedy("See which server it follows", f"{cli} info replication"),
+                    Remedy("Set HUB_REDIS_URL to that server, the primary"),
+                    Remedy("Or make this one the primary", f"{cli} replicaof no one"),
+                )
+            case Refusal.NOT_PERMITTED:
+                return (
+                    Remedy(
+                        "As the server's administrator, give the user what the queue needs",
+                        f"{cli} acl setuser NAME {shlex.join(rules())}",
+                    ),
+                )
+            case Refusal.OTHER:
+                return (Remedy("See what the server says of itself", f"{cli} info"),)
 
 
 @attrs.define(kw_only=True, slots=False, eq=False)
@@ -135,12 +214,10 @@ class RedisEvicts(LifecycleError):
     @property
     def remedies(self) -> tuple[Remedy, ...]:
         """The one safe policy."""
-        host, _, port = self.address.rpartition(":")
-        where = f"-s {self.address}" if self.address.startswith("/") else f"-h {host} -p {port}"
         return (
             Remedy(
                 "Let it refuse writes instead",
-                f"redis-cli {where} config set maxmemory-policy noeviction",
+                f"redis-cli {_where(self.address)} config set maxmemory-policy noeviction",
             ),
         )
 

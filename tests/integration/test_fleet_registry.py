@@ -110,7 +110,7 @@ async def test_it_is_registered_again_after_redis_was_away_and_empty(own_valkey:
     away = asyncio.Event()
     found = registry(
         redis, own_valkey.url, interval=0.05,
-        on_connected=lambda connected: (back if connected else away).set(),
+        on_answer=lambda trouble: (away if trouble else back).set(),
     )  # fmt: skip
     await found.register(PLAN)
     task = asyncio.create_task(found.run())

@@ -164,14 +164,17 @@ class Outside:
 
     def until_status(self, state: str, *, not_pid: int = 0) -> None:
         """Wait until the machine answers that it is in a state, where no events can be read."""
+        self.until_report(lambda report: report["state"] == state and report["pid"] != not_pid)
+
+    def until_report(self, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """Wait until the machine's report is as wanted, of which no event tells."""
         deadline = time.monotonic() + self.patience
         while time.monotonic() < deadline:
             said = self.call("status", "--json")
-            if said.returncode == 0:
-                report = json.loads(said.stdout)
-                if report["state"] == state and report["pid"] != not_pid:
-                    return
-        raise AssertionError(f"not {state}: {said.stdout[-500:]} {said.stderr[-500:]}")
+            report: dict[str, Any] = json.loads(said.stdout) if said.returncode == 0 else {}
+            if report and wanted(report):
+                return report
+        raise AssertionError(f"never so: {said.stdout[-2000:]} {said.stderr[-500:]}")
 
     def signal(self, number: signal.Signals) -> None:
         assert self.child is not None

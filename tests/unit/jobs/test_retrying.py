@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import pytest
+from redis.exceptions import (
+    BusyLoadingError,
+    ClusterDownError,
+    MasterDownError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    ResponseError,
+)
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ResponseError
 
 from machine_lifecycle.connectors.errors import BadPayload, PromptLost, ServiceOutOfMemory
 from machine_lifecycle.jobs.breaker import Breaker
@@ -41,8 +49,13 @@ def test_what_a_service_lost_does_not_count() -> None:
 @pytest.mark.parametrize(
     ("error", "passes"),
     [
-        (ResponseError("LOADING Redis is loading the dataset in memory"), True),
-        (ResponseError("OOM command not allowed"), True),
+        (BusyLoadingError("Redis is loading the dataset in memory"), True),
+        (OutOfMemoryError("command not allowed when used memory > 'maxmemory'."), True),
+        (ReadOnlyError("You can't write against a read only replica."), True),
+        (NoPermissionError("this user has no permissions to run the 'set' command"), True),
+        (ResponseError("ERR ACL failure in script: no permissions to access a key"), True),
+        (MasterDownError("Link with MASTER is down"), True),
+        (ClusterDownError("Hash slot not served"), True),
         (ResponseError("ERR user_function:12: attempt to index a nil value"), False),
         (RedisConnectionError("refused"), True),
     ],

@@ -1,0 +1,149 @@
+"""A Redis that answers and refuses: nobody crashes, nothing is lost, and all say why.
+
+The machine and whoever submits jobs have a user of their own with the least rights throughout.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from redis import Redis
+
+from machine_lifecycle.system.redis_rights import rules
+from tests.support.outside import Outside
+from tests.support.redis_server import ValkeyServer
+
+SECONDS = 2.0
+USER = "gpu"
+
+
+def graph(folder: Path, *, effort: float = 0.0) -> str:
+    """The file of a job that takes so many seconds."""
+    nodes = {
+        "1": {
+            "class_type": "EmptyImage",
+            "inputs": {"width": 32, "height": 16, "batch_size": 1, "color": 7},
+        },
+        "2": {"class_type": "SimulateEffort", "inputs": {"image": ["1", 0], "seconds": effort}},
+        "3": {"class_type": "SaveImage", "inputs": {"images": ["2", 0], "filename_prefix": "a"}},
+    }
+    path = folder / "graph.json"
+    path.write_text(json.dumps(nodes), encoding="utf-8")
+    return str(path)
+
+
+class Bed:
+    """One machine whose Redis has faults by order."""
+
+    def __init__(self, machine: Outside, server: ValkeyServer, admin: Redis) -> None:
+        self.machine = machine
+        self.server = server
+        self.admin = admin
+
+    def workers(self) -> set[int]:
+        return {
+            process.pid
+            for process in self.machine.running()
+            if "redis-worker" in str(process.cmdline())
+        }
+
+    def until_trouble(self, words: str) -> None:
+        """Wait until the machine says why it has no queue; empty: that it has one."""
+        self.machine.until_report(
+            lambda report: (
+                words in report["redis_trouble"] and report["redis_connected"] is not bool(words)
+            )
+        )
+
+
+@pytest.fixture
+def bed(outside: Callable[..., Outside]) -> Iterator[Bed]:
+    server = ValkeyServer()
+    server.start()
+    admin: Redis = Redis.from_url(server.url, decode_responses=True)
+    admin.execute_command("ACL", "SETUSER", USER, "on", ">secret", *rules())
+    url = f"unix://{USER}:secret@{server.paths.runtime}/valkey.sock"
+    often = {"MACHINE_STATUS_UPDATE_INTERVAL_SECONDS": "1"}
+    machine = outside(HUB_REDIS_URL=url, REDIS="hub", **often).start()
+    machine.until("machine_ready")
+    yield Bed(machine, server, admin)
+    admin.close()
+    server.close()
+
+
+def fill(admin: Redis) -> None:
+    admin.config_set("maxmemory", admin.info("memory")["used_memory"] - 100_000)
+
+
+def drain(admin: Redis) -> None:
+    admin.config_set("maxmemory", 0)
+
+
+def follow(admin: Redis) -> None:
+    admin.execute_command("REPLICAOF", "127.0.0.1", "1")
+
+
+def lead(admin: Redis) -> None:
+    admin.execute_command("REPLICAOF", "NO", "ONE")
+
+
+def change_password(admin: Redis) -> None:
+    admin.execute_command("ACL", "SETUSER", USER, "resetpass", ">other")
+    admin.execute_command("CLIENT", "KILL", "USER", USER)
+
+
+def restore_password(admin: Redis) -> None:
+    admin.execute_command("ACL", "SETUSER", USER, "resetpass", ">secret")
+
+
+def forbid(admin: Redis) -> None:
+    admin.execute_command("ACL", "SETUSER", USER, "-@write")
+
+
+def permit(admin: Redis) -> None:
+    admin.execute_command("ACL", "SETUSER", USER, *rules())
+
+
+@pytest.mark.parametrize(
+    ("begin", "end", "code", "words"),
+    [
+        (fill, drain, "redis-refuses", "memory is full"),
+        (follow, lead, "redis-refuses", "read-only replica"),
+        (change_password, restore_password, "redis-auth", "refuses the user name or the password"),
+        (forbid, permit, "redis-refuses", "does not permit"),
+    ],
+    ids=["full memory", "read-only replica", "changed password", "missing right"],
+)
+def test_a_job_that_runs_when_redis_refuses_ends_once_it_takes_writes_again(
+    bed: Bed, begin: Callable[[Redis], None], end: Callable[[Redis], None], code: str, words: str
+) -> None:
+    machine = bed.machine
+    job = machine.call("submit", graph(machine.folder, effort=SECONDS)).stdout.strip()
+    machine.until("job_started", job_id=job)
+    workers = bed.workers()
+    begin(bed.admin)
+    refused = machine.call("submit", graph(machine.folder))
+    assert refused.returncode != 0
+    assert f"[{code}]" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    bed.until_trouble(words)
+    end(bed.admin)
+    machine.until("job_finished", job_id=job, outcome="completed")
+    bed.until_trouble("")
+    assert bed.workers() == workers
+    done = machine.call("submit", graph(machine.folder), "--watch")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(machine.call("jobs", "show", job, "--json").stdout)
+    assert (told["status"], told["retry_count"]) == ("completed", 0)
+
+
+def test_the_least_rights_are_enough(bed: Bed) -> None:
+    machine = bed.machine
+    done = machine.call("submit", graph(machine.folder), "--watch")
+    assert done.returncode == 0, done.stderr
+    for words in (("jobs", "list"), ("drain",), ("undrain",), ("doctor",), ("stop",)):
+        assert machine.call(*words).returncode == 0
+    assert bed.admin.execute_command("ACL", "LOG") == []
