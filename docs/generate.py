@@ -13,6 +13,7 @@ import inspect
 import itertools
 import pkgutil
 import re
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
@@ -27,6 +28,7 @@ from machine_lifecycle.errors import LifecycleError, Remedy, registered_errors
 from machine_lifecycle.lifecycle.events import EVENTS, Event
 from machine_lifecycle.model.settings import SettingInfo, Settings, setting_info
 from machine_lifecycle.states.diagram import mermaid, states_reference
+from machine_lifecycle.system.redis_rights import CHANNELS, COMMANDS, KEYS
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "docs" / "reference"
@@ -327,6 +329,16 @@ def cli_page() -> str:
     return "\n".join(lines)
 
 
+def redis_rights() -> str:
+    """The command that gives a user of Redis what the queue needs, a line for each kind."""
+    lines = [f"~{key}" for key in KEYS], [f"&{each}" for each in CHANNELS], ["-@all", *COMMANDS]
+    keys, channels, allowed = (shlex.join(words) for words in lines)
+    return (
+        "```bash\nredis-cli ACL SETUSER NAME on '>PASSWORD' \\\n"
+        f"  resetkeys {keys} \\\n  resetchannels {channels} \\\n  {allowed}\n```\n"
+    )
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "settings.md": settings_page,
     "errors.md": errors_page,
@@ -336,6 +348,7 @@ PAGES: dict[str, Callable[[], str]] = {
 }
 BLOCKS: dict[str, Callable[[], str]] = {
     "state-diagram": lambda: f"```mermaid\n{mermaid()}```\n",
+    "redis-rights": redis_rights,
 }
 
 

@@ -22,6 +22,7 @@ from machine_lifecycle.installers.package_errors import TorchMissing
 from machine_lifecycle.model.hardware import GpuSource
 from machine_lifecycle.model.paths import Paths
 from machine_lifecycle.model.plan import BootPlan
+from machine_lifecycle.model.redis_url import RedisUrl
 from machine_lifecycle.model.settings import RedisMode, Settings
 from machine_lifecycle.plan.errors import PortTaken
 from machine_lifecycle.system.errors import BadFolder
@@ -325,7 +326,7 @@ class _Examination:
             if settings.redis_mode is not RedisMode.EMBEDDED and not self._planner.simulated():
                 raise NoQueue(workers=settings.workers)
             return _Skipped(why="the machine runs a queue of its own")
-        from machine_lifecycle.system.redis import address_of, check, connect  # noqa: PLC0415
+        from machine_lifecycle.system.redis import check, connect  # noqa: PLC0415
 
         redis = connect(settings.redis_url)
         try:
@@ -335,7 +336,7 @@ class _Examination:
         finally:
             await redis.aclose()
         skew = abs(seconds + micros / 1e6 - (began + time.time()) / 2)
-        where = address_of(settings.redis_url)
+        where = RedisUrl.parse(settings.redis_url).address
         if skew > _SKEW:
             raise ClockWrong(now=time.time(), reference=f"Redis at {where}", skew=skew)
         if warnings:

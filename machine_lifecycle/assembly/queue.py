@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from machine_lifecycle.assembly.errors import NoQueue
 from machine_lifecycle.model.paths import Paths
 from machine_lifecycle.model.ports import ProgressSink, Supervisor
+from machine_lifecycle.model.redis_url import RedisUrl
 from machine_lifecycle.model.settings import RedisMode, Settings
 from machine_lifecycle.system.valkey import (
     PROCESS_NAME,
@@ -60,9 +61,8 @@ class Queue:
         """Where the queue is, for people."""
         if not self._url:
             return ""
-        from machine_lifecycle.system.redis import masked  # noqa: PLC0415 - redis loads late
-
-        return f"embedded ({masked(self._url)})" if self.embedded else masked(self._url)
+        masked = RedisUrl.parse(self._url).masked
+        return f"embedded ({masked})" if self.embedded else masked
 
     @property
     def client(self) -> Redis:

@@ -12,6 +12,7 @@ import click
 
 from machine_lifecycle.cli.environment import open_paths, open_settings
 from machine_lifecycle.model.paths import Paths
+from machine_lifecycle.model.redis_url import RedisUrl
 from machine_lifecycle.model.settings import Settings
 
 __all__ = ["health_server"]
@@ -51,7 +52,7 @@ async def _serve(manifest: Path, host: str, port: int, settings: Settings, paths
     from machine_lifecycle.health.outlook import Outlook  # noqa: PLC0415
     from machine_lifecycle.health.server import HealthServer  # noqa: PLC0415
     from machine_lifecycle.plan.outline import read_outline  # noqa: PLC0415
-    from machine_lifecycle.system.redis import address_of, connect  # noqa: PLC0415
+    from machine_lifecycle.system.redis import connect  # noqa: PLC0415
 
     outline = read_outline(manifest)
     url = queue_url(settings)
@@ -63,7 +64,7 @@ async def _serve(manifest: Path, host: str, port: int, settings: Settings, paths
             outline=outline,
             logs=paths.logs,
             facts=partial(living_workers, redis),
-            where=address_of(url),
+            where=RedisUrl.parse(url).address,
         )
         # Its pages only look: those that change something have nobody to ask, token or not.
         server = HealthServer(host, port, outlook, settings.health_token)

@@ -7,7 +7,6 @@ import io
 import re
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 import attrs
 from dotenv.parser import parse_stream
@@ -22,6 +21,7 @@ from machine_lifecycle.config.values import (
     parse_limits,
     text_of,
 )
+from machine_lifecycle.model.redis_url import RedisUrl
 from machine_lifecycle.model.settings import SettingInfo, Settings, setting_info
 
 __all__ = [
@@ -307,8 +307,4 @@ def _masked(info: SettingInfo, text: str) -> str:
         return _USERINFO.sub(f"{MASK}@", text)  # a repository's address may hold a token
     if info.field != "redis_url":
         return MASK
-    parts = urlsplit(text)
-    host = parts.netloc.rpartition("@")[2]
-    netloc = f"{MASK}@{host}" if "@" in parts.netloc else host
-    # The query may hold a password too (redis-py reads `?password=`).
-    return parts._replace(netloc=netloc, query="", fragment="").geturl()
+    return RedisUrl.parse(text).masked

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import attrs
 
+from machine_lifecycle.model.redis_url import RedisUrl
 from machine_lifecycle.model.settings import Settings
 
 __all__ = ["Unusable", "check", "convert", "field_types", "parse_limits", "text_of"]
@@ -147,17 +148,11 @@ def _above_zero(example: str) -> Callable[[Any], Any]:
 
 
 def _redis_url(value: str) -> str:
-    example = "redis://:PASSWORD@127.0.0.1:6379/0"
-    try:
-        parts = urlsplit(value)
-        usable = bool(parts.path) if parts.scheme == "unix" else bool(parts.hostname)
-        _ = parts.port if parts.scheme != "unix" else None
-    except ValueError:
-        raise Unusable("not a URL", example) from None
-    if parts.scheme not in {"redis", "rediss", "unix"}:
-        raise Unusable("must begin with redis://, rediss:// or unix://", example)
-    if not usable:
-        raise Unusable("names no host or socket", example)
+    if value:
+        try:
+            RedisUrl.parse(value)
+        except ValueError as error:
+            raise Unusable(str(error), "redis://:PASSWORD@127.0.0.1:6379/0") from None
     return value
 
 

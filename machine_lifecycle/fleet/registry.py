@@ -18,7 +18,7 @@ from machine_lifecycle.model.plan import BootPlan
 from machine_lifecycle.model.ports import Check
 from machine_lifecycle.model.status import StatusReport
 from machine_lifecycle.system import redis_keys as keys
-from machine_lifecycle.system.redis import as_lifecycle_error
+from machine_lifecycle.system.redis import as_lifecycle_error, spread
 from machine_lifecycle.system.redis_keys import iso
 
 __all__ = ["Registry"]
@@ -106,7 +106,7 @@ class Registry:
             except (RedisError, OSError) as error:
                 self._on_answer(as_lifecycle_error(error, self._url))
                 short = _FIRST_WAIT if wait >= min(_RENEW, self._interval) else wait * 2
-                wait, last = min(short, _LONGEST_WAIT, self._interval), 0.0
+                wait, last = spread(min(short, _LONGEST_WAIT, self._interval)), 0.0
             else:
                 self._on_answer(None)
                 wait = min(_RENEW, self._interval)

@@ -22,6 +22,7 @@ from machine_lifecycle.jobs.outcomes import Outcome
 from machine_lifecycle.jobs.outputs import KEPT
 from machine_lifecycle.jobs.retrying import passing
 from machine_lifecycle.jobs.worker_config import WorkerConfig
+from machine_lifecycle.system.redis import spread
 
 __all__ = ["Exchange", "Offer"]
 
@@ -135,7 +136,7 @@ class Exchange:
                     raise
                 self._outcomes = [*given, *self._outcomes]
                 self._delivery.keep(given)
-                await asyncio.sleep(wait)
+                await asyncio.sleep(spread(wait))
                 wait = min(wait * 2, _LONGEST_WAIT)
                 self._stirred.set()
             finally:

@@ -13,7 +13,7 @@ from machine_lifecycle.jobs.records import json_object
 from machine_lifecycle.jobs.submission import INDEXED
 from machine_lifecycle.jobs.worker_config import WorkerConfig
 from machine_lifecycle.system import redis_keys as keys
-from machine_lifecycle.system.redis import connect
+from machine_lifecycle.system.redis import connect, spread
 from machine_lifecycle.system.tasks import end_tasks
 
 __all__ = ["Hearing"]
@@ -79,7 +79,7 @@ class Hearing:
                 async for message in subscription.listen():
                     self._hear(str(message["channel"]), str(message["data"]), foreign)
             except (RedisError, OSError):
-                await asyncio.sleep(wait)
+                await asyncio.sleep(spread(wait))
                 wait = min(wait * 2, _LONGEST_WAIT)
             finally:
                 self._subscription = None

@@ -21,6 +21,7 @@ from machine_lifecycle.jobs.retrying import AWAY, passing, verdict
 from machine_lifecycle.jobs.worker_config import WorkerConfig
 from machine_lifecycle.model.jobs import JobResult
 from machine_lifecycle.system import redis_keys as keys
+from machine_lifecycle.system.redis import spread
 from machine_lifecycle.system.redis_keys import iso
 
 __all__ = ["Settler"]
@@ -133,7 +134,7 @@ class Settler:
             except (*AWAY, ResponseError) as error:
                 if not passing(error):
                     raise
-            await asyncio.sleep(wait)
+            await asyncio.sleep(spread(wait))
             wait = min(wait * 2, _LONGEST_WAIT)
 
     def _who(self, now: int) -> dict[str, Any]:

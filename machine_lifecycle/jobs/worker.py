@@ -26,7 +26,7 @@ from machine_lifecycle.jobs.settling import Settler
 from machine_lifecycle.jobs.worker_config import WorkerConfig
 from machine_lifecycle.jobs.worker_services import WorkerServices
 from machine_lifecycle.jobs.worker_voice import Hold, WorkerVoice
-from machine_lifecycle.system.redis import as_lifecycle_error
+from machine_lifecycle.system.redis import as_lifecycle_error, spread
 from machine_lifecycle.system.tasks import end_tasks
 
 __all__ = ["Worker"]
@@ -191,7 +191,7 @@ class Worker:
             except (RedisError, OSError, LifecycleError) as error:
                 self._voice.trouble(as_lifecycle_error(error, self._config.redis_url))
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(wait):
+                    async with asyncio.timeout(spread(wait)):
                         await self._changed.wait()
                 self._changed.clear()
                 wait = min(wait * 2, _LONGEST_WAIT)

@@ -103,7 +103,10 @@ class _OfMachine:
 
     # Queue
     redis_url: str = _setting(
-        "HUB_REDIS_URL", "", "The fleet's Redis, `redis://` or `rediss://`.", secret=True
+        "HUB_REDIS_URL",
+        "",
+        "The fleet's Redis: `redis://`, `rediss://`, `unix://` or `redis+sentinel://`.",
+        secret=True,
     )
     redis_mode: RedisMode = _setting(
         "REDIS", RedisMode.AUTO, "`auto`, `hub` or `embedded`: where the queue lives."

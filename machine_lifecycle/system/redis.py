@@ -8,13 +8,16 @@ bytes for each RESP3 push message, so that RESP2 is spoken everywhere.
 from __future__ import annotations
 
 import asyncio
+import random
 import re
+import socket
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 from redis.asyncio import Redis
+from redis.asyncio.connection import URL_QUERY_ARGUMENT_PARSERS, SSLConnection
 from redis.asyncio.retry import Retry
-from redis.backoff import ExponentialBackoff
+from redis.asyncio.sentinel import Sentinel, SentinelManagedConnection
+from redis.backoff import EqualJitterBackoff
 from redis.exceptions import (
     AuthenticationError,
     NoPermissionError,
@@ -26,8 +29,10 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from machine_lifecycle.errors import LifecycleError
+from machine_lifecycle.model.redis_url import RedisUrl
 from machine_lifecycle.system.redis_errors import (
     RedisAuth,
+    RedisCertificate,
     RedisEvicts,
     RedisRefuses,
     RedisTooOld,
@@ -35,14 +40,22 @@ from machine_lifecycle.system.redis_errors import (
     Refusal,
 )
 
-__all__ = ["address_of", "as_lifecycle_error", "check", "connect", "masked", "refusal_of"]
+__all__ = ["as_lifecycle_error", "check", "connect", "refusal_of", "spread"]
 
 _CONNECT_TIMEOUT = 2.0
 _REPLY_TIMEOUT = 10.0
 _CHECK_TIMEOUT = 5.0
 _RETRIES = 2
+_KEEPALIVE = {
+    getattr(socket, name): value
+    for name, value in (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3))
+    if hasattr(socket, name)
+}
+"""A peer that is gone without a word is found within half a minute, by who only listens too."""
 _ANNOTATED = re.compile(r"^Command # .* of pipeline caused error: (?:\('(.*)',\)|(.*))$", re.DOTALL)
 """What redis-py puts around a refusal within a pipeline: the command, with its values."""
+_TLS = re.compile(r".*certificate verify failed: (.*?)(?: \(_ssl.*)?", re.DOTALL)
+"""What OpenSSL puts around its reason."""
 _OLDEST_MAJOR = 7
 """Functions came with 7.0 (redis.io, release notes of 7.0)."""
 
@@ -51,7 +64,7 @@ def connect(url: str, *, blocking: bool = False) -> Redis:
     """Make a client; nothing is sent until it is used.
 
     Args:
-        url: ``redis://``, ``rediss://`` or ``unix://:password@/path/of.sock``.
+        url: As ``RedisUrl`` reads it.
         blocking: For subscriptions and blocking reads: waits for a reply without limit.
 
     A dead server shows within about 2 s as ``redis.exceptions.ConnectionError``.
@@ -61,35 +74,67 @@ def connect(url: str, *, blocking: bool = False) -> Redis:
         "protocol": 2,
         "socket_timeout": None if blocking else _REPLY_TIMEOUT,
         "socket_connect_timeout": _CONNECT_TIMEOUT,
-        "retry": Retry(ExponentialBackoff(cap=0.5, base=0.05), 0 if blocking else _RETRIES),
+        "retry": Retry(EqualJitterBackoff(cap=0.5, base=0.05), 0 if blocking else _RETRIES),
     }
-    if not url.startswith("unix:"):
-        options["socket_keepalive"] = True
-    return Redis.from_url(url, **options)
+    where = RedisUrl.parse(url)
+    if not where.path:
+        options |= {"socket_keepalive": True, "socket_keepalive_options": _KEEPALIVE}
+    return _through_sentinels(where, options) if where.service else Redis.from_url(url, **options)
 
 
-def masked(url: str) -> str:
-    """The URL with ``***`` in the place of its password, and without its query."""
-    parts = urlsplit(url)
-    user, _, host = parts.netloc.rpartition("@")
-    name, colon, _ = user.partition(":")
-    netloc = f"{name}{':***' if colon else ''}@{host}" if user else host
-    return urlunsplit((parts.scheme, netloc, parts.path, "", ""))
+class _Following(SentinelManagedConnection):
+    """A connection to the primary that the Sentinels name, now and after each change of it."""
+
+    async def send_packed_command(self, command: Any, check_health: bool = True) -> None:  # noqa: FBT001, FBT002 - redis-py's
+        """Send; over a new connection if the old one broke. redis-py itself would go back to the
+        server that was the primary, and a client with one connection for ever.
+        """
+        if not self.is_connected:
+            await self.connect()  # type: ignore[no-untyped-call]  # redis-py has no types here
+        await super().send_packed_command(command, check_health)
 
 
-def address_of(url: str) -> str:
-    """``host:port`` of the URL, or the path of its socket: fit for messages."""
-    parts = urlsplit(url)
-    if parts.scheme == "unix":
-        return parts.path
-    return f"{parts.hostname or 'localhost'}:{parts.port or 6379}"
+class _FollowingSecurely(_Following, SSLConnection):
+    """The same with TLS."""
+
+
+class _FollowingRedis(Redis):
+    """A client that lets go of the Sentinels, too."""
+
+    async def aclose(self, *args: Any) -> None:
+        """Let go of the primary and of the Sentinels."""
+        await super().aclose(*args)
+        pool: Any = self.connection_pool
+        for each in pool.sentinel_manager.sentinels:
+            await each.aclose()
+
+
+def _through_sentinels(where: RedisUrl, options: dict[str, Any]) -> Redis:
+    tls: dict[str, Any] = {"ssl": True} if where.secure else {}
+    tls |= {
+        name: URL_QUERY_ARGUMENT_PARSERS.get(name, str)(value)
+        for name, value in where.options.items()
+        if name.startswith("ssl_")
+    }
+    asking = {
+        "password": where.options.get("sentinel_password"),
+        "socket_timeout": _CONNECT_TIMEOUT,
+        "socket_connect_timeout": _CONNECT_TIMEOUT,
+    }
+    make: Any = Sentinel  # redis-py gives it no types
+    sentinels = make(where.nodes, sentinel_kwargs=asking | tls)
+    login = {"username": where.user or None, "password": where.password or None}
+    options |= {**tls, **login, "db": where.database}
+    options["connection_class"] = _FollowingSecurely if where.secure else _Following
+    found: Redis = sentinels.master_for(where.service, redis_class=_FollowingRedis, **options)
+    return found
 
 
 def as_lifecycle_error(error: Exception, url: str) -> LifecycleError:
     """What the client raised, as an error of ours with a remedy."""
     if isinstance(error, LifecycleError):
         return error
-    address = address_of(url)
+    address = RedisUrl.parse(url).address
     text = _ANNOTATED.sub(r"\1\2", str(error)).rstrip(".")
     # A refusal while connecting comes wrapped as a broken connection.
     unknown = AuthenticationError
@@ -97,7 +142,14 @@ def as_lifecycle_error(error: Exception, url: str) -> LifecycleError:
         return RedisAuth(address=address)
     if refusal := refusal_of(error):
         return RedisRefuses(address=address, refusal=refusal, said=text)
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        return RedisCertificate(address=address, reason=_TLS.sub(r"\1", text))
     return RedisUnreachable(address=address, reason=text or type(error).__name__)
+
+
+def spread(seconds: float) -> float:
+    """From half of it to all: so that a fleet does not come back to a server in one moment."""
+    return seconds * random.uniform(0.5, 1.0)  # noqa: S311 - guards nothing
 
 
 def refusal_of(error: BaseException | None) -> Refusal | None:
@@ -134,14 +186,14 @@ async def check(redis: Redis, url: str) -> tuple[LifecycleError, ...]:
             info = await redis.info()
     except TimeoutError as error:
         silent = f"it is connected to, but said nothing in {_CHECK_TIMEOUT:g} s"
-        raise RedisUnreachable(address=address_of(url), reason=silent) from error
+        raise RedisUnreachable(address=RedisUrl.parse(url).address, reason=silent) from error
     except (RedisError, OSError) as error:
         raise as_lifecycle_error(error, url) from error
     # A Valkey says 7.2.4 here for the sake of old clients, and its own version beside it.
     version = str(info.get("valkey_version") or info.get("redis_version", "0"))
     if int(version.split(".", maxsplit=1)[0]) < _OLDEST_MAJOR:
-        raise RedisTooOld(address=address_of(url), version=version)
+        raise RedisTooOld(address=RedisUrl.parse(url).address, version=version)
     policy = str(info.get("maxmemory_policy", "noeviction"))
     if policy != "noeviction":
-        return (RedisEvicts(address=address_of(url), policy=policy),)
+        return (RedisEvicts(address=RedisUrl.parse(url).address, policy=policy),)
     return ()

@@ -14,6 +14,7 @@ from machine_lifecycle.system.redis_rights import rules
 __all__ = [
     "EmbeddedRedisMissing",
     "RedisAuth",
+    "RedisCertificate",
     "RedisEvicts",
     "RedisRefuses",
     "RedisTooOld",
@@ -26,7 +27,7 @@ def _where(address: str) -> str:
     """The arguments by which ``redis-cli`` reaches it."""
     if address.startswith("/"):
         return f"-s {address}"
-    host, _, port = address.rpartition(":")
+    host, _, port = address.partition("/")[0].partition(",")[0].rpartition(":")
     return f"-h {host or address} -p {port or 6379}"
 
 
@@ -58,6 +59,11 @@ class RedisUnreachable(LifecycleError):
             Remedy(
                 "See whether it is up and reachable from here",
                 f"redis-cli {_where(self.address)} ping",
+            ),
+            *(
+                [Remedy("If it speaks TLS alone, let HUB_REDIS_URL begin with rediss://")]
+                if "closed by server" in self.reason
+                else []
             ),
             Remedy(f"Set HUB_REDIS_URL if the queue is not at {self.address}"),
         )
@@ -159,6 +165,37 @@ class RedisRefuses(LifecycleError):
                 )
             case Refusal.OTHER:
                 return (Remedy("See what the server says of itself", f"{cli} info"),)
+
+
+@attrs.define(kw_only=True, slots=False, eq=False)
+class RedisCertificate(ConfigurationError):
+    """Redis shows a TLS certificate that is not trusted here.
+
+    Attributes:
+        address: ``host:port``.
+        reason: What is wrong with it.
+    """
+
+    code: ClassVar[str] = "redis-certificate"
+
+    address: str
+    reason: str
+
+    @property
+    def summary(self) -> str:
+        """Which Redis, and what is wrong."""
+        return f"the certificate of Redis at {self.address} is not trusted: {self.reason}"
+
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """Trust whoever signed it."""
+        return (
+            Remedy(
+                "Name the certificate of the authority that signed it",
+                f"export HUB_REDIS_URL='rediss://USER:PASSWORD@{self.address}?ssl_ca_certs=/path/to/ca.pem'",
+            ),
+            Remedy("Use the host name that stands in the certificate, if that is what is wrong"),
+        )
 
 
 @attrs.define(kw_only=True, slots=False, eq=False)

@@ -1,6 +1,6 @@
-"""A Redis that answers and refuses: nobody crashes, nothing is lost, and all say why.
+"""A Redis that refuses, or is out of reach: nobody crashes, nothing is lost, and all say why.
 
-The machine and whoever submits jobs have a user of their own with the least rights throughout.
+All speak to it over TLS, as a user with the least rights.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import pytest
 from redis import Redis
 
 from machine_lifecycle.system.redis_rights import rules
+from tests.support.front import Front
+from tests.support.git_server import self_signed
 from tests.support.outside import Outside
 from tests.support.redis_server import ValkeyServer
 
@@ -38,9 +40,9 @@ def graph(folder: Path, *, effort: float = 0.0) -> str:
 class Bed:
     """One machine whose Redis has faults by order."""
 
-    def __init__(self, machine: Outside, server: ValkeyServer, admin: Redis) -> None:
+    def __init__(self, machine: Outside, front: Front, admin: Redis) -> None:
         self.machine = machine
-        self.server = server
+        self.front = front
         self.admin = admin
 
     def workers(self) -> set[int]:
@@ -60,77 +62,93 @@ class Bed:
 
 
 @pytest.fixture
-def bed(outside: Callable[..., Outside]) -> Iterator[Bed]:
+def bed(outside: Callable[..., Outside], tmp_path: Path) -> Iterator[Bed]:
     server = ValkeyServer()
     server.start()
     admin: Redis = Redis.from_url(server.url, decode_responses=True)
     admin.execute_command("ACL", "SETUSER", USER, "on", ">secret", *rules())
-    url = f"unix://{USER}:secret@{server.paths.runtime}/valkey.sock"
-    often = {"MACHINE_STATUS_UPDATE_INTERVAL_SECONDS": "1"}
-    machine = outside(HUB_REDIS_URL=url, REDIS="hub", **often).start()
-    machine.until("machine_ready")
-    yield Bed(machine, server, admin)
-    admin.close()
-    server.close()
+    certificate, key = self_signed(tmp_path)
+    front = Front(server.paths.runtime / "valkey.sock", tls=(certificate, key))
+    try:
+        machine = outside(
+            HUB_REDIS_URL=f"rediss://{USER}:secret@127.0.0.1:{front.port}?ssl_ca_certs={certificate}",
+            REDIS="hub",
+            MACHINE_STATUS_UPDATE_INTERVAL_SECONDS="1",
+        ).start()
+        machine.until("machine_ready")
+        yield Bed(machine, front, admin)
+    finally:
+        front.close()
+        admin.close()
+        server.close()
 
 
-def fill(admin: Redis) -> None:
-    admin.config_set("maxmemory", admin.info("memory")["used_memory"] - 100_000)
+def fill(bed: Bed) -> None:
+    bed.admin.config_set("maxmemory", bed.admin.info("memory")["used_memory"] - 100_000)
 
 
-def drain(admin: Redis) -> None:
-    admin.config_set("maxmemory", 0)
+def give_room(bed: Bed) -> None:
+    bed.admin.config_set("maxmemory", 0)
 
 
-def follow(admin: Redis) -> None:
-    admin.execute_command("REPLICAOF", "127.0.0.1", "1")
+def follow(bed: Bed) -> None:
+    bed.admin.execute_command("REPLICAOF", "127.0.0.1", "1")
 
 
-def lead(admin: Redis) -> None:
-    admin.execute_command("REPLICAOF", "NO", "ONE")
+def lead(bed: Bed) -> None:
+    bed.admin.execute_command("REPLICAOF", "NO", "ONE")
 
 
-def change_password(admin: Redis) -> None:
-    admin.execute_command("ACL", "SETUSER", USER, "resetpass", ">other")
-    admin.execute_command("CLIENT", "KILL", "USER", USER)
+def change_password(bed: Bed) -> None:
+    bed.admin.execute_command("ACL", "SETUSER", USER, "resetpass", ">other")
+    bed.admin.execute_command("CLIENT", "KILL", "USER", USER)
 
 
-def restore_password(admin: Redis) -> None:
-    admin.execute_command("ACL", "SETUSER", USER, "resetpass", ">secret")
+def restore_password(bed: Bed) -> None:
+    bed.admin.execute_command("ACL", "SETUSER", USER, "resetpass", ">secret")
 
 
-def forbid(admin: Redis) -> None:
-    admin.execute_command("ACL", "SETUSER", USER, "-@write")
+def forbid(bed: Bed) -> None:
+    bed.admin.execute_command("ACL", "SETUSER", USER, "-@write")
 
 
-def permit(admin: Redis) -> None:
-    admin.execute_command("ACL", "SETUSER", USER, *rules())
+def permit(bed: Bed) -> None:
+    bed.admin.execute_command("ACL", "SETUSER", USER, *rules())
+
+
+def cut(bed: Bed) -> None:
+    bed.front.cut()
+
+
+def mend(bed: Bed) -> None:
+    bed.front.mend()
 
 
 @pytest.mark.parametrize(
     ("begin", "end", "code", "words"),
     [
-        (fill, drain, "redis-refuses", "memory is full"),
+        (fill, give_room, "redis-refuses", "memory is full"),
         (follow, lead, "redis-refuses", "read-only replica"),
         (change_password, restore_password, "redis-auth", "refuses the user name or the password"),
         (forbid, permit, "redis-refuses", "does not permit"),
+        (cut, mend, "redis-unreachable", "does not answer"),
     ],
-    ids=["full memory", "read-only replica", "changed password", "missing right"],
+    ids=["full memory", "read-only replica", "changed password", "missing right", "cut network"],
 )
 def test_a_job_that_runs_when_redis_refuses_ends_once_it_takes_writes_again(
-    bed: Bed, begin: Callable[[Redis], None], end: Callable[[Redis], None], code: str, words: str
+    bed: Bed, begin: Callable[[Bed], None], end: Callable[[Bed], None], code: str, words: str
 ) -> None:
     machine = bed.machine
     job = machine.call("submit", graph(machine.folder, effort=SECONDS)).stdout.strip()
     machine.until("job_started", job_id=job)
     workers = bed.workers()
-    begin(bed.admin)
+    begin(bed)
     refused = machine.call("submit", graph(machine.folder))
     assert refused.returncode != 0
     assert f"[{code}]" in refused.stderr
     assert "Traceback" not in refused.stderr
     bed.until_trouble(words)
-    end(bed.admin)
+    end(bed)
     machine.until("job_finished", job_id=job, outcome="completed")
     bed.until_trouble("")
     assert bed.workers() == workers

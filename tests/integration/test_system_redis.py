@@ -1,0 +1,81 @@
+"""Connections to a Redis behind TLS, and to one that Sentinels watch over."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from machine_lifecycle.jobs.client import QueueClient
+from machine_lifecycle.model.redis_url import RedisUrl
+from machine_lifecycle.system.redis import check, connect
+from machine_lifecycle.system.redis_errors import RedisCertificate, RedisUnreachable
+from machine_lifecycle.system.valkey import find_server
+from tests.support.front import Front
+from tests.support.git_server import self_signed
+from tests.support.sentinel import Watched
+
+
+async def test_tls_with_the_authority_that_is_named(own_valkey: Any, tmp_path: Path) -> None:
+    certificate, key = self_signed(tmp_path)
+    front = Front(own_valkey.paths.runtime / "valkey.sock", tls=(certificate, key))
+    try:
+        secret = RedisUrl.parse(own_valkey.url).password
+        base = f"rediss://:{secret}@127.0.0.1:{front.port}"
+        url = f"{base}?ssl_ca_certs={certificate}"
+        redis = connect(url)
+        await check(redis, url)
+        client = QueueClient(redis)
+        assert (await client.counts())["pending"] == 0
+        await redis.aclose()
+        for stranger, kind, words in (
+            (base, RedisCertificate, "self-signed certificate"),
+            (url.replace("127.0.0.1", "localhost"), RedisCertificate, "Hostname mismatch"),
+            (base.replace("rediss:", "redis:"), RedisUnreachable, "TLS"),
+        ):
+            redis = connect(stranger)
+            with pytest.raises(kind) as refused:
+                await check(redis, stranger)
+            assert words in str(refused.value)
+            assert secret not in str(refused.value)
+            await redis.aclose()
+    finally:
+        front.close()
+
+
+@pytest.fixture
+def watched(tmp_path: Path) -> Iterator[Watched]:
+    found = Watched(tmp_path, str(find_server()))
+    try:
+        found.start()
+        yield found
+    finally:
+        found.close()
+
+
+async def test_the_primary_that_sentinels_name_is_followed(watched: Watched) -> None:
+    url = f"redis+sentinel://127.0.0.1:{watched.sentinel}/main"
+    async with contextlib.aclosing(connect(url)) as redis:
+        await check(redis, url)
+        client, alone = QueueClient(redis), redis.client()
+        first = await client.submit({"a": 1}, service_required="simulation")
+        await redis.wait(1, 5000)
+        await alone.ping()
+        with watched.switching():
+            watched.kill_primary()
+        # Over a connection of the pool, and over the one that a client has for itself.
+        second = await client.submit({"a": 2}, service_required="simulation")
+        assert await alone.zcard("jobs:pending") == 2
+        assert {record.id for record in await client.list()} == {first, second}
+        await alone.aclose()
+
+
+async def test_a_service_that_no_sentinel_knows(watched: Watched) -> None:
+    url = f"redis+sentinel://127.0.0.1:{watched.sentinel}/other"
+    async with contextlib.aclosing(connect(url)) as redis:
+        with pytest.raises(RedisUnreachable, match="No master found for 'other'") as refused:
+            await check(redis, url)
+    assert f"-p {watched.sentinel}" in str(refused.value.remedies[0])
