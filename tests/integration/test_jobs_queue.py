@@ -355,6 +355,34 @@ async def test_what_nobody_can_do_says_so_until_somebody_can(redis: Redis) -> No
     assert (await claim(redis, "big", hardware={"gpu_memory_gb": 141}))[1] == job_id
 
 
+async def test_what_only_the_last_capable_worker_could_do_says_so_when_it_leaves(
+    redis: Redis,
+) -> None:
+    client = QueueClient(redis)
+    big = {"gpu_memory_gb": 141}
+    await claim(redis, "big", hardware=big)
+    await claim(redis, "small")
+    needs = {"gpu_memory_gb": 80}
+    jobs = [
+        await client.submit({}, service_required="simulation", requirements=needs) for _ in range(3)
+    ]
+    anybodys = await client.submit({}, service_required="simulation")
+
+    async def statuses() -> set[str]:
+        return {(await client.get(job_id)).status for job_id in jobs}
+
+    assert await statuses() == {"pending"}
+    await call(redis, "ml1_leave", "big", profile(hardware=big)[0])
+    assert await statuses() == {"unworkable"}
+    assert (await client.get(anybodys)).status == "pending"
+    await call(redis, "ml1_profile", "big", *profile(hardware=big), "")
+    assert await statuses() == {"pending"}
+    # With nobody left it is not known what the next one can do.
+    await call(redis, "ml1_leave", "small", profile()[0])
+    await call(redis, "ml1_leave", "big", profile(hardware=big)[0])
+    assert await statuses() == {"pending"}
+
+
 async def test_a_stale_fence_writes_nothing(redis: Redis) -> None:
     client = QueueClient(redis)
     job_id = await client.submit({}, service_required="simulation")

@@ -92,11 +92,7 @@ local function ml1_profile(_, a)
       if fit(h, class, digest) then
         local head = redis.call('ZREVRANGE', 'jobs:class:' .. h, 0, 0, 'WITHSCORES')
         if head[1] then redis.call('ZADD', 'jobs:heads:' .. digest, head[2], h) end
-        if fresh then
-          for _, id in ipairs(redis.call('ZREVRANGE', 'jobs:class:' .. h, 0, 999)) do
-            redis.call('HSET', 'job:' .. id, 'status', 'pending')
-          end
-        end
+        if fresh then tell_class(h, 'pending') end
       end
     end
   end

@@ -201,6 +201,11 @@ local function arouse_anybody(h)
   end
 end
 
+local function unworkable(h)
+  redis.call('SADD', 'jobs:unworkable', h)
+  redis.call('EXPIRE', 'jobs:unworkable', INDEX_TTL)
+end
+
 -- Put a waiting job into the index. Returns its status: `pending`, `unworkable`, or nil if it is
 -- set aside.
 local function file(id, job, at, avoided)
@@ -219,8 +224,7 @@ local function file(id, job, at, avoided)
     end
     if #profiles == 0 and redis.call('HLEN', 'jobs:profiles') > 0 then
       status = 'unworkable'
-      redis.call('SADD', 'jobs:unworkable', h)
-      redis.call('EXPIRE', 'jobs:unworkable', INDEX_TTL)
+      unworkable(h)
     end
     arouse(h, profiles, avoided)
   end
@@ -281,12 +285,27 @@ local function unfiled()
   return redis.call('ZCARD', 'jobs:pending') - tonumber(redis.call('GET', 'jobs:index:size') or '0')
 end
 
+-- Say of what waits in a class whether somebody can do it; of the best thousand, the rest follows
+-- as they are filed anew or claimed.
+local function tell_class(h, status)
+  for _, id in ipairs(redis.call('ZREVRANGE', 'jobs:class:' .. h, 0, 999)) do
+    redis.call('HSET', 'job:' .. id, 'status', status)
+  end
+end
+
 local function drop_profile(digest)
   redis.call('DEL', 'jobs:heads:' .. digest, 'jobs:idle:' .. digest, 'jobs:workers:' .. digest)
   redis.call('HDEL', 'jobs:profiles', digest)
   redis.call('ZREM', 'jobs:profiles:used', digest)
+  -- With no worker at all nothing is known of what the next ones can do.
+  local others = redis.call('HLEN', 'jobs:profiles') > 0
   for _, h in ipairs(redis.call('HKEYS', 'jobs:classes')) do
-    redis.call('SREM', 'jobs:fits:' .. h, digest)
+    if redis.call('SREM', 'jobs:fits:' .. h, digest) == 1 and others
+      and redis.call('EXISTS', 'jobs:fits:' .. h) == 0
+      and redis.call('EXISTS', 'jobs:class:' .. h) == 1 then
+      unworkable(h)
+      tell_class(h, 'unworkable')
+    end
   end
   memo.caps[digest] = nil
 end
