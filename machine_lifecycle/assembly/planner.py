@@ -74,6 +74,10 @@ class MachinePlanner:
 
     def plan(self, hardware: Hardware) -> BootPlan:
         """Decide everything that will run."""
+        if self.settings.output_store:
+            from machine_lifecycle.jobs.stores import check_store  # noqa: PLC0415 - rarely
+
+            check_store(self.settings.output_store)
         bundle = self._bundle()
         registry = attrs.evolve(self.registry, bundled=bundle.connectors if bundle else ())
         plan = make_plan(

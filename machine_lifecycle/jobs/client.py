@@ -193,9 +193,11 @@ class QueueClient:
         return watch(self._redis, job_id, self._read)
 
     async def outputs(self, job_id: str) -> tuple[Output, ...]:
-        """The files that a completed job made; those over 8 MiB come as a reference, without bytes.
+        """The files that a completed job made. Those over 8 MiB that no store keeps, and those in a
+        store that can't be reached from here, come as a reference, without bytes.
 
         Raises:
+            OutputUnreadable: The store has lost one, or does not give it.
             JobNotFound: There is no such job.
             JobStateRefuses: It has not completed.
         """

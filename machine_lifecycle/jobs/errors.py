@@ -312,3 +312,84 @@ class PayloadUnusable(ConfigurationError):
                 f"python -m json.tool {self.path}",
             ),
         )
+
+
+@attrs.define(kw_only=True, slots=False, eq=False)
+class OutputStoreUnusable(ConfigurationError):
+    """What jobs make can't be kept where WORKER_OUTPUT_STORE says.
+
+    Attributes:
+        store: The place.
+        reason: Why not.
+        package: What is not installed, or empty.
+    """
+
+    code: ClassVar[str] = "output-store-unusable"
+
+    store: str
+    reason: str
+    package: str = ""
+
+    @property
+    def summary(self) -> str:
+        """Where, and why not."""
+        return f"outputs can't be kept at {self.store}: {self.reason}"
+
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """Install what is missing, or name another place."""
+        folder = Remedy("Name a folder or a bucket", "export WORKER_OUTPUT_STORE=/mnt/outputs")
+        if not self.package:
+            return (folder,)
+        install = f"python -m pip install {shlex.quote(self.package)}"
+        return (Remedy("Install what speaks to that place", install), folder)
+
+
+@attrs.define(kw_only=True, slots=False, eq=False)
+class OutputNotStored(LifecycleError):
+    """A file that a job made could not be put into the site's store; the job is run again.
+
+    Attributes:
+        url: Where to.
+        reason: Why not.
+    """
+
+    code: ClassVar[str] = "output-not-stored"
+
+    url: str
+    reason: str
+
+    @property
+    def summary(self) -> str:
+        """Where to, and why not."""
+        return f"{self.url} can't be written: {self.reason}"
+
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """Look at the store."""
+        return (Remedy("See whether the store is up, has room, and lets the workers write"),)
+
+
+@attrs.define(kw_only=True, slots=False, eq=False)
+class OutputUnreadable(LifecycleError):
+    """A file that a job made is in the site's store, and can't be read from here.
+
+    Attributes:
+        url: Where it is.
+        reason: Why not.
+    """
+
+    code: ClassVar[str] = "output-unreadable"
+
+    url: str
+    reason: str
+
+    @property
+    def summary(self) -> str:
+        """Where it is, and why not."""
+        return f"{self.url} can't be read: {self.reason}"
+
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """Look at the store."""
+        return (Remedy("See whether the store is up, still has it, and lets you read it"),)

@@ -14,6 +14,7 @@ from machine_lifecycle.jobs.functions import QueueFunctions
 from machine_lifecycle.jobs.outcomes import Outcome
 from machine_lifecycle.jobs.running import Ended, RunningJob
 from machine_lifecycle.jobs.settling import Settler
+from machine_lifecycle.jobs.stores import OutputStore
 from machine_lifecycle.jobs.worker_config import WorkerConfig
 from machine_lifecycle.jobs.worker_services import WorkerServices
 from machine_lifecycle.jobs.worker_voice import Hold, WorkerVoice
@@ -63,6 +64,7 @@ class Execution:
         self._breakers: dict[str, Breaker] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._config = config
+        self._store = OutputStore(config.output_store) if config.output_store else None
         self._functions = functions
         self._settler = settler
         self._services = services
@@ -135,21 +137,29 @@ class Execution:
         except LifecycleError as error:
             self._failed(claimed, service, await self._settle_error(claimed, service, error))
         else:
-            self._settle_result(claimed, service, result, time.monotonic() - began)
+            if service in self._breakers:
+                self._breakers[service].succeeded()
+            # Its place is free for the next job: for the one that the same call claims, or one that
+            # is claimed while the files are put away.
+            self.by_service[service] -= 1
+            await self._settle_result(claimed, service, result, time.monotonic() - began)
 
-    def _settle_result(
+    async def _settle_result(
         self, claimed: Claimed, service: str, result: JobResult, seconds: float
     ) -> None:
         def answered(answer: str) -> None:
             self._over(claimed, "completed" if answer == "ok" else "released")
 
-        if service in self._breakers:
-            self._breakers[service].succeeded()
+        if self._store and result.outputs:
+            self._on_free()
+            try:
+                result = await self._store.keep(claimed.id, claimed.fence, result)
+            except LifecycleError as error:
+                self._over(claimed, _outcome(await self._settler.fail(claimed, error)))
+                return
         outcome = self._settler.result(
             claimed, result, service=service, seconds=seconds, answered=answered
         )
-        # Its place is free for the job that the same call claims.
-        self.by_service[service] -= 1
         self._give(outcome)
 
     def _over(self, claimed: Claimed, outcome: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from machine_lifecycle.jobs.errors import PayloadUnusable
 from machine_lifecycle.model.jobs import Output
 
-__all__ = ["is_graph", "read_payload", "save"]
+__all__ = ["bare_name", "is_graph", "read_payload", "save"]
 
 
 def read_payload(path: Path) -> dict[str, Any]:
@@ -39,14 +39,18 @@ def is_graph(value: dict[str, Any]) -> bool:
     )
 
 
+def bare_name(name: str) -> str:
+    """The last part of a name that somebody else gave, whatever system it was made on."""
+    return Path(name.replace("\\", "/")).name or "output"
+
+
 def save(output: Output, folder: Path) -> Path:
     """Write an output's bytes under its own name, or under a numbered one if that is taken.
 
     Nothing is overwritten, and nothing is written outside of *folder*.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    # A name comes from a worker: only its last part counts, whatever system it was made on.
-    name = Path(output.name.replace("\\", "/")).name or "output"
+    name = bare_name(output.name)
     stem, suffix = Path(name).stem, Path(name).suffix
     number = 0
     while True:

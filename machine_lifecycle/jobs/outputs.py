@@ -1,4 +1,6 @@
-"""What came out of a job: small files travel in Redis, large ones as a reference."""
+"""What came out of a job: files are in the site's store, travel in Redis if they are small, or are
+referred to where the service holds them.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +9,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
+from machine_lifecycle.jobs.stores import digest, read
 from machine_lifecycle.model.jobs import JobResult, Output
 from machine_lifecycle.system import redis_keys as keys
 
@@ -23,8 +26,12 @@ def small(job_id: str, outputs: tuple[Output, ...]) -> dict[str, bytes]:
     return {
         keys.output(job_id, number): output.data
         for number, output in enumerate(outputs)
-        if output.data and len(output.data) <= SMALL
+        if _travels(output)
     }
+
+
+def _travels(output: Output) -> bool:
+    return bool(output.data) and not output.stored and len(output.data) <= SMALL
 
 
 def result_metadata(
@@ -37,16 +44,16 @@ def result_metadata(
         "output_files": [
             {
                 "filename": output.name,
-                "path": output.reference,
+                "path": output.stored or output.reference,
                 "type": output.kind,
                 "size_bytes": len(output.data),
                 "mime_type": output.mime,
                 "metadata": {
                     "node": output.node,
                     "temporary": output.temporary,
-                    "key": keys.output(job_id, number)
-                    if output.data and len(output.data) <= SMALL
-                    else "",
+                    "sha256": digest(output.data),
+                    "stored": output.stored,
+                    "key": keys.output(job_id, number) if _travels(output) else "",
                 },
             }
             for number, output in enumerate(result.outputs)
@@ -66,7 +73,11 @@ def result_metadata(
 
 
 async def fetch(redis: Redis, result: Mapping[str, Any]) -> tuple[Output, ...]:
-    """The files of a result; those that travel as a reference come without bytes."""
+    """The files of a result; those that can't be had from here come without bytes.
+
+    Raises:
+        OutputUnreadable: The site's store has lost one, or does not give it.
+    """
     outputs = []
     execute: Any = redis.execute_command  # redis-py gives it no types
     for entry in result.get("output_files", ()):
@@ -75,6 +86,8 @@ async def fetch(redis: Redis, result: Mapping[str, Any]) -> tuple[Output, ...]:
         if facts.get("key"):
             # This client reads text; an output is bytes.
             data = await execute("GET", facts["key"], NEVER_DECODE=True) or b""
+        elif facts.get("stored"):
+            data = await read(facts["stored"], str(facts.get("sha256", ""))) or b""
         outputs.append(
             Output(
                 name=entry.get("filename", ""),
@@ -84,6 +97,7 @@ async def fetch(redis: Redis, result: Mapping[str, Any]) -> tuple[Output, ...]:
                 node=facts.get("node", ""),
                 temporary=bool(facts.get("temporary")),
                 reference=entry.get("path", ""),
+                stored=facts.get("stored", ""),
             )
         )
     return tuple(outputs)

@@ -70,6 +70,7 @@ class WorkerConfig:
         retry_wait: Before a failed job is tried again; doubles at each further try.
         warm_ups: What each service runs before it takes jobs, by its name.
         warm: Folder where it is written down which runs of services are warm.
+        output_store: Where what jobs make is kept; empty: in Redis, if it is small.
         environ: What connectors read their own settings from.
     """
 
@@ -91,6 +92,7 @@ class WorkerConfig:
     concurrency: int = 0
     warm_ups: Mapping[str, WarmUp] = attrs.field(factory=dict)
     warm: Path | None = None
+    output_store: str = ""
     extras: Mapping[str, Any] = attrs.field(factory=dict)
     customer_access: Mapping[str, Any] = attrs.field(factory=dict)
     version: str = ""
@@ -142,6 +144,7 @@ class WorkerConfig:
             outbox=_beside(socket, "outbox", environ.get("WORKER_ID", "")),
             warm_ups=_warm_ups(environ.get(VARIABLE, "")),
             warm=_beside(socket, "warm", environ.get("WORKER_ID", "")),
+            output_store=environ.get("WORKER_OUTPUT_STORE", ""),
             concurrency=int(_number(environ, "WORKER_MAX_CONCURRENT_JOBS", 0)),
             extras=_extras(environ),
             customer_access={

@@ -65,6 +65,7 @@ class Output:
         node: Id of the graph's node that made it, or empty.
         temporary: A preview, which the service may delete.
         reference: Where the service itself still holds it, as a URL path.
+        stored: Where the site's store keeps it, as a URL; empty: it is not kept there.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Output:
     node: str = ""
     temporary: bool = False
     reference: str = ""
+    stored: str = ""
 
 
 @attrs.frozen(kw_only=True)

@@ -377,6 +377,12 @@ class Settings(_OfServices):
         10.0,
         "GiB of them that are kept for each instance, the newest ones; 0: all.",
     )
+    output_store: str = _setting(
+        "WORKER_OUTPUT_STORE",
+        "",
+        "Where what jobs make is kept: a folder, or a bucket such as `s3://NAME/PREFIX`; empty: in "
+        "Redis, files up to 8 MiB.",
+    )
     tee_logs: bool = _setting(
         "MACHINE_TEE_LOGS", False, "Repeat the processes' output on ours, with their names."
     )
