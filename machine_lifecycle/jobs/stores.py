@@ -23,7 +23,6 @@ _PATIENCE = 300.0
 """Seconds for one file."""
 _TRIES = 3
 """Those of a bucket's library come on top."""
-_FIRST_WAIT = 0.5
 
 
 def digest(data: bytes) -> str:
@@ -50,11 +49,17 @@ def check_store(where: str) -> None:
         raise OutputStoreUnusable(store=where, reason="a chain of addresses is not supported")
     try:
         import fsspec  # noqa: PLC0415 - an extra
-
+        from fsspec.registry import known_implementations  # noqa: PLC0415 - likewise
+    except ImportError as error:
+        reason = "fsspec is not installed"
+        raise OutputStoreUnusable(store=where, reason=reason, package="fsspec") from error
+    try:
         fsspec.get_filesystem_class(parts.scheme)
     except ImportError as error:
-        name = getattr(error, "name", None) or "fsspec"
-        raise OutputStoreUnusable(store=where, reason=str(error), package=name) from error
+        package = str(known_implementations[parts.scheme]["class"]).partition(".")[0]
+        raise OutputStoreUnusable(
+            store=where, reason=str(error), package="" if package == "fsspec" else package
+        ) from error
     except ValueError as error:
         raise OutputStoreUnusable(store=where, reason=str(error)) from error
 
@@ -62,16 +67,18 @@ def check_store(where: str) -> None:
 class OutputStore:
     """Keeps files under ``{store}/{job}/{run}-{number}-{name}``: no two of them share a name."""
 
-    def __init__(self, where: str) -> None:
+    def __init__(self, where: str, *, first_wait: float = 0.5) -> None:
         """Make it; nothing is opened.
 
         Args:
             where: As ``check_store`` takes it.
+            first_wait: Seconds before a file is tried again; doubles at the next time.
 
         Raises:
             OutputStoreUnusable: Files can't be kept there.
         """
         check_store(where)
+        self._first_wait = first_wait
         self._where = Path(where).as_uri() if where.startswith("/") else where.rstrip("/")
 
     async def keep(self, job_id: str, run: int, result: JobResult) -> JobResult:
@@ -97,7 +104,7 @@ class OutputStore:
         return attrs.evolve(result, outputs=tuple(kept))
 
     async def _write(self, url: str, data: bytes) -> None:
-        wait, tries = _FIRST_WAIT, 0
+        wait, tries = self._first_wait, 0
         while True:
             try:
                 await _patiently(lambda: _put(url, data))

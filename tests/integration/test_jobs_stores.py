@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,6 @@ import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from machine_lifecycle.jobs import stores
 from machine_lifecycle.jobs.errors import OutputNotStored, OutputStoreUnusable, OutputUnreadable
 from machine_lifecycle.jobs.stores import OutputStore, check_store, digest, read
 from machine_lifecycle.model.jobs import JobResult, Output
@@ -71,29 +72,30 @@ async def test_a_later_run_overwrites_nothing(bucket: str) -> None:
     assert await read(second.outputs[0].stored, digest(b"2")) == b"2"
 
 
-async def test_a_bucket_that_stumbles_is_tried_again(
-    bucket: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls: list[str] = []
-    pipe = MemoryFileSystem.pipe_file
+class Stumbling(MemoryFileSystem):  # type: ignore[misc]  # fsspec ships no types
+    """A bucket that refuses the first two files."""
 
-    def stumbling(self: Any, path: str, value: bytes, **options: Any) -> None:
-        calls.append(path)
-        if len(calls) < 3:
+    protocol = "stumbling"
+    calls = 0
+
+    def pipe_file(self, path: str, value: bytes, **options: Any) -> None:
+        type(self).calls += 1
+        if self.calls < 3:
             raise OSError("slow down")
-        pipe(self, path, value, **options)
+        super().pipe_file(path, value, **options)
 
-    monkeypatch.setattr(stores, "_FIRST_WAIT", 0.001)
-    monkeypatch.setattr(MemoryFileSystem, "pipe_file", stumbling)
-    kept = await OutputStore(bucket).keep("j", 1, JobResult(outputs=(made("a", b"1"),)))
-    assert len(calls) == 3
+
+async def test_a_bucket_that_stumbles_is_tried_again() -> None:
+    fsspec.register_implementation("stumbling", Stumbling, clobber=True)
+    store = OutputStore("stumbling://bucket", first_wait=0.001)
+    kept = await store.keep("j", 1, JobResult(outputs=(made("a", b"1"),)))
+    assert Stumbling.calls == 3
     assert await read(kept.outputs[0].stored, digest(b"1")) == b"1"
 
 
-async def test_a_folder_that_takes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stores, "_FIRST_WAIT", 0.001)
+async def test_a_folder_that_takes_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    store = OutputStore(str(tmp_path / "file"))
+    store = OutputStore(str(tmp_path / "file"), first_wait=0.001)
     with pytest.raises(OutputNotStored, match="file/j/1-0-a"):
         await store.keep("j", 1, JobResult(outputs=(made("a", b"1"),)))
 
@@ -125,8 +127,20 @@ def test_where_nothing_can_be_kept(where: str, words: str) -> None:
     assert "WORKER_OUTPUT_STORE" in str(refused.value.remedies[-1])
 
 
-def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "fsspec", None)
+@pytest.mark.skipif(find_spec("s3fs") is not None, reason="s3fs is installed here")
+def test_what_is_not_installed_is_named() -> None:
     with pytest.raises(OutputStoreUnusable) as refused:
         check_store("s3://bucket")
-    assert refused.value.remedies[0].command == "python -m pip install fsspec"
+    assert refused.value.remedies[0].command == "python -m pip install s3fs"
+
+
+def test_without_fsspec_that_is_named() -> None:
+    script = (
+        "import sys; sys.modules['fsspec'] = None\n"
+        "from machine_lifecycle.jobs.stores import check_store\n"
+        "check_store('s3://bucket')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert "python -m pip install fsspec" in done.stderr
