@@ -102,6 +102,47 @@ def test_killed_while_it_installs_a_machine_boots_to_the_end(
     assert machine.wait() == 0
 
 
+def test_what_was_installed_beforehand_a_boot_finds_done(
+    tmp_path: Path, outside: Callable[..., Outside]
+) -> None:
+    """As for an image: on a host without the machine's GPUs, with no queue."""
+    bed = make_bed(tmp_path, main=MAIN)
+    bed.listed(
+        {
+            "name": "Good",
+            "url": bed.pack("good", requirements__txt="small\n"),
+            "requirements": True,
+        },
+        {"name": "Dead", "url": str(tmp_path / "nowhere")},
+    )
+    machine = machine_of(bed, outside)
+    elsewhere = {
+        "REDIS": "hub",
+        "HUB_REDIS_URL": "redis://127.0.0.1:1",
+        "MOCK_GPU_NUM": "0",
+        "MACHINE_RUNTIME_DIR": str(tmp_path / "r"),
+    }
+    made = machine.call("install", "--json", **elsewhere)
+    assert made.returncode == 0, made.stderr
+    told = json.loads(made.stdout)
+    assert told["services"] == ["comfyui"]
+    assert told["done"] > 0
+    assert list(told["failures"]) == ["Dead"]
+    assert "left out: Dead" in made.stderr
+    assert machine.running() == []
+    again = machine.call("install", "--strict", **elsewhere)
+    assert (again.returncode, "all was there" in again.stdout) == (3, True)
+
+    machine.start().until("machine_ready")
+    skipped = finished(machine)
+    assert len(skipped) >= 5
+    assert all(skipped.values()), skipped
+    check_named(machine, "Dead")
+    refused = machine.call("install")
+    assert refused.returncode == 2
+    assert "machine-already-running" in refused.stderr
+
+
 def check_named(machine: Outside, pack: str) -> None:
     """A pack that failed is named wherever somebody may look."""
     events = machine.events
