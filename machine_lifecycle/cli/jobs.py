@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,19 @@ _FAILED = 1
     help="What the worker must have; an object, such as "
     '{"node_packs": ["rgthree-comfy"], "gpu_memory_gb": 24}.',
 )
+@click.option(
+    "--max-retries",
+    type=click.IntRange(0),
+    default=3,
+    show_default=True,
+    help="Further runs after one that failed and may end better.",
+)
+@click.option(
+    "--key",
+    default="",
+    metavar="TEXT",
+    help="Submit it once: a job that was submitted with this key before is taken for this one.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
 def submit(  # noqa: PLR0917 - click passes options by name
@@ -52,6 +66,8 @@ def submit(  # noqa: PLR0917 - click passes options by name
     out: Path | None,
     timeout_minutes: float | None,
     requirements: dict[str, Any] | None,
+    max_retries: int,
+    key: str,
     as_json: bool,  # noqa: FBT001 - click
 ) -> None:
     """Put FILE into the queue: a graph in ComfyUI's API form, or a whole payload.
@@ -65,6 +81,8 @@ def submit(  # noqa: PLR0917 - click passes options by name
     """  # noqa: D301 - click reads the escape
     from machine_lifecycle.jobs.files import read_payload  # noqa: PLC0415 - only when it runs
 
+    if key and count > 1:
+        raise click.UsageError("--key names one job, and --count asks for several")
     payload = read_payload(file)
     watched = watch or (watch is None and out is not None)
 
@@ -77,21 +95,31 @@ def submit(  # noqa: PLR0917 - click passes options by name
                     priority=priority,
                     timeout_minutes=timeout_minutes,
                     requirements=requirements,
+                    max_retries=max_retries,
+                    idempotency_key=key,
                 )
                 for _ in range(count)
             ]
             if not watched:
                 return [{"id": job_id, "status": "pending"} for job_id in ids]
-            records = await follow(client, ids, quiet=as_json)
-            return [
-                record_json(record)
-                | {"saved": await save_outputs(client, record, out or Path("outputs"))}
-                for record in records
-            ]
+            return await _watched(client, ids, out, quiet=as_json)
 
-    results = asyncio.run(work())
+    _conclude(asyncio.run(work()), single=count == 1, as_json=as_json)
+
+
+async def _watched(
+    client: QueueClient, ids: Sequence[str], out: Path | None, *, quiet: bool
+) -> list[dict[str, Any]]:
+    """Follow jobs to their ends and save what they made."""
+    return [
+        record_json(record) | {"saved": await save_outputs(client, record, out or Path("outputs"))}
+        for record in await follow(client, list(ids), quiet=quiet)
+    ]
+
+
+def _conclude(results: list[dict[str, Any]], *, single: bool, as_json: bool) -> None:
     if as_json:
-        emit_json(results[0] if count == 1 else results)
+        emit_json(results[0] if single else results)
     else:
         for result in results:
             _tell(result)
@@ -182,12 +210,16 @@ class _ListsByDefault(click.Group):
             args = ["list", *args]
         return super().parse_args(ctx, args)
 
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Know ``ls`` for ``list``."""
+        return super().get_command(ctx, "list" if cmd_name == "ls" else cmd_name)
+
 
 @click.group(cls=_ListsByDefault)
 def jobs() -> None:
-    """List the queue's jobs, show one, cancel them, try them again.
+    """List the queue's jobs, show or watch them, cancel them, try them again.
 
-    Without a command it lists, with the options of `jobs list`.
+    Without a command it lists, with the options of `jobs list`, for which `ls` will do.
     """
 
 
@@ -230,6 +262,36 @@ def list_jobs(ctx: click.Context, status: str, limit: int, as_json: bool) -> Non
     columns = ("id", "status", "service", "prio", "done", "run", "age", "worker or error")
     table(columns, rows)
     click.echo(", ".join(f"{number} {kind}" for kind, number in counts.items()))
+
+
+@jobs.command()
+@click.option("--limit", default=20, show_default=True, help="At most so many.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_context
+def dead(ctx: click.Context, limit: int, as_json: bool) -> None:  # noqa: FBT001 - click
+    """List jobs that were set aside: nobody can ever run them, or their runs ended their workers.
+
+    `jobs show ID` tells the story, `jobs retry ID` tries once more.
+    """
+    ctx.invoke(list_jobs, status="dead", limit=limit, as_json=as_json)
+
+
+@jobs.command()
+@click.argument("job_ids", nargs=-1, required=True)
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Save outputs here.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_context
+def watch(ctx: click.Context, job_ids: tuple[str, ...], out: Path | None, as_json: bool) -> None:  # noqa: FBT001 - click
+    """Follow jobs to their ends, from wherever they are, and save what they make.
+
+    Ends with status 1 if one failed.
+    """
+
+    async def work() -> list[dict[str, Any]]:
+        async with open_queue(ctx) as client:
+            return await _watched(client, job_ids, out, quiet=as_json)
+
+    _conclude(asyncio.run(work()), single=len(job_ids) == 1, as_json=as_json)
 
 
 @jobs.command()

@@ -129,6 +129,32 @@ def test_jobs_alone_lists(terminal: Terminal) -> None:
     assert "cancel" in terminal.run("jobs", "--help").stdout
 
 
+def test_a_job_is_submitted_once_and_watched_later(terminal: Terminal) -> None:
+    words = ("submit", terminal.payload(bytes=10), "--key", "order 7", "--json")
+    first, again = (json.loads(terminal.run(*words).stdout)["id"] for _ in range(2))
+    assert first == again
+    seen = terminal.run("jobs", "watch", first, "--out", "seen", "--json")
+    assert seen.returncode == 0, seen.stderr
+    told = json.loads(seen.stdout)
+    assert (told["status"], told["saved"]) == ("completed", ["seen/a.png"])
+    assert first in terminal.run("jobs", "ls").stdout
+    several = terminal.run("submit", terminal.payload(), "--key", "a", "--count", "2")
+    assert several.returncode == 2
+
+
+def test_what_was_set_aside_is_listed(terminal: Terminal) -> None:
+    asked = terminal.run(
+        "submit", terminal.payload(fail="for good"), "--max-retries", "0", "--watch", "--json"
+    )
+    assert json.loads(asked.stdout)["max_retries"] == 0
+    bad = terminal.run("submit", terminal.payload(), "--requirements", '{"ram_gb": "much"}')
+    job_id = bad.stdout.strip()
+    dead = json.loads(terminal.run("jobs", "dead", "--json").stdout)
+    assert [job["id"] for job in dead["jobs"]] == [job_id]
+    failed = terminal.run("jobs", "watch", job_id)
+    assert failed.returncode == 1
+
+
 def test_a_watched_job_tells_its_progress_into_a_pipe(terminal: Terminal) -> None:
     done = terminal.run("submit", terminal.payload(bytes=10), "--watch")
     assert "completed" in done.stderr
