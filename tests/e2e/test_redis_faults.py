@@ -13,10 +13,12 @@ import pytest
 from redis import Redis
 
 from machine_lifecycle.system.redis_rights import rules
+from machine_lifecycle.system.valkey import find_server
 from tests.support.front import Front
 from tests.support.git_server import self_signed
 from tests.support.outside import Outside
 from tests.support.redis_server import ValkeyServer
+from tests.support.sentinel import Watched
 
 SECONDS = 2.0
 USER = "gpu"
@@ -156,6 +158,32 @@ def test_a_job_that_runs_when_redis_refuses_ends_once_it_takes_writes_again(
     assert done.returncode == 0, done.stderr
     told = json.loads(machine.call("jobs", "show", job, "--json").stdout)
     assert (told["status"], told["retry_count"]) == ("completed", 0)
+
+
+def test_a_machine_goes_on_at_the_primary_that_follows(
+    outside: Callable[..., Outside], tmp_path: Path
+) -> None:
+    watched = Watched(tmp_path, str(find_server()))
+    try:
+        watched.start()
+        url = f"redis+sentinel://127.0.0.1:{watched.sentinel}/main"
+        machine = outside(HUB_REDIS_URL=url, REDIS="hub").start()
+        machine.until("machine_ready")
+        job = machine.call("submit", graph(machine.folder, effort=SECONDS)).stdout.strip()
+        machine.until("job_started", job_id=job)
+        with Redis(port=watched.primary) as primary:
+            assert primary.wait(1, 5000) == 1
+        with watched.switching():
+            watched.kill_primary()
+        machine.until("job_finished", job_id=job, outcome="completed")
+        done = machine.call("submit", graph(machine.folder), "--watch")
+        assert done.returncode == 0, done.stderr
+        told = json.loads(machine.call("jobs", "show", job, "--json").stdout)
+        assert (told["status"], told["retry_count"]) == ("completed", 0)
+        machine.call("stop")
+        assert machine.wait() == 0
+    finally:
+        watched.close()
 
 
 def test_the_least_rights_are_enough(bed: Bed) -> None:
