@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from machine_lifecycle.machine import Machine
     from machine_lifecycle.model.hardware import Gpu, GpuSource, Hardware
     from machine_lifecycle.model.installing import InstallContext, StepContext
-    from machine_lifecycle.model.jobs import Job, JobResult, Output, Progress
+    from machine_lifecycle.model.jobs import Job, JobResult, Output, Preview, Progress
     from machine_lifecycle.model.packs import Loaded, Pack, PackState
     from machine_lifecycle.model.ports import Connector, Installer, Probe, Step
     from machine_lifecycle.model.processes import (
@@ -100,6 +100,7 @@ __all__ = [
     "Passage",
     "Phase",
     "Ports",
+    "Preview",
     "Probe",
     "Problems",
     "ProcessChanged",
@@ -129,7 +130,7 @@ _HOMES = {
     "machine": ("Machine",),
     "model.hardware": ("Gpu", "GpuSource", "Hardware"),
     "model.installing": ("InstallContext", "StepContext"),
-    "model.jobs": ("Job", "JobResult", "Output", "Progress"),
+    "model.jobs": ("Job", "JobResult", "Output", "Preview", "Progress"),
     "model.packs": ("Loaded", "Pack", "PackState"),
     "model.ports": ("Connector", "Installer", "Probe", "Step"),
     "model.processes": (

@@ -25,6 +25,12 @@ __all__ = ["follow", "jobs", "save_outputs", "submit"]
 
 _FAILED = 1
 
+_PREVIEWS = click.option(
+    "--previews",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Save pictures of what is about to be made here, while it is made.",
+)
+
 
 @click.command()
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
@@ -33,6 +39,7 @@ _FAILED = 1
 @click.option("--count", type=click.IntRange(1), default=1, help="Submit it so many times.")
 @click.option("--watch/--no-watch", default=None, help="Follow it to its end; implied by --out.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Save outputs here.")
+@_PREVIEWS
 @click.option("--timeout-minutes", type=float, help="Minutes that a run may take.")
 @click.option(
     "--requirements",
@@ -43,10 +50,10 @@ _FAILED = 1
 )
 @click.option(
     "--max-retries",
-    type=click.IntRange(0),
+    type=click.IntRange(1),
     default=3,
     show_default=True,
-    help="Further runs after one that failed and may end better.",
+    help="Runs that it may take in all, if they fail and the next may end better.",
 )
 @click.option(
     "--key",
@@ -64,6 +71,7 @@ def submit(  # noqa: PLR0917 - click passes options by name
     count: int,
     watch: bool | None,  # noqa: FBT001 - click
     out: Path | None,
+    previews: Path | None,
     timeout_minutes: float | None,
     requirements: dict[str, Any] | None,
     max_retries: int,
@@ -84,7 +92,7 @@ def submit(  # noqa: PLR0917 - click passes options by name
     if key and count > 1:
         raise click.UsageError("--key names one job, and --count asks for several")
     payload = read_payload(file)
-    watched = watch or (watch is None and out is not None)
+    watched = watch or (watch is None and (out is not None or previews is not None))
 
     async def work() -> list[dict[str, Any]]:
         async with open_queue(ctx) as client:
@@ -102,18 +110,23 @@ def submit(  # noqa: PLR0917 - click passes options by name
             ]
             if not watched:
                 return [{"id": job_id, "status": "pending"} for job_id in ids]
-            return await _watched(client, ids, out, quiet=as_json)
+            return await _watched(client, ids, out, quiet=as_json, previews=previews)
 
     _conclude(asyncio.run(work()), single=count == 1, as_json=as_json)
 
 
 async def _watched(
-    client: QueueClient, ids: Sequence[str], out: Path | None, *, quiet: bool
+    client: QueueClient,
+    ids: Sequence[str],
+    out: Path | None,
+    *,
+    quiet: bool,
+    previews: Path | None,
 ) -> list[dict[str, Any]]:
     """Follow jobs to their ends and save what they made."""
     return [
         record_json(record) | {"saved": await save_outputs(client, record, out or Path("outputs"))}
-        for record in await follow(client, list(ids), quiet=quiet)
+        for record in await follow(client, list(ids), quiet=quiet, previews=previews)
     ]
 
 
@@ -151,9 +164,13 @@ def _tell(result: dict[str, Any]) -> None:
         click.echo(path)
 
 
-async def follow(client: QueueClient, ids: list[str], *, quiet: bool) -> list[JobRecord]:
+async def follow(
+    client: QueueClient, ids: list[str], *, quiet: bool, previews: Path | None = None
+) -> list[JobRecord]:
     """Show progress until all have ended; their records, in order."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415 - only when a job is watched
+
+    from machine_lifecycle.jobs.files import save_preview  # noqa: PLC0415 - only when a job is watched
 
     shown = sys.stderr.isatty() and not quiet
     bar = Progress(
@@ -173,7 +190,10 @@ async def follow(client: QueueClient, ids: list[str], *, quiet: bool) -> list[Jo
         row = bar.add_task(job_id[-8:], total=100, message="")
         record = None
         lines = ProgressLines(job_id)
-        async for event in client.watch(job_id):
+        async for event in client.watch(job_id, previews=previews is not None):
+            if event.preview and previews:
+                save_preview(event.preview, previews, job_id)
+                continue
             if not shown and not quiet:
                 lines.tell(event)
             words = f"{event.kind}: {event.message}" if event.message else event.kind
@@ -279,9 +299,16 @@ def dead(ctx: click.Context, limit: int, as_json: bool) -> None:  # noqa: FBT001
 @jobs.command()
 @click.argument("job_ids", nargs=-1, required=True)
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Save outputs here.")
+@_PREVIEWS
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
-def watch(ctx: click.Context, job_ids: tuple[str, ...], out: Path | None, as_json: bool) -> None:  # noqa: FBT001 - click
+def watch(
+    ctx: click.Context,
+    job_ids: tuple[str, ...],
+    out: Path | None,
+    previews: Path | None,
+    as_json: bool,  # noqa: FBT001 - click
+) -> None:
     """Follow jobs to their ends, from wherever they are, and save what they make.
 
     Ends with status 1 if one failed.
@@ -289,7 +316,7 @@ def watch(ctx: click.Context, job_ids: tuple[str, ...], out: Path | None, as_jso
 
     async def work() -> list[dict[str, Any]]:
         async with open_queue(ctx) as client:
-            return await _watched(client, job_ids, out, quiet=as_json)
+            return await _watched(client, job_ids, out, quiet=as_json, previews=previews)
 
     _conclude(asyncio.run(work()), single=len(job_ids) == 1, as_json=as_json)
 

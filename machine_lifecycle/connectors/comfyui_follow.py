@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import attrs
+
 from machine_lifecycle.connectors.base import Endpoint, ProgressCallback
 from machine_lifecycle.connectors.comfyui_pages import ComfyUIPages
 from machine_lifecycle.connectors.comfyui_protocol import (
@@ -50,8 +52,9 @@ class Follower:
         told = None
         while not watch.tracked.finished and not watch.deleted:
             now = watch.tracked.progress
-            if now != told:
-                progress(now)
+            preview = watch.take_preview()
+            if preview or now != told:
+                progress(attrs.evolve(now, preview=preview))
                 told = now
             if not await watch.heard(self.patience(watch)):
                 entry = await self.look(watch)

@@ -10,7 +10,7 @@ from typing import Any
 
 from machine_lifecycle.connectors.comfyui_events import Event, Picture
 from machine_lifecycle.connectors.comfyui_run import PromptRun
-from machine_lifecycle.model.jobs import Output
+from machine_lifecycle.model.jobs import Output, Preview
 
 __all__ = ["SOCKET_SAVER", "Watch"]
 
@@ -35,6 +35,7 @@ class Watch:
         self.deleted = False
         """Whether it was taken out of the queue before it ran."""
         self.previews = 0
+        self._preview: Preview | None = None
         self.pictures: list[Output] = []
         self._graph = graph
         self._client_id = ""
@@ -49,6 +50,11 @@ class Watch:
         if self.run is None:
             raise RuntimeError("the prompt was not accepted yet")
         return self.run
+
+    def take_preview(self) -> Preview | None:
+        """The newest preview that was not taken yet."""
+        preview, self._preview = self._preview, None
+        return preview
 
     def begin(self, prompt_id: str, client_id: str, *, attached: bool) -> None:
         """The service took it."""
@@ -75,7 +81,11 @@ class Watch:
     def _picture(self, picture: Picture) -> None:
         self.previews += 1
         self._heard_at = time.monotonic()
-        if self.run is None or self.run.node_type != SOCKET_SAVER:
+        if self.run is None:
+            return
+        if self.run.node_type != SOCKET_SAVER:
+            self._preview = Preview(mime=picture.mime, data=picture.data)
+            self._changed.set()
             return
         suffix = "jpg" if picture.mime == "image/jpeg" else "png"
         name = f"{self.run.node}_{len(self.pictures) + 1:05}.{suffix}"

@@ -50,7 +50,7 @@ class QueueClient:
         job_id: str = "",
         idempotency_key: str = "",
     ) -> str:
-        """Put a job into the queue.
+        """Put a job into the queue; its id.
 
         Args:
             payload: What the service is to do; JSON values.
@@ -69,9 +69,6 @@ class QueueClient:
             job_id: An id of your own: submitting it twice is submitting it once.
             idempotency_key: Likewise, where your name for it is not fit to be an id: as long as the
                 queue remembers the job, submitting the key again gives the id of that job.
-
-        Returns:
-            The job's id.
         """
         now = time.time_ns() // 1_000_000
         job = Submission(
@@ -188,13 +185,15 @@ class QueueClient:
             raise JobNotFound(job_id=job_id)
         return why_from_answer(answer)
 
-    def watch(self, job_id: str) -> AsyncIterator[JobEvent]:
-        """Everything that happens to a job, from its present state to its end."""
-        return watch(self._redis, job_id, self._read)
+    def watch(self, job_id: str, *, previews: bool = False) -> AsyncIterator[JobEvent]:
+        """Everything that happens to a job, from its present state to its end; with *previews* also
+        pictures of what it is about to make, a few each second, which are sent only to who asks.
+        """
+        return watch(self._redis, job_id, self._read, previews=previews)
 
     async def outputs(self, job_id: str) -> tuple[Output, ...]:
-        """The files that a completed job made. Those over 8 MiB that no store keeps, and those in a
-        store that can't be reached from here, come as a reference, without bytes.
+        """The files that a completed job made. Those over 8 MiB that no store keeps, and those of a
+        store out of reach, come as a reference, without bytes.
 
         Raises:
             OutputUnreadable: The store has lost one, or does not give it.

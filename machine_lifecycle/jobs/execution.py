@@ -12,6 +12,7 @@ from machine_lifecycle.jobs.claims import Claimed
 from machine_lifecycle.jobs.errors import ServiceDown
 from machine_lifecycle.jobs.functions import QueueFunctions
 from machine_lifecycle.jobs.outcomes import Outcome
+from machine_lifecycle.jobs.records import preview_message
 from machine_lifecycle.jobs.running import Ended, RunningJob
 from machine_lifecycle.jobs.settling import Settler
 from machine_lifecycle.jobs.stores import OutputStore
@@ -19,9 +20,12 @@ from machine_lifecycle.jobs.worker_config import WorkerConfig
 from machine_lifecycle.jobs.worker_services import WorkerServices
 from machine_lifecycle.jobs.worker_voice import Hold, WorkerVoice
 from machine_lifecycle.model.jobs import JobResult, Progress
+from machine_lifecycle.system import redis_keys as keys
 
 __all__ = ["Execution"]
 
+_LARGEST_PREVIEW = 1024 * 1024
+"""Bytes of a picture that is shown while a job runs."""
 _MENDING = 10.0
 """Seconds in which the restart of a hung service should have begun; else it is tried again."""
 _MENDED_ELSEWHERE = ("service-hung", "gpu-fault", "gpu-broken")
@@ -206,7 +210,7 @@ class Execution:
         return "released"
 
     async def _report(self, claimed: Claimed, progress: Progress) -> str:
-        return str(
+        answer = str(
             await self._functions.call(
                 "ml1_progress",
                 self._config.worker_id,
@@ -218,6 +222,10 @@ class Execution:
                 progress.steps or 0,
             )
         )
+        if progress.preview and len(progress.preview.data) <= _LARGEST_PREVIEW:
+            message = preview_message(progress.preview)
+            await self._functions.tell(keys.preview(claimed.id), message)
+        return answer
 
 
 def _outcome(answer: str) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import mimetypes
 from pathlib import Path
 from typing import Any
 
 from machine_lifecycle.jobs.errors import PayloadUnusable
-from machine_lifecycle.model.jobs import Output
+from machine_lifecycle.model.jobs import Output, Preview
 
-__all__ = ["bare_name", "is_graph", "read_payload", "save"]
+__all__ = ["bare_name", "is_graph", "read_payload", "save", "save_preview"]
 
 
 def read_payload(path: Path) -> dict[str, Any]:
@@ -42,6 +43,12 @@ def is_graph(value: dict[str, Any]) -> bool:
 def bare_name(name: str) -> str:
     """The last part of a name that somebody else gave, whatever system it was made on."""
     return Path(name.replace("\\", "/")).name or "output"
+
+
+def save_preview(preview: Preview, folder: Path, job_id: str) -> Path:
+    """Write a preview under the job's id and a number."""
+    name = f"{bare_name(job_id)}{mimetypes.guess_extension(preview.mime) or '.bin'}"
+    return save(Output(name=name, kind="image", mime=preview.mime, data=preview.data), folder)
 
 
 def save(output: Output, folder: Path) -> Path:

@@ -85,6 +85,12 @@ class QueueFunctions:
         await self.ensure()
         return await self._execute("FCALL", name, 0, *args)
 
+    async def tell(self, channel: str, message: str) -> None:
+        """Publish to who listens; if nobody does, it is not even sent."""
+        ((_, listeners),) = await self._execute("PUBSUB NUMSUB", channel)
+        if int(listeners):
+            await self._execute("PUBLISH", channel, message)
+
     async def call_after(
         self, files: Mapping[str, bytes], seconds: int, name: str, *args: str | float | bytes
     ) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Mapping
 from datetime import datetime
@@ -9,12 +10,16 @@ from typing import Any
 
 import attrs
 
+from machine_lifecycle.model.jobs import Preview
+
 __all__ = [
     "TERMINAL",
     "JobEvent",
     "JobRecord",
     "from_iso",
     "json_object",
+    "preview_from_message",
+    "preview_message",
     "record_from_hash",
 ]
 
@@ -94,8 +99,9 @@ class JobEvent:
     """Something that happened to a job that is watched.
 
     Attributes:
-        kind: ``submitted``, ``claimed``, ``progress``, ``retrying``, ``completed``, ``failed`` or
-            ``cancelled``.
+        kind: ``submitted``, ``claimed``, ``progress``, ``preview``, ``retrying``, ``completed``,
+            ``failed`` or ``cancelled``.
+        preview: The picture of a ``preview``.
         percent: 0 to 100.
         job: The whole record, in the first event and in the last.
     """
@@ -108,6 +114,24 @@ class JobEvent:
     steps: int = 0
     worker_id: str = ""
     job: JobRecord | None = None
+    preview: Preview | None = None
+
+
+def preview_message(preview: Preview) -> str:
+    """A preview as it is published."""
+    data = base64.b64encode(preview.data).decode("ascii")
+    return json.dumps({"mime_type": preview.mime, "data": data})
+
+
+def preview_from_message(text: str) -> Preview | None:
+    """A preview as it was published; ``None`` for what is none."""
+    facts = json_object(text)
+    try:
+        data = base64.b64decode(str(facts.get("data", "")), validate=True)
+    except ValueError:
+        return None
+    mime = str(facts.get("mime_type", "application/octet-stream"))
+    return Preview(mime=mime, data=data) if data else None
 
 
 def record_from_hash(fields: Mapping[str, str], progress: Mapping[str, str]) -> JobRecord:

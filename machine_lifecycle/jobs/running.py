@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 
+import attrs
 from redis.exceptions import RedisError
 
 from machine_lifecycle.errors import LifecycleError
@@ -132,6 +133,8 @@ class RunningJob:
     # Progress
 
     def _progress(self, progress: Progress) -> None:
+        if self._latest and not progress.preview:  # a picture that was not shown yet still may be
+            progress = attrs.evolve(progress, preview=self._latest.preview)
         self._latest = progress
         if self._changed:
             self._changed.set()

@@ -8,7 +8,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from machine_lifecycle.jobs.errors import JobNotFound
-from machine_lifecycle.jobs.records import JobEvent, JobRecord, json_object
+from machine_lifecycle.jobs.records import JobEvent, JobRecord, json_object, preview_from_message
 from machine_lifecycle.system import redis_keys as keys
 
 __all__ = ["watch"]
@@ -28,16 +28,21 @@ _KINDS = {"assigned": "claimed", "in_progress": "progress", "timeout": "failed"}
 
 
 async def watch(
-    redis: Redis, job_id: str, read: Callable[[str], Awaitable[JobRecord | None]]
+    redis: Redis,
+    job_id: str,
+    read: Callable[[str], Awaitable[JobRecord | None]],
+    *,
+    previews: bool = False,
 ) -> AsyncIterator[JobEvent]:
-    """Yield what happens to a job until it ends.
+    """Yield what happens to a job until it ends; pictures of it, too, if they are asked for.
 
     Raises:
         JobNotFound: There is no such job.
     """
     subscription = redis.pubsub(ignore_subscribe_messages=True)
     try:
-        await subscription.subscribe(*_CHANNELS)
+        pictures = keys.preview(job_id)
+        await subscription.subscribe(*_CHANNELS, *([pictures] if previews else []))
         record = await read(job_id)
         if record is None:
             raise JobNotFound(job_id=job_id)
@@ -45,6 +50,10 @@ async def watch(
         percent = record.progress
         while not record.ended:
             message = await subscription.get_message(timeout=_LOOK)
+            if message is not None and str(message["channel"]) == pictures:
+                if preview := preview_from_message(str(message["data"])):
+                    yield JobEvent(kind="preview", job_id=job_id, percent=percent, preview=preview)
+                continue
             if message is not None:
                 facts = json_object(message["data"])
                 if facts.get("job_id") != job_id:

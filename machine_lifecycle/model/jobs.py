@@ -37,10 +37,24 @@ class Job:
 
 
 @attrs.frozen(kw_only=True)
+class Preview:
+    """A picture of what a job is about to make.
+
+    Attributes:
+        mime: MIME type.
+        data: The bytes.
+    """
+
+    mime: str
+    data: bytes = attrs.field(repr=lambda data: f"<{len(data)} bytes>")
+
+
+@attrs.frozen(kw_only=True)
 class Progress:
     """How far a job is.
 
     Attributes:
+        preview: What it looks like now, if there is a newer picture of that.
         fraction: 0 to 1 over the whole job.
         message: What it does now, in words.
         step: Step within the running part, and
@@ -51,6 +65,7 @@ class Progress:
     message: str = ""
     step: int = 0
     steps: int = 0
+    preview: Preview | None = None
 
 
 @attrs.frozen(kw_only=True)

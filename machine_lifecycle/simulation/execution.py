@@ -155,11 +155,13 @@ class _Run:
         folder: Path = getattr(self._executor.folders, kind)
         return folder
 
-    def step(self, value: int, limit: int) -> None:
+    def step(self, value: int, limit: int) -> bool:
         node = self._executor.node or ""
-        if self._teller.due(node, value, limit):
-            self._check()
-            self._teller.step(node, value, limit)
+        if not self._teller.due(node, value, limit):
+            return False
+        self._check()
+        self._teller.step(node, value, limit)
+        return True
 
     def send_image(self, png: bytes) -> None:
         self._teller.image(png)

@@ -56,8 +56,8 @@ class Desk(Protocol):
     def folder(self, kind: str) -> Path:
         """The folder of ``input``, ``output`` or ``temp`` files."""
 
-    def step(self, value: int, limit: int) -> None:
-        """Tell progress; raises when the prompt was interrupted."""
+    def step(self, value: int, limit: int) -> bool:
+        """Tell progress, unless it was just told; whether it was. Raises when interrupted."""
 
     def send_image(self, png: bytes) -> None:
         """Send a picture over the socket."""
@@ -198,7 +198,8 @@ def _decode(inputs: Mapping[str, Any], _desk: Desk) -> Done:
 def _steps(inputs: Mapping[str, Any], desk: Desk) -> Done:
     for step in range(1, inputs["steps"] + 1):
         time.sleep(inputs["seconds"])
-        desk.step(step, inputs["steps"])
+        if desk.step(step, inputs["steps"]):  # as a sampler shows what it is about to make
+            desk.send_image(render.as_png(inputs["image"][0], {}, _PREVIEW_COMPRESSION))
     return Done((inputs["image"],))
 
 

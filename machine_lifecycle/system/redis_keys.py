@@ -36,6 +36,7 @@ __all__ = [
     "machine_status",
     "machine_worker",
     "output",
+    "preview",
     "progress_stream",
     "wake",
     "worker",
@@ -86,6 +87,11 @@ def output(job_id: str, number: int) -> str:
 def wake(worker_id: str) -> str:
     """Channel, ours: there may be a job for this worker."""
     return f"jobs:wake:{worker_id}"
+
+
+def preview(job_id: str) -> str:
+    """Channel, ours: pictures of what the job is about to make, for who listens."""
+    return f"jobs:preview:{job_id}"
 
 
 def active(worker_id: str) -> str:
