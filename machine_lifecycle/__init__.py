@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from machine_lifecycle.errors import ConfigurationError, LifecycleError, Problems, Remedy
+    from machine_lifecycle.jobs.client import JobQueue, open_job_queue
+    from machine_lifecycle.jobs.records import JobEvent, JobRecord
     from machine_lifecycle.lifecycle.errors import GateRefused
     from machine_lifecycle.lifecycle.events import (
         Changed,
@@ -79,7 +81,10 @@ __all__ = [
     "Installer",
     "Instance",
     "Job",
+    "JobEvent",
     "JobFinished",
+    "JobQueue",
+    "JobRecord",
     "JobResult",
     "JobStarted",
     "LifecycleError",
@@ -121,10 +126,13 @@ __all__ = [
     "WebSocketReady",
     "WorkerChanged",
     "WorkerStatus",
+    "open_job_queue",
 ]
 
 _HOMES = {
     "errors": ("ConfigurationError", "LifecycleError", "Problems", "Remedy"),
+    "jobs.client": ("JobQueue", "open_job_queue"),
+    "jobs.records": ("JobEvent", "JobRecord"),
     "lifecycle.errors": ("GateRefused",),
     "lifecycle.gates": ("GateDefinition", "GatePoint", "Passage"),
     "machine": ("Machine",),

@@ -85,6 +85,11 @@ class Machine:
         return self._parts.paths
 
     @property
+    def queue_url(self) -> str:
+        """Where its queue is, with the password: for ``open_job_queue``. Empty before the boot."""
+        return self._parts.queue.url
+
+    @property
     def state(self) -> MachineState:
         """Where in its life it is."""
         return self._parts.lifecycle.state

@@ -93,10 +93,10 @@ class Fleet:
     async def _release(self, worker_id: str) -> None:
         from redis.exceptions import RedisError  # noqa: PLC0415 - redis loads late
 
-        from machine_lifecycle.jobs.client import QueueClient  # noqa: PLC0415 - likewise
+        from machine_lifecycle.jobs.client import JobQueue  # noqa: PLC0415 - likewise
 
         try:
-            released = await QueueClient(self._queue.client).release_worker(worker_id, "crash")
+            released = await JobQueue(self._queue.client).release_worker(worker_id, "crash")
         except (RedisError, OSError) as error:
             _log.warning("can't hand back the jobs of %s, its lease must end: %s", worker_id, error)
         else:

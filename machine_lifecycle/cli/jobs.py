@@ -17,7 +17,7 @@ from machine_lifecycle.cli.watching import ProgressLines
 from machine_lifecycle.model.wire import to_json_value
 
 if TYPE_CHECKING:
-    from machine_lifecycle.jobs.client import QueueClient
+    from machine_lifecycle.jobs.client import JobQueue
     from machine_lifecycle.jobs.records import JobRecord
     from machine_lifecycle.jobs.why import Why
 
@@ -116,7 +116,7 @@ def submit(  # noqa: PLR0917 - click passes options by name
 
 
 async def _watched(
-    client: QueueClient,
+    client: JobQueue,
     ids: Sequence[str],
     out: Path | None,
     *,
@@ -165,7 +165,7 @@ def _tell(result: dict[str, Any]) -> None:
 
 
 async def follow(
-    client: QueueClient, ids: list[str], *, quiet: bool, previews: Path | None = None
+    client: JobQueue, ids: list[str], *, quiet: bool, previews: Path | None = None
 ) -> list[JobRecord]:
     """Show progress until all have ended; their records, in order."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415 - only when a job is watched
@@ -207,7 +207,7 @@ async def follow(
         return list(await asyncio.gather(*(one(job_id) for job_id in ids)))
 
 
-async def save_outputs(client: QueueClient, record: JobRecord, folder: Path) -> list[str]:
+async def save_outputs(client: JobQueue, record: JobRecord, folder: Path) -> list[str]:
     """Save a completed job's files; their paths, and references of those too large for Redis."""
     from machine_lifecycle.jobs.files import save  # noqa: PLC0415 - only when a job is watched
 

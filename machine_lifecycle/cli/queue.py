@@ -13,7 +13,7 @@ from machine_lifecycle.cli.environment import environment, open_settings
 from machine_lifecycle.model.settings import Settings
 
 if TYPE_CHECKING:
-    from machine_lifecycle.jobs.client import QueueClient
+    from machine_lifecycle.jobs.client import JobQueue
     from machine_lifecycle.jobs.records import JobRecord
 
 __all__ = ["age", "open_queue", "queue_url", "record_json"]
@@ -32,7 +32,7 @@ def queue_url(settings: Settings) -> str:
 
 
 @asynccontextmanager
-async def open_queue(ctx: click.Context) -> AsyncIterator[QueueClient]:
+async def open_queue(ctx: click.Context) -> AsyncIterator[JobQueue]:
     """The queue that the settings name, else that of the machine which runs here.
 
     Raises:
@@ -40,20 +40,10 @@ async def open_queue(ctx: click.Context) -> AsyncIterator[QueueClient]:
         RedisUnreachable: It does not answer.
         RedisRefuses: It answers, and does not do what it is asked.
     """
-    from redis.exceptions import RedisError  # noqa: PLC0415 - redis is heavy
+    from machine_lifecycle.jobs.client import open_job_queue  # noqa: PLC0415 - redis is heavy
 
-    from machine_lifecycle.jobs.client import QueueClient  # noqa: PLC0415 - likewise
-    from machine_lifecycle.system.redis import as_lifecycle_error, check, connect  # noqa: PLC0415
-
-    url = queue_url(open_settings(ctx).settings)
-    redis = connect(url)
-    try:
-        await check(redis, url)
-        yield QueueClient(redis)
-    except (RedisError, OSError) as error:
-        raise as_lifecycle_error(error, url) from error
-    finally:
-        await redis.aclose()
+    async with open_job_queue(queue_url(open_settings(ctx).settings)) as queue:
+        yield queue
 
 
 def record_json(record: JobRecord) -> dict[str, Any]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 
 import attrs
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from machine_lifecycle.jobs import outputs
 from machine_lifecycle.jobs.errors import JobNotFound, JobStateRefuses
@@ -20,11 +22,12 @@ from machine_lifecycle.jobs.watching import watch
 from machine_lifecycle.jobs.why import Why, why_from_answer
 from machine_lifecycle.model.jobs import Output
 from machine_lifecycle.system import redis_keys as keys
+from machine_lifecycle.system.redis import as_lifecycle_error, check, connect
 
-__all__ = ["QueueClient"]
+__all__ = ["JobQueue", "open_job_queue"]
 
 
-class QueueClient:
+class JobQueue:
     """Submits jobs, and looks at what becomes of them."""
 
     def __init__(self, redis: Redis) -> None:
@@ -223,6 +226,30 @@ class QueueClient:
         if done and record.status == "completed":
             record = attrs.evolve(record, result=json_object(done).get("data") or {})
         return record
+
+
+@asynccontextmanager
+async def open_job_queue(url: str) -> AsyncIterator[JobQueue]:
+    """The queue at an address, for who submits and watches jobs; closed at the end.
+
+    Args:
+        url: As ``HUB_REDIS_URL`` takes it.
+
+    Raises:
+        RedisUnreachable: It does not answer, also later.
+        RedisRefuses: It answers, and does not do what it is asked.
+        RedisAuth: It refuses the user or the password.
+        RedisCertificate: Its certificate is not trusted.
+        RedisTooOld: It has no Functions.
+    """
+    redis = connect(url)
+    try:
+        await check(redis, url)
+        yield JobQueue(redis)
+    except (RedisError, OSError) as error:
+        raise as_lifecycle_error(error, url) from error
+    finally:
+        await redis.aclose()
 
 
 async def _active_ids(redis: Any) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ index already. Other parties' messages begin otherwise."""
 
 @attrs.frozen(kw_only=True)
 class Submission:
-    """What was submitted. ``QueueClient.submit`` says what the fields mean.
+    """What was submitted. ``JobQueue.submit`` says what the fields mean.
 
     Attributes:
         now: When, in milliseconds since 1970.

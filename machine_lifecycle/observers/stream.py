@@ -8,7 +8,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Self
 
-from machine_lifecycle.lifecycle.events import Event, StepProgressed
+from machine_lifecycle.lifecycle.events import Changed, Event, StepProgressed
+from machine_lifecycle.states.names import MachineState
 from machine_lifecycle.system.redis_keys import machine_events
 
 if TYPE_CHECKING:
@@ -37,7 +38,9 @@ class EventStream:
         self._length = length
         self._kept: deque[str] = deque(maxlen=length)
         self._redis: Redis | None = None
-        self._told = False
+        self._told = True
+        """Whether it was said that events wait. Before the first one is taken, it is the boot that
+        opens the queue and tells what is wrong with it."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -50,6 +53,8 @@ class EventStream:
         """Send one event and what was kept; never raises for a queue that is away."""
         if isinstance(event, StepProgressed):
             return
+        if isinstance(event, Changed) and event.target is MachineState.STOPPING:
+            self._told = True  # a queue of its own ends before the last events
         self._kept.append(json.dumps(event.to_wire(), separators=(",", ":")))
         if self._redis is None and (url := self._url()):
             from machine_lifecycle.system.redis import connect  # noqa: PLC0415 - 300 ms

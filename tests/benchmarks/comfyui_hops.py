@@ -22,7 +22,7 @@ import aiohttp
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))  # it is run as a program
 
-from machine_lifecycle.jobs.client import QueueClient  # noqa: E402
+from machine_lifecycle.jobs.client import JobQueue  # noqa: E402
 from machine_lifecycle.jobs.records import json_object  # noqa: E402
 from machine_lifecycle.system import redis_keys as keys  # noqa: E402
 from tests.benchmarks.comfyui_roundtrip import WARM_UP, graph, queue_of_a_machine  # noqa: E402
@@ -62,7 +62,7 @@ class Heard:
 
 
 async def once(
-    client: QueueClient, http: aiohttp.ClientSession, heard: Heard, number: int
+    client: JobQueue, http: aiohttp.ClientSession, heard: Heard, number: int
 ) -> list[float]:
     """One job; seconds from its submission to each of HOPS."""
     began = time.time()
@@ -100,7 +100,7 @@ async def measure(url: str, jobs: int) -> None:
         await heard.listening.wait()
         number = int(time.time() * 1000)
         for turn in range(jobs + WARM_UP):
-            row = await once(QueueClient(redis), http, heard, number + turn)
+            row = await once(JobQueue(redis), http, heard, number + turn)
             rows += [row] if turn >= WARM_UP else []
         listener.cancel()
         await asyncio.wait({listener})

@@ -31,7 +31,7 @@ sys.path.insert(0, str(ROOT))  # it is run as a program
 
 from machine_lifecycle.connectors.base import Endpoint, Job  # noqa: E402
 from machine_lifecycle.connectors.comfyui import ComfyUIConnector  # noqa: E402
-from machine_lifecycle.jobs.client import QueueClient  # noqa: E402
+from machine_lifecycle.jobs.client import JobQueue  # noqa: E402
 from machine_lifecycle.model.paths import Paths  # noqa: E402
 from machine_lifecycle.system.redis import connect  # noqa: E402
 from machine_lifecycle.system.valkey import read_discovery  # noqa: E402
@@ -127,7 +127,7 @@ async def queue_of_a_machine(url: str) -> AsyncIterator[Redis]:
 async def machine(url: str) -> AsyncIterator[Way]:
     """A machine with processes of its own and a queue in Redis."""
     async with queue_of_a_machine(url) as redis:
-        client = QueueClient(redis)
+        client = JobQueue(redis)
 
         async def once(graph: dict[str, Any]) -> bytes:
             job_id = await client.submit({"workflow": graph}, service_required="comfyui")

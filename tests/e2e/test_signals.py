@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
 
-from machine_lifecycle.jobs.client import QueueClient
+from machine_lifecycle.jobs.client import JobQueue
 from machine_lifecycle.system.redis import connect
 from tests.support.outside import Outside
 from tests.support.redis_server import ValkeyServer
@@ -56,7 +56,7 @@ async def test_a_stop_in_any_state_leaves_nothing(
     state: str, outside: Callable[..., Outside], hub: ValkeyServer, redis: Redis
 ) -> None:
     """A process, a port or a key that outlives the machine would be found here."""
-    client = QueueClient(redis)
+    client = JobQueue(redis)
     waiting = await client.submit({"x": 1}, service_required="somebody-elses")
     machine = outside(HUB_REDIS_URL=hub.url).start()
     machine.until_in(state)
@@ -161,7 +161,7 @@ async def test_a_redis_that_comes_back_finds_the_machine_again(
         server.stop()
         server.start()
         client = connect(server.url)
-        queue = QueueClient(client)
+        queue = JobQueue(client)
         graph = {
             "1": {
                 "class_type": "EmptyImage",

@@ -26,7 +26,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from machine_lifecycle.errors import LifecycleError
-from machine_lifecycle.jobs.client import QueueClient
+from machine_lifecycle.jobs.client import JobQueue
 from machine_lifecycle.jobs.score import score
 from machine_lifecycle.system.redis import connect
 from machine_lifecycle.system.redis_keys import iso
@@ -100,7 +100,7 @@ class Chaos:
     async def cancel_one(self, _index: int) -> None:
         if self.ids:
             with contextlib.suppress(RedisError, OSError, LifecycleError):
-                await QueueClient(self.redis).cancel(self.random.choice(self.ids[-3:]))
+                await JobQueue(self.redis).cancel(self.random.choice(self.ids[-3:]))
 
     async def break_things(self, until: float) -> None:
         kinds = [
@@ -116,7 +116,7 @@ class Chaos:
     # What is asked
 
     async def submit(self, until: float) -> None:
-        client, number = QueueClient(self.redis), 0
+        client, number = JobQueue(self.redis), 0
         while time.monotonic() < until:
             number += 1
             job_id = f"{self.seed}-{number:05}"

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from machine_lifecycle.jobs.client import QueueClient
+from machine_lifecycle.jobs.client import JobQueue
 from machine_lifecycle.jobs.errors import JobNotFound, JobStateRefuses
 from machine_lifecycle.jobs.functions import QueueFunctions
 from machine_lifecycle.jobs.score import score
@@ -95,7 +95,7 @@ async def fail(redis: Redis, job_id: str, fence: int, *, again: bool, wait: int 
 async def test_a_submitted_job_has_the_agreed_fields(redis: Redis) -> None:
     heard = redis.pubsub(ignore_subscribe_messages=True)
     await heard.subscribe("job_submitted")
-    client = QueueClient(redis)
+    client = JobQueue(redis)
     job_id = await client.submit(
         {"prompt": "x"}, service_required="simulation", requirements={"models": "all"},
         customer_id="c", ctx={"a": 1}, workflow_id="wf", current_step=1, total_steps=2,
@@ -116,7 +116,7 @@ async def test_a_submitted_job_has_the_agreed_fields(redis: Redis) -> None:
 
 
 async def test_one_submitter_gets_first_in_first_out_within_a_priority(redis: Redis) -> None:
-    client = QueueClient(redis)
+    client = JobQueue(redis)
     ids = [await client.submit({}, service_required="simulation") for _ in range(20)]
     urgent = await client.submit({}, service_required="simulation", priority=60)
     got = [(await claim(redis))[1] for _ in range(21)]
@@ -124,7 +124,7 @@ async def test_one_submitter_gets_first_in_first_out_within_a_priority(redis: Re
 
 
 async def test_twenty_claimants_never_get_one_job_twice(redis: Redis) -> None:
-    client = QueueClient(redis)
+    client = JobQueue(redis)
     ids = {await client.submit({}, service_required="simulation") for _ in range(50)}
 
     async def take(worker: str) -> list[str]:
@@ -141,7 +141,7 @@ async def test_twenty_claimants_never_get_one_job_twice(redis: Redis) -> None:
 
 
 async def test_foreign_jobs_hide_nothing(redis: Redis) -> None:
-    client = QueueClient(redis)
+    client = JobQueue(redis)
     for _ in range(1200):
         await client.submit({}, service_required="other", priority=90)
     mine = await client.submit({}, service_required="simulation", priority=1)
@@ -149,7 +149,7 @@ async def test_foreign_jobs_hide_nothing(redis: Redis) -> None:
 
 
 async def test_a_claim_whose_answer_was_lost_is_answered_again(redis: Redis) -> None:
-    client = QueueClient(redis)
+    client = JobQueue(redis)
     await client.submit({}, service_required="simulation")
     await client.submit({}, service_required="simulation")
     first = await claim(redis, token="0t")
@@ -180,12 +180,12 @@ async def test_a_claim_whose_answer_was_lost_is_answered_again(redis: Redis) -> 
     ],
 )
 async def test_requirements(redis: Redis, requirements: dict[str, Any], *, fits: bool) -> None:
-    await QueueClient(redis).submit({}, service_required="simulation", requirements=requirements)
+    await JobQueue(redis).submit({}, service_required="simulation", requirements=requirements)
     assert ((await claim(redis))[0] == "job") is fits
 
 
 async def test_a_denied_customer_is_denied_without_asking_for_isolation(redis: Redis) -> None:
-    await QueueClient(redis).submit({}, service_required="simulation", customer_id="bad")
+    await JobQueue(redis).submit({}, service_required="simulation", customer_id="bad")
     assert (await claim(redis))[0] == "none"
 
 
@@ -203,7 +203,7 @@ async def put(redis: Redis, job_id: str, *, priority: int = 50, **fields: str) -
 
 @pytest.mark.parametrize("requirements", ["null", "[1]", "{", '{"hardware":{"ram_gb":"lots"}}'])
 async def test_poison_is_set_aside_and_stops_nobody(redis: Redis, requirements: str) -> None:
-    client = QueueClient(redis)
+    client = JobQueue(redis)
     await put(redis, "bad", priority=90, requirements=requirements)
     await redis.zadd("jobs:pending", {"ghost": 1e18, "text": 1e17})
     await redis.set("job:text", "no hash")
@@ -219,7 +219,7 @@ async def test_poison_is_set_aside_and_stops_nobody(redis: Redis, requirements: 
 
 
 async def test_poison_of_our_own_clients_is_set_aside_at_once(redis: Redis) -> None:
-    client = QueueClient(redis)
+    client = JobQueue(redis)
     bad = await client.submit(
         {}, service_required="simulation", requirements={"gpu_memory_gb": "lots"}
     )
@@ -228,7 +228,7 @@ async def test_poison_of_our_own_clients_is_set_aside_at_once(redis: Redis) -> N
 
 
 async def test_jobs_of_other_parties_are_found_and_keep_the_exact_order(redis: Redis) -> None:
-    client = QueueClient(redis)
+    client = JobQueue(redis)
     await claim(redis)
     for number in range(450):
         await put(redis, f"theirs-{number:03}", created_at=iso(1_700_000_000_000 + number))
@@ -244,7 +244,7 @@ async def test_jobs_of_other_parties_are_found_and_keep_the_exact_order(redis: R
 
 
 async def test_what_another_party_took_or_cancelled_is_dropped(redis: Redis) -> None:
-    client = QueueClient(redis)
+    client = JobQueue(redis)
     first, second = [await client.submit({}, service_required="simulation") for _ in range(2)]
     await redis.zrem("jobs:pending", first)
     assert (await claim(redis))[1] == second
@@ -253,7 +253,7 @@ async def test_what_another_party_took_or_cancelled_is_dropped(redis: Redis) -> 
 
 
 async def test_a_hundred_classes_are_served_by_priority_and_age(redis: Redis) -> None:
-    client = QueueClient(redis)
+    client = JobQueue(redis)
     wanted: list[tuple[int, int, str]] = []
     for number in range(100):
         priority = number * 7 % 10
@@ -268,7 +268,7 @@ async def test_a_hundred_classes_are_served_by_priority_and_age(redis: Redis) ->
 
 
 async def test_several_jobs_come_in_one_call_in_their_order(redis: Redis) -> None:
-    client = QueueClient(redis)
+    client = JobQueue(redis)
     ids = [
         await client.submit(
             {},
@@ -284,7 +284,7 @@ async def test_several_jobs_come_in_one_call_in_their_order(redis: Redis) -> Non
 
 
 async def test_one_that_waits_is_told_of_a_job_and_no_other(redis: Redis) -> None:
-    client = QueueClient(redis)
+    client = JobQueue(redis)
     listener = redis.pubsub(ignore_subscribe_messages=True)
     await listener.subscribe("jobs:wake:w1", "jobs:wake:w2", "jobs:wake:w3")
     for worker in ("w1", "w2"):
@@ -297,7 +297,7 @@ async def test_one_that_waits_is_told_of_a_job_and_no_other(redis: Redis) -> Non
 
 
 async def test_one_that_died_while_it_waited_is_passed_over(redis: Redis) -> None:
-    client = QueueClient(redis)
+    client = JobQueue(redis)
     listener = redis.pubsub(ignore_subscribe_messages=True)
     await claim(redis, "dead")
     await listener.subscribe("jobs:wake:w1")
@@ -308,7 +308,7 @@ async def test_one_that_died_while_it_waited_is_passed_over(redis: Redis) -> Non
 
 
 async def test_a_job_that_failed_here_goes_to_another_worker_if_there_is_one(redis: Redis) -> None:
-    client = QueueClient(redis)
+    client = JobQueue(redis)
     job_id = await client.submit({}, service_required="simulation")
     _, _, fence, _ = await claim(redis)
     await fail(redis, job_id, fence, again=True)
@@ -321,7 +321,7 @@ async def test_a_job_that_failed_here_goes_to_another_worker_if_there_is_one(red
 
 
 async def test_a_job_for_one_worker_by_name(redis: Redis) -> None:
-    client = QueueClient(redis)
+    client = JobQueue(redis)
     job_id = await client.submit(
         {}, service_required="simulation", requirements={"worker_id": "w2"}
     )
@@ -332,7 +332,7 @@ async def test_a_job_for_one_worker_by_name(redis: Redis) -> None:
 
 
 async def test_a_worker_kept_for_a_workflow_takes_its_jobs_alone(redis: Redis) -> None:
-    client = QueueClient(redis)
+    client = JobQueue(redis)
     for _ in range(250):
         await client.submit({}, service_required="simulation", workflow_id="a", priority=90)
     mine = await client.submit({}, service_required="simulation", workflow_id="b")
@@ -343,7 +343,7 @@ async def test_a_worker_kept_for_a_workflow_takes_its_jobs_alone(redis: Redis) -
 
 
 async def test_what_nobody_can_do_says_so_until_somebody_can(redis: Redis) -> None:
-    client = QueueClient(redis)
+    client = JobQueue(redis)
     await claim(redis)
     job_id = await client.submit(
         {}, service_required="simulation", requirements={"gpu_memory_gb": 80}
@@ -358,7 +358,7 @@ async def test_what_nobody_can_do_says_so_until_somebody_can(redis: Redis) -> No
 async def test_what_only_the_last_capable_worker_could_do_says_so_when_it_leaves(
     redis: Redis,
 ) -> None:
-    client = QueueClient(redis)
+    client = JobQueue(redis)
     big = {"gpu_memory_gb": 141}
     await claim(redis, "big", hardware=big)
     await claim(redis, "small")
@@ -384,7 +384,7 @@ async def test_what_only_the_last_capable_worker_could_do_says_so_when_it_leaves
 
 
 async def test_a_stale_fence_writes_nothing(redis: Redis) -> None:
-    client = QueueClient(redis)
+    client = JobQueue(redis)
     job_id = await client.submit({}, service_required="simulation")
     _, _, old, _ = await claim(redis)
     await call(redis, "ml1_release", "w1", job_id, old, "release", "")
@@ -401,7 +401,7 @@ async def test_a_stale_fence_writes_nothing(redis: Redis) -> None:
 async def test_a_retry_keeps_its_place_and_the_last_failure_is_told_once(redis: Redis) -> None:
     heard = redis.pubsub(ignore_subscribe_messages=True)
     await heard.subscribe("job_failed")
-    client = QueueClient(redis)
+    client = JobQueue(redis)
     job_id = await client.submit({}, service_required="simulation", workflow_id="wf", total_steps=2)
     place = await redis.zscore("jobs:pending", job_id)
     for turn in ("retrying", "retrying", "failed"):
@@ -420,13 +420,13 @@ async def test_a_retry_keeps_its_place_and_the_last_failure_is_told_once(redis: 
 
 
 async def test_an_error_that_cannot_heal_is_not_tried_again(redis: Redis) -> None:
-    job_id = await QueueClient(redis).submit({}, service_required="simulation")
+    job_id = await JobQueue(redis).submit({}, service_required="simulation")
     _, _, fence, _ = await claim(redis)
     assert await fail(redis, job_id, fence, again=False) == "failed"
 
 
 async def test_a_delayed_retry_tells_when_it_is_due(redis: Redis) -> None:
-    job_id = await QueueClient(redis).submit({}, service_required="simulation")
+    job_id = await JobQueue(redis).submit({}, service_required="simulation")
     _, _, fence, _ = await claim(redis)
     assert await fail(redis, job_id, fence, again=True, wait=60_000) == "retrying"
     kind, due = await claim(redis)
@@ -435,7 +435,7 @@ async def test_a_delayed_retry_tells_when_it_is_due(redis: Redis) -> None:
 
 
 async def test_a_release_uses_no_attempt_and_keeps_the_place(redis: Redis) -> None:
-    client = QueueClient(redis)
+    client = JobQueue(redis)
     job_id = await client.submit({}, service_required="simulation")
     place = await redis.zscore("jobs:pending", job_id)
     _, _, fence, _ = await claim(redis)
@@ -445,7 +445,7 @@ async def test_a_release_uses_no_attempt_and_keeps_the_place(redis: Redis) -> No
 
 
 async def test_three_crashes_make_a_job_dead(redis: Redis) -> None:
-    client = QueueClient(redis)
+    client = JobQueue(redis)
     job_id = await client.submit({}, service_required="simulation")
     for _ in range(3):
         await claim(redis)
@@ -457,7 +457,7 @@ async def test_three_crashes_make_a_job_dead(redis: Redis) -> None:
 
 
 async def test_a_silent_worker_loses_its_job_at_anybodys_beat(redis: Redis) -> None:
-    client = QueueClient(redis)
+    client = JobQueue(redis)
     job_id = await client.submit({}, service_required="simulation")
     await claim(redis)
     await redis.zadd("jobs:leases", {job_id: 1})
@@ -467,7 +467,7 @@ async def test_a_silent_worker_loses_its_job_at_anybodys_beat(redis: Redis) -> N
 
 
 async def test_cancel_waiting_and_running(redis: Redis) -> None:
-    client = QueueClient(redis)
+    client = JobQueue(redis)
     waiting = await client.submit({}, service_required="simulation")
     assert await client.cancel(waiting) == "cancelled"
     with pytest.raises(JobStateRefuses):
@@ -483,7 +483,7 @@ async def test_cancel_waiting_and_running(redis: Redis) -> None:
 
 
 async def test_everything_that_ended_will_be_forgotten(redis: Redis) -> None:
-    client = QueueClient(redis)
+    client = JobQueue(redis)
     done = await client.submit({}, service_required="simulation")
     _, _, fence, _ = await claim(redis)
     await call(redis, "ml1_progress", "w1", done, fence, 10, "", "", 0)
@@ -497,7 +497,7 @@ async def test_everything_that_ended_will_be_forgotten(redis: Redis) -> None:
 
 
 async def test_the_functions_come_back_after_somebody_flushed_them(redis: Redis) -> None:
-    client = QueueClient(redis)
+    client = JobQueue(redis)
     await client.submit({}, service_required="simulation")
     await redis.execute_command("FUNCTION FLUSH")
     await client.submit({}, service_required="simulation")
@@ -505,7 +505,7 @@ async def test_the_functions_come_back_after_somebody_flushed_them(redis: Redis)
 
 
 async def test_why_names_each_requirement_that_each_worker_lacks(redis: Redis) -> None:
-    client = QueueClient(redis)
+    client = JobQueue(redis)
     job_id = await client.submit(
         {}, service_required="simulation", customer_id="bad",
         requirements={
@@ -532,7 +532,7 @@ async def test_why_names_each_requirement_that_each_worker_lacks(redis: Redis) -
 
 
 async def test_the_story_of_a_job_is_kept_to_its_end(redis: Redis) -> None:
-    client = QueueClient(redis)
+    client = JobQueue(redis)
     job_id = await client.submit({}, service_required="simulation", max_retries=2)
     _, _, fence, _ = await claim(redis)
     await call(redis, "ml1_release", "w1", job_id, fence, "lost", "the service forgot it")
@@ -547,7 +547,7 @@ async def test_the_story_of_a_job_is_kept_to_its_end(redis: Redis) -> None:
 
 
 async def test_what_a_service_loses_costs_no_try_until_it_is_too_often(redis: Redis) -> None:
-    client = QueueClient(redis)
+    client = JobQueue(redis)
     job_id = await client.submit({}, service_required="simulation", max_retries=1)
     for turn_number in range(5):
         _, _, fence, _ = await claim(redis)
@@ -557,7 +557,7 @@ async def test_what_a_service_loses_costs_no_try_until_it_is_too_often(redis: Re
 
 
 async def test_a_key_submits_a_job_once(redis: Redis) -> None:
-    client = QueueClient(redis)
+    client = JobQueue(redis)
     first = await client.submit({}, service_required="simulation", idempotency_key="order 7")
     again = await client.submit({}, service_required="simulation", idempotency_key="order 7")
     other = await client.submit({}, service_required="simulation", idempotency_key="order 8")
@@ -566,7 +566,7 @@ async def test_a_key_submits_a_job_once(redis: Redis) -> None:
 
 
 async def test_a_worker_of_the_hub_claims_by_the_hubs_function(redis: Redis) -> None:
-    client = QueueClient(redis)
+    client = JobQueue(redis)
     for _ in range(120):
         await client.submit({}, service_required="other", priority=90)
     mine = await client.submit({"text": "x"}, service_required="simulation", customer_id="c")
@@ -601,7 +601,7 @@ async def test_the_hubs_own_function_takes_the_place_of_ours_and_stays(redis: Re
 
 
 async def test_listing_shows_each_kind(redis: Redis) -> None:
-    client = QueueClient(redis)
+    client = JobQueue(redis)
     ids = [await client.submit({}, service_required="simulation") for _ in range(3)]
     _, first, fence, _ = await claim(redis)
     await complete(redis, first, fence)

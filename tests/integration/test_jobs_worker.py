@@ -17,7 +17,7 @@ import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
 
-from machine_lifecycle.jobs.client import QueueClient
+from machine_lifecycle.jobs.client import JobQueue
 from machine_lifecycle.jobs.outputs import SMALL
 from machine_lifecycle.jobs.records import JobEvent
 from machine_lifecycle.system.redis import connect
@@ -80,16 +80,16 @@ async def until(events: AsyncIterator[JobEvent], found: Callable[[JobEvent], boo
     raise AssertionError("the stream of events ended")
 
 
-async def end_of(client: QueueClient, job_id: str) -> JobEvent:
+async def end_of(client: JobQueue, job_id: str) -> JobEvent:
     return await until(client.watch(job_id), lambda event: bool(event.job and event.job.ended))
 
 
-async def halfway(client: QueueClient, job_id: str) -> None:
+async def halfway(client: JobQueue, job_id: str) -> None:
     await until(client.watch(job_id), lambda event: event.percent >= 50)
 
 
 async def test_a_job_goes_all_the_way(valkey: Any, redis: Redis, workers: Workers) -> None:
-    client = QueueClient(redis)
+    client = JobQueue(redis)
     worker = await workers.start(valkey.url)
     job_id = await client.submit({"bytes": 1000}, service_required="simulation")
     end = await end_of(client, job_id)
@@ -109,7 +109,7 @@ async def test_a_job_goes_all_the_way(valkey: Any, redis: Redis, workers: Worker
 
 
 async def test_failures_are_tried_again_or_not(valkey: Any, redis: Redis, workers: Workers) -> None:
-    client = QueueClient(redis)
+    client = JobQueue(redis)
     await workers.start(valkey.url)
     once = await client.submit({"fail": "once"}, service_required="simulation")
     final = await client.submit({"fail": "for good"}, service_required="simulation")
@@ -130,7 +130,7 @@ async def test_failures_are_tried_again_or_not(valkey: Any, redis: Redis, worker
 async def test_cancelling_reaches_a_running_job(
     valkey: Any, redis: Redis, workers: Workers
 ) -> None:
-    client = QueueClient(redis)
+    client = JobQueue(redis)
     await workers.start(valkey.url)
     job_id = await client.submit({"wait": "never"}, service_required="simulation")
     await halfway(client, job_id)
@@ -142,7 +142,7 @@ async def test_cancelling_reaches_a_running_job(
 async def test_a_job_that_takes_too_long_is_stopped(
     valkey: Any, redis: Redis, workers: Workers
 ) -> None:
-    client = QueueClient(redis)
+    client = JobQueue(redis)
     await workers.start(valkey.url)
     job_id = await client.submit(
         {"wait": "never"}, service_required="simulation", timeout_minutes=0.005, max_retries=1
@@ -155,7 +155,7 @@ async def test_a_job_that_takes_too_long_is_stopped(
 async def test_sigterm_hands_the_job_back_within_two_seconds(
     valkey: Any, redis: Redis, workers: Workers
 ) -> None:
-    client = QueueClient(redis)
+    client = JobQueue(redis)
     first = await workers.start(valkey.url)
     job_id = await client.submit({"wait": "go"}, service_required="simulation")
     await halfway(client, job_id)
@@ -173,7 +173,7 @@ async def test_sigterm_hands_the_job_back_within_two_seconds(
 async def test_a_killed_workers_job_is_done_by_its_successor(
     valkey: Any, redis: Redis, workers: Workers
 ) -> None:
-    client = QueueClient(redis)
+    client = JobQueue(redis)
     first = await workers.start(valkey.url)
     job_id = await client.submit({"wait": "go"}, service_required="simulation")
     await halfway(client, job_id)
@@ -190,7 +190,7 @@ async def test_a_killed_workers_job_is_done_by_its_successor(
 async def test_a_frozen_worker_loses_its_job_and_its_late_result_is_refused(
     valkey: Any, redis: Redis, workers: Workers
 ) -> None:
-    client = QueueClient(redis)
+    client = JobQueue(redis)
     first = await workers.start(valkey.url, WORKER_HEARTBEAT_INTERVAL_MS="200")
     job_id = await client.submit({"wait": "go"}, service_required="simulation")
     await halfway(client, job_id)
@@ -207,7 +207,7 @@ async def test_a_frozen_worker_loses_its_job_and_its_late_result_is_refused(
 async def test_a_service_that_breaks_costs_no_attempt(
     valkey: Any, redis: Redis, workers: Workers
 ) -> None:
-    client = QueueClient(redis)
+    client = JobQueue(redis)
     await workers.start(valkey.url)
     job_id = await client.submit({"break_service": True}, service_required="simulation")
     async with asyncio.timeout(10):
@@ -220,7 +220,7 @@ async def test_a_service_that_breaks_costs_no_attempt(
 
 async def test_redis_may_restart_in_the_middle_of_a_job(own_valkey: Any, workers: Workers) -> None:
     redis = connect(own_valkey.url)
-    client = QueueClient(redis)
+    client = JobQueue(redis)
     worker = await workers.start(own_valkey.url)
     job_id = await client.submit({"wait": "go"}, service_required="simulation")
     await halfway(client, job_id)
@@ -243,7 +243,7 @@ async def test_redis_may_restart_in_the_middle_of_a_job(own_valkey: Any, workers
 
 
 async def test_a_big_output_goes_by_reference(valkey: Any, redis: Redis, workers: Workers) -> None:
-    client = QueueClient(redis)
+    client = JobQueue(redis)
     await workers.start(valkey.url)
     job_id = await client.submit({"bytes": SMALL + 1}, service_required="simulation")
     assert (await end_of(client, job_id)).kind == "completed"
@@ -256,7 +256,7 @@ async def test_a_big_output_goes_by_reference(valkey: Any, redis: Redis, workers
 
 
 async def test_one_worker_drives_two_services(valkey: Any, redis: Redis, workers: Workers) -> None:
-    client = QueueClient(redis)
+    client = JobQueue(redis)
     second = {"asks": "upscale", "service": "other", "connector": ROUTES[0]["connector"]}
     await workers.start(valkey.url, WORKER_ROUTES=json.dumps([*ROUTES, second]))
     jobs = {
@@ -310,7 +310,7 @@ class Orchestrator:
 async def test_the_orchestrator_leads_the_worker(
     valkey: Any, redis: Redis, workers: Workers
 ) -> None:
-    client = QueueClient(redis)
+    client = JobQueue(redis)
     boss = Orchestrator(valkey.folder / "control.sock")
     async with await boss.serve():
         job_id = await client.submit({"wait": "go"}, service_required="simulation")
@@ -348,7 +348,7 @@ async def test_a_result_outlives_redis_and_then_its_worker(
     own_valkey: Any, workers: Workers
 ) -> None:
     redis = connect(own_valkey.url)
-    client = QueueClient(redis)
+    client = JobQueue(redis)
     boss = Orchestrator(own_valkey.folder / "control.sock")
     outbox = own_valkey.folder / "outbox" / "w-1"
     async with await boss.serve():
@@ -384,7 +384,7 @@ async def test_a_result_outlives_redis_and_then_its_worker(
 
 
 async def test_ten_jobs_at_a_time(valkey: Any, redis: Redis, workers: Workers) -> None:
-    client = QueueClient(redis)
+    client = JobQueue(redis)
     await workers.start(valkey.url, WORKER_MAX_CONCURRENT_JOBS="10")
     ids = [await client.submit({"wait": "go"}, service_required="simulation") for _ in range(15)]
     async with asyncio.timeout(20):
@@ -403,7 +403,7 @@ async def test_ten_jobs_at_a_time(valkey: Any, redis: Redis, workers: Workers) -
 async def test_a_service_that_fails_job_after_job_is_given_a_rest(
     valkey: Any, redis: Redis, workers: Workers
 ) -> None:
-    client = QueueClient(redis)
+    client = JobQueue(redis)
     boss = Orchestrator(valkey.folder / "control.sock")
     async with await boss.serve():
         wrong = await client.submit({"fail": "for good"}, service_required="simulation")

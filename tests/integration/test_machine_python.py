@@ -28,13 +28,12 @@ from machine_lifecycle import (
     ProcessChanged,
     RedisMode,
     Settings,
+    open_job_queue,
 )
 from machine_lifecycle.assembly.reloading import Reloaded
-from machine_lifecycle.jobs.client import QueueClient
 from machine_lifecycle.model.processes import ProcessState, ProcessStatus
 from machine_lifecycle.system.network import free_port
 from machine_lifecycle.system.redis import connect
-from machine_lifecycle.system.valkey import read_discovery
 from tests.support.redis_server import ValkeyServer
 
 ENVIRON: Mapping[str, str] = {"PATH": "/usr/bin:/bin"}
@@ -238,8 +237,6 @@ async def test_a_service_that_keeps_dying_fails_the_machine(make: Make) -> None:
 async def test_a_job_from_python(make: Make) -> None:
     async with Machine.open(make(), environ=ENVIRON) as machine:
         await machine.boot()
-        redis = connect(read_discovery(machine.paths).url)
-        queue = QueueClient(redis)
         graph = {
             "1": {
                 "class_type": "EmptyImage",
@@ -248,13 +245,13 @@ async def test_a_job_from_python(make: Make) -> None:
             "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0]}},
         }
         graph["2"]["inputs"]["filename_prefix"] = "x"  # type: ignore[index]
-        job = await queue.submit(graph, service_required="simulation")
-        async for event in queue.watch(job):
-            last = event
-        assert last.kind == "completed"
-        (output,) = await queue.outputs(job)
-        assert output.data.startswith(b"\x89PNG")
-        await redis.aclose()
+        async with open_job_queue(machine.queue_url) as queue:
+            job = await queue.submit(graph, service_required="simulation")
+            async for event in queue.watch(job):
+                last = event
+            assert last.kind == "completed"
+            (output,) = await queue.outputs(job)
+            assert output.data.startswith(b"\x89PNG")
 
 
 async def test_a_reload_starts_anew_only_what_other_settings_change(make: Make) -> None:

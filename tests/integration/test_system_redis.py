@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from machine_lifecycle.jobs.client import QueueClient
+from machine_lifecycle.jobs.client import JobQueue
 from machine_lifecycle.model.redis_url import RedisUrl
 from machine_lifecycle.system.redis import check, connect
 from machine_lifecycle.system.redis_errors import RedisCertificate, RedisUnreachable
@@ -28,7 +28,7 @@ async def test_tls_with_the_authority_that_is_named(own_valkey: Any, tmp_path: P
         url = f"{base}?ssl_ca_certs={certificate}"
         redis = connect(url)
         await check(redis, url)
-        client = QueueClient(redis)
+        client = JobQueue(redis)
         assert (await client.counts())["pending"] == 0
         await redis.aclose()
         for stranger, kind, words in (
@@ -60,7 +60,7 @@ async def test_the_primary_that_sentinels_name_is_followed(watched: Watched) -> 
     url = f"redis+sentinel://127.0.0.1:{watched.sentinel}/main"
     async with contextlib.aclosing(connect(url)) as redis:
         await check(redis, url)
-        client, alone = QueueClient(redis), redis.client()
+        client, alone = JobQueue(redis), redis.client()
         first = await client.submit({"a": 1}, service_required="simulation")
         await redis.wait(1, 5000)
         await alone.ping()

@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 import attrs
 import pytest
 
-from machine_lifecycle.jobs.client import QueueClient
+from machine_lifecycle.jobs.client import JobQueue
 from machine_lifecycle.jobs.records import JobRecord
 from machine_lifecycle.model.paths import Paths
 from machine_lifecycle.system.redis import connect
@@ -159,7 +159,7 @@ class Driven:
     def queue(self, graphs: Sequence[dict[str, Any]]) -> list[str]:
         """Submit many at once, as a program does; their ids."""
 
-        async def submit(client: QueueClient) -> list[str]:
+        async def submit(client: JobQueue) -> list[str]:
             return [await client.submit(one, service_required="comfyui") for one in graphs]
 
         return asyncio.run(self._talk(submit))
@@ -167,7 +167,7 @@ class Driven:
     def until_ended(self, jobs: Sequence[str], seconds: float = 300) -> list[JobRecord]:
         """Wait until all of them have ended; what is known of them then."""
 
-        async def end(client: QueueClient) -> list[JobRecord]:
+        async def end(client: JobQueue) -> list[JobRecord]:
             async with asyncio.timeout(seconds):
                 for job in jobs:
                     async for _ in client.watch(job):
@@ -176,12 +176,12 @@ class Driven:
 
         return asyncio.run(self._talk(end))
 
-    async def _talk(self, conversation: Callable[[QueueClient], Awaitable[_T]]) -> _T:
+    async def _talk(self, conversation: Callable[[JobQueue], Awaitable[_T]]) -> _T:
         env = self.machine.env
         runtime, workspace = Path(env["MACHINE_RUNTIME_DIR"]), Path(env["WORKSPACE_PATH"])
         redis = connect(read_discovery(Paths(workspace=workspace, runtime=runtime)).url)
         try:
-            return await conversation(QueueClient(redis))
+            return await conversation(JobQueue(redis))
         finally:
             await redis.aclose()
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Self
 
-from machine_lifecycle.jobs.client import QueueClient
+from machine_lifecycle.jobs.client import JobQueue
 from machine_lifecycle.model.jobs import Job, JobResult, Progress
 from machine_lifecycle.model.ports import Probe
 from machine_lifecycle.system.redis import connect
@@ -49,7 +49,7 @@ class Clock:
 
 async def submit(url: str, jobs: int, gap: float) -> None:
     redis = connect(url)
-    client = QueueClient(redis)
+    client = JobQueue(redis)
     for _ in range(jobs):
         if gap:
             await asyncio.sleep(random.uniform(gap / 2, gap * 2))  # noqa: S311 - spreads, guards nothing
