@@ -41,6 +41,8 @@ class EventStream:
         self._told = True
         """Whether it was said that events wait. Before the first one is taken, it is the boot that
         opens the queue and tells what is wrong with it."""
+        self._ending = False
+        """A queue of the machine's own ends before the last events."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -54,7 +56,7 @@ class EventStream:
         if isinstance(event, StepProgressed):
             return
         if isinstance(event, Changed) and event.target is MachineState.STOPPING:
-            self._told = True  # a queue of its own ends before the last events
+            self._ending = True
         self._kept.append(json.dumps(event.to_wire(), separators=(",", ":")))
         if self._redis is None and (url := self._url()):
             from machine_lifecycle.system.redis import connect  # noqa: PLC0415 - 300 ms
@@ -75,7 +77,7 @@ class EventStream:
         try:
             await pipeline.execute()
         except (RedisError, OSError) as error:
-            if not self._told:
+            if not (self._told or self._ending):
                 _log.warning("events wait until Redis takes them: %s", error)
             self._told = True
             return
