@@ -20,6 +20,7 @@ __all__ = [
     "MachineStoppedEarly",
     "MappingUnreadable",
     "NoQueue",
+    "ReloadFailed",
     "ReloadRefused",
     "SpaceShort",
 ]
@@ -129,6 +130,32 @@ class ReloadRefused(LifecycleError):
             Remedy("See how it does", "machine-lifecycle status"),
             Remedy("Or stop it, and boot it with the new settings", "machine-lifecycle stop"),
         )
+
+
+@attrs.define(kw_only=True, slots=False, eq=False)
+class ReloadFailed(LifecycleError):
+    """Something that other settings want could not be started. What ran before runs again, by the
+    settings before.
+
+    Attributes:
+        reason: What went wrong.
+        fixes: What helps against that.
+    """
+
+    code: ClassVar[str] = "reload-failed"
+
+    reason: str
+    fixes: tuple[Remedy, ...] = ()
+
+    @property
+    def summary(self) -> str:
+        """What went wrong, and how things are now."""
+        return f"the settings were not reloaded, and those before hold again: {self.reason}"
+
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """Those of what went wrong, then the same again."""
+        return (*self.fixes, Remedy("Then reload again", "machine-lifecycle reload"))
 
 
 @attrs.define(kw_only=True, slots=False, eq=False)

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from machine_lifecycle.assembly.errors import ReloadRefused
+from machine_lifecycle.assembly.errors import ReloadFailed, ReloadRefused
 from machine_lifecycle.assembly.planner import MachinePlanner
 from machine_lifecycle.errors import LifecycleError
 from machine_lifecycle.model.hardware import Hardware
 from machine_lifecycle.model.plan import BootPlan
+from machine_lifecycle.model.processes import ProcessState
 from machine_lifecycle.model.progress import Unheard
 from machine_lifecycle.model.settings import SettingInfo, Settings, setting_info
 from machine_lifecycle.states import stimuli
@@ -23,6 +24,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Reloaded", "reload"]
 
+_WANTED = (
+    ProcessState.WAITING,
+    ProcessState.STARTING,
+    ProcessState.RUNNING,
+    ProcessState.BACKOFF,
+)
 _UP = (MachineState.READY, MachineState.PROCESSING)
 
 _OF_HARDWARE = ("gpu_mode", "mock_gpus", "mock_gpu_model", "mock_gpu_memory_gb", "gpu_by_uuid")
@@ -88,11 +95,37 @@ def _waiting_settings(
     return tuple(info.env[0] for info in changed if alone(info) == before)
 
 
+def _take(parts: Parts, settings: Settings, plan: BootPlan) -> None:
+    parts.retake(settings)
+    parts.runner.post(stimuli.PlanReplaced(plan=plan))
+    parts.watching.expect(plan)
+
+
+def _forget_workers(parts: Parts, old: BootPlan, new: BootPlan) -> None:
+    for worker in {one.id for one in old.workers} - {one.id for one in new.workers}:
+        parts.links.forget(worker)
+
+
+async def _go_back(parts: Parts, settings: Settings, plan: BootPlan, running: set[str]) -> None:
+    """Keep running again what ran before; what somebody had stopped stays stopped."""
+    failed = parts.lifecycle.record.plan
+    _take(parts, settings, plan)
+    await parts.supervisor.replace(plan.processes, settings.stop_budget)
+    await parts.supervisor.launch([spec for spec in plan.processes if spec.name in running])
+    for spec in plan.processes:
+        if spec.name not in running:
+            await parts.supervisor.stop(spec.name)
+    if failed is not None:
+        _forget_workers(parts, failed, plan)
+
+
 async def reload(parts: Parts, settings: Settings) -> Reloaded:
     """Make a new plan of other settings, and change what runs accordingly.
 
     Raises:
-        LifecycleError: The machine is not up, or the plan can't be made or carried out.
+        ReloadRefused: The machine is not up, or the plan needs an installation.
+        ReloadFailed: Something of the plan could not be started. What ran before runs again.
+        LifecycleError: The plan can't be made, or what ran before can't be had back.
     """
     old, state = parts.lifecycle.record.plan, parts.lifecycle.state
     if old is None or state not in _UP:
@@ -106,12 +139,17 @@ async def reload(parts: Parts, settings: Settings) -> Reloaded:
     plan = planner(settings).plan(hardware)
     _check_installed(old, plan)
     later = _waiting_settings(parts.settings, settings, old.hardware, planner)
-    parts.retake(settings)
-    parts.runner.post(stimuli.PlanReplaced(plan=plan))
-    parts.watching.expect(plan)
-    changes = await parts.supervisor.replace(plan.processes, settings.stop_budget)
-    for worker in {one.id for one in old.workers} - {one.id for one in plan.workers}:
-        parts.links.forget(worker)
+    running = {one.name for one in parts.supervisor.statuses() if one.state in _WANTED}
+    before = parts.settings
+    _take(parts, settings, plan)
+    try:
+        changes = await parts.supervisor.replace(plan.processes, settings.stop_budget)
+    except LifecycleError as error:
+        await _go_back(parts, before, old, running)
+        raise ReloadFailed(
+            reason=error.summary, fixes=error.remedies, context=tuple(str(error).splitlines())
+        ) from error
+    _forget_workers(parts, old, plan)
     parts.manifest.write(plan)
     await parts.fleet.publish("event_driven")
     return Reloaded(**attrs.asdict(changes), later=later)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from enum import Enum
 from pathlib import Path
 
@@ -223,6 +224,17 @@ class ProcessSpec:
     watchdog: float = 0.0
     max_memory_mib: int = 0
     restart_with_needs: bool = False
+
+    @functools.cached_property
+    def started_as(self) -> str:
+        """Everything in it that decides how it is started, as one text to compare. What is done
+        about it later, when it ends or grows, is no part of that.
+        """
+        return repr([getattr(self, name) for name in _STARTED_BY])
+
+
+_LATER = {"essential", "restart", "stop", "max_memory_mib", "restart_with_needs"}
+_STARTED_BY = [name for name in attrs.fields_dict(ProcessSpec) if name not in _LATER]
 
 
 class ProcessState(Enum):

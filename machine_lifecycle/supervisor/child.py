@@ -69,43 +69,53 @@ class Child:
     """
 
     def __init__(
-        self,
-        identity: Identity,
-        token: str,
-        *,
-        popen: subprocess.Popen[bytes] | None,
-        strays: Strays,
+        self, process: subprocess.Popen[bytes] | Identity, token: str, *, strays: Strays
     ) -> None:
         """Watch a process.
 
         Args:
-            identity: The process.
+            process: Our own child, not reaped, or one that is adopted.
             token: What it carries in its environment.
-            popen: The process if it is our child; ``None`` for one that was adopted.
             strays: Finds what slipped away from its tree.
 
         Raises:
             ProcessLookupError: It has ended, and was no child of ours.
         """
-        self.identity = identity
+        self.pid = process.pid
         self.token = token
-        self.adopted = popen is None
+        self.adopted = isinstance(process, Identity)
+        self._identity = process if isinstance(process, Identity) else None
         self.ended: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
-        self._popen = popen
+        self._popen = None if isinstance(process, Identity) else process
         self._strays = strays
         self._order = _Order.RUN
         self._acted = 0.0
         self._over = False  # whether the kernel has told of its end
         self._left: set[Identity] = set()
-        self._watch = ExitWatch(identity.pid, self._on_exit)
-        if popen is None and not alive(identity):
-            self._watch.close()
-            raise ProcessLookupError(identity.pid)
+        self._watch = ExitWatch(self.pid, self._on_exit)
+        if self._watch.handle < 0 or self.adopted:
+            self._check()
 
     @property
-    def pid(self) -> int:
-        """Its number."""
-        return self.identity.pid
+    def identity(self) -> Identity:
+        """Who it is.
+
+        The number of a child of ours can't change hands before we reap it, so this is asked of the
+        kernel when it is first needed: right after the spawn that would wait for the child.
+        """
+        if self._identity is None:
+            self._identity = identify(self.pid)
+        if self._identity is None:
+            raise ProcessLookupError(self.pid)
+        return self._identity
+
+    def _check(self) -> None:
+        """Raise if it is not there, or not the one that is meant."""
+        if not self.adopted:
+            self._identity = identify(self.pid)
+        elif not alive(self.identity):
+            self._watch.close()
+            raise ProcessLookupError(self.pid)
 
     def _members(self) -> set[Identity]:
         """Its tree without itself, not looked at before our last signal."""
@@ -115,6 +125,7 @@ class Child:
 
     def _on_exit(self) -> None:
         # Until it is reaped its number can't be used anew, so the sweep comes first.
+        self._identity = self._identity or identify(self.pid)
         self._over = True
         if self._order is _Order.END:
             self._left |= self._members()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import graphlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from machine_lifecycle.errors import LifecycleError, Problems
@@ -54,14 +54,28 @@ def _raise_all(errors: Sequence[LifecycleError], subject: str) -> None:
         raise Problems(subject=subject, errors=tuple(errors))
 
 
-def _check_ports(specs: Sequence[ProcessSpec]) -> None:
+def _check_all(
+    specs: Sequence[ProcessSpec], check: Callable[[ProcessSpec], None], subject: str
+) -> None:
     errors: list[LifecycleError] = []
     for spec in specs:
         try:
-            spawn.check_port(spec)
+            check(spec)
         except LifecycleError as error:
             errors.append(error)
-    _raise_all(errors, "ports")
+    _raise_all(errors, subject)
+
+
+def _check_ports(specs: Sequence[ProcessSpec]) -> None:
+    _check_all(specs, spawn.check_port, "ports")
+
+
+def _check_fresh(specs: Sequence[ProcessSpec], units: Iterable[Unit], home: Household) -> None:
+    """Raise if something can be seen to be impossible; what runs now won't be in the way."""
+    own = {(unit.spec.host, unit.spec.port) for unit in units if unit.child}
+    _check_ports([spec for spec in specs if (spec.host, spec.port) not in own])
+    base, secrets = home.base_env, home.secrets
+    _check_all(specs, lambda spec: spawn.check_start(spec, base, secrets), "processes")
 
 
 class Supervisor(SingleProcesses):
@@ -204,6 +218,8 @@ class Supervisor(SingleProcesses):
     async def replace(self, specs: Sequence[ProcessSpec], budget: float) -> Changes:
         """Keep these running instead of those of the plan before: what is the same is left alone.
 
+        What can be seen to be impossible is refused before anything is ended.
+
         Args:
             specs: All of the new plan.
             budget: Seconds in which those that are changed or no longer wanted may end.
@@ -218,7 +234,8 @@ class Supervisor(SingleProcesses):
             specs,
             lambda spec: not units[spec.name].runs_as(spec),
         )
-        _check_ports([spec for spec in specs if spec.name in changes.added])
+        fresh = [spec for spec in specs if spec.name not in changes.same]
+        _check_fresh(fresh, units.values(), self._home)
         ending = [units[name] for name in (*changes.removed, *changes.changed)]
         left = await stop_wave(ending, budget)
         if left:
@@ -228,7 +245,7 @@ class Supervisor(SingleProcesses):
         for spec in specs:
             if spec.name in changes.same:  # but for what its end would lead to, perhaps
                 units[spec.name].spec = spec
-        await self.launch([one for one in specs if one.name not in changes.same])
+        await self.launch(fresh)
         self._roster.arrange(spec.name for spec in specs)
         return changes
 

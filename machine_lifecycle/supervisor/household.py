@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets as randomness
 import subprocess
 from collections.abc import Awaitable, Callable, Mapping
@@ -13,7 +14,6 @@ from machine_lifecycle.model.paths import Paths
 from machine_lifecycle.model.processes import Command, ProcessSpec
 from machine_lifecycle.supervisor import spawn
 from machine_lifecycle.supervisor.child import Child
-from machine_lifecycle.supervisor.identity import Identity, identify
 from machine_lifecycle.supervisor.journal import Entry, Journal
 from machine_lifecycle.supervisor.keeping import LogKeeper
 from machine_lifecycle.supervisor.orphans import Bearers, Orphans
@@ -62,6 +62,7 @@ class Household:
     orphans: Orphans | None = attrs.field(init=False)
     bearers: Bearers = attrs.field(factory=Bearers, init=False)
     oom: OomCount = attrs.field(factory=OomCount, init=False)
+    _entered: dict[str, Child] = attrs.field(factory=dict, init=False)
     _saving: bool = attrs.field(default=False, init=False)
 
     @orphans.default
@@ -75,6 +76,13 @@ class Household:
     def save(self) -> None:
         """Write the journal now."""
         self._saving = False
+        for name, child in self._entered.items():
+            with contextlib.suppress(ProcessLookupError):  # somebody else reaped it
+                who = child.identity
+                self.entries[name] = attrs.evolve(
+                    self.entries[name], pid=who.pid, created=who.created, boot=who.boot
+                )
+        self._entered.clear()
         self.journal.write(self.entries)
 
     def save_soon(self) -> None:
@@ -87,24 +95,21 @@ class Household:
         if self._saving:
             self.save()
 
-    def enter(self, entry: Entry, identity: Identity) -> None:
+    def enter(self, entry: Entry, child: Child) -> None:
         """Record a process that was spawned or adopted."""
-        self.entries[entry.name] = attrs.evolve(
-            entry, pid=identity.pid, created=identity.created, boot=identity.boot
-        )
+        self.entries[entry.name] = entry
+        self._entered[entry.name] = child
         self.save_soon()
 
     def forget(self, name: str) -> None:
         """Remove a process from the journal."""
+        self._entered.pop(name, None)
         if self.entries.pop(name, None) is not None:
             self.save_soon()
 
     def watch(self, popen: subprocess.Popen[bytes], token: str) -> Child:
         """Take a process that was just spawned."""
-        identity = identify(popen.pid)
-        if identity is None:  # it can't vanish before it is reaped
-            raise ProcessLookupError(popen.pid)
-        child = Child(identity, token, popen=popen, strays=self.orphans or self.bearers)
+        child = Child(popen, token, strays=self.orphans or self.bearers)
         self._enlist(child)
         return child
 
@@ -118,7 +123,7 @@ class Household:
         if identity is None:
             raise ProcessLookupError(entry.name)
         # What an adopted process loses is handed to whoever was its parent, not to us.
-        child = Child(identity, entry.token, popen=None, strays=self.bearers)
+        child = Child(identity, entry.token, strays=self.bearers)
         self._enlist(child)
         return child
 

@@ -25,7 +25,7 @@ from pathlib import Path
 import attrs
 
 from machine_lifecycle.supervisor.marks import note
-from machine_lifecycle.supervisor.rotation import LogRules, data_start, put_aside, shorten
+from machine_lifecycle.supervisor.rotation import Extent, LogRules, measure, put_aside, shorten
 
 __all__ = ["LogKeeper"]
 
@@ -119,18 +119,25 @@ class LogKeeper:
         waiting = all(kept.awaited for kept in self._kept.values())
         return self._timer is None and not self._tasks and waiting
 
-    def begin(self, log: Path) -> None:
-        """Before a process is started that writes to this log: put a long one aside, and watch."""
+    def begin(self, log: Path) -> int:
+        """Before a process is started that writes to this log: put a long one aside, and watch.
+        Where in the file its part begins.
+        """
         try:
-            put_aside(log, self._rules)
+            extent = put_aside(log, self._rules)
         except OSError as error:
             self._tell(str(log), f"{log} can't be put aside: {error.strerror}")
-        self.watch(log)
+            extent = measure(log)
+        self._watch(log, extent)
+        return extent.size
 
     def watch(self, log: Path) -> None:
         """Keep this log within its bounds from now on."""
+        self._watch(log, measure(log))
+
+    def _watch(self, log: Path, extent: Extent) -> None:
         now = asyncio.get_running_loop().time()
-        kept = _Kept(size=_size(log), held=_held(log), looked=now, wall=time.time())
+        kept = _Kept(size=extent.size, held=extent.held, looked=now, wall=time.time())
         self._kept[log] = kept
         self._note(log, kept.size)
         self._look_within(_FIRST)
@@ -214,7 +221,7 @@ class LogKeeper:
     async def _shorten(self, log: Path, kept: _Kept) -> None:
         try:
             lossless = await asyncio.to_thread(shorten, log, self._rules)
-            kept.held = _held(log)
+            kept.held = measure(log).held
         except FileNotFoundError:
             return  # somebody removed it
         except OSError as error:
@@ -254,18 +261,6 @@ def _size(log: Path) -> int:
         return os.stat(log).st_size  # noqa: PTH116 - called for each log at each look
     except FileNotFoundError:
         return 0
-
-
-def _held(log: Path) -> int:
-    """Bytes behind the hole."""
-    try:
-        handle = os.open(log, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return 0
-    try:
-        return os.fstat(handle).st_size - data_start(handle)
-    finally:
-        os.close(handle)
 
 
 def _free(folder: Path) -> int | None:

@@ -21,7 +21,7 @@ from typing import BinaryIO
 import attrs
 
 from machine_lifecycle.supervisor.marks import Marks, read_marks
-from machine_lifecycle.supervisor.rotation import archives, data_start, line_end
+from machine_lifecycle.supervisor.rotation import archives, data_start, line_end, measure
 
 __all__ = ["Follower", "Line", "follow", "size", "stored", "tail"]
 
@@ -109,10 +109,24 @@ def _last_lines(path: Path, lines: int, most: int) -> list[tuple[int, bytes]]:
     return found[-lines:]
 
 
-def tail(path: Path, lines: int) -> tuple[str, ...]:
-    """The last *lines* lines of a log, archives too, without reading the rest."""
-    found = _last_lines(path, lines, _ALL) if lines > 0 else []
-    for part in reversed(archives(path) if len(found) < lines else ()):
+def tail(path: Path, lines: int, since: int | None = None) -> tuple[str, ...]:
+    """The last *lines* lines of a log, archives too, without reading the rest.
+
+    Args:
+        path: The log.
+        lines: How many at most.
+        since: Where in the file the part begins that is meant, that of the last run; archives are
+            of that run only if the file was shortened since.
+    """
+    if lines <= 0 or (since is not None and size(path) <= since):
+        return ()
+    found = _last_lines(path, lines, _ALL)
+    older: tuple[Path, ...] = ()
+    if since is not None:
+        found = [(place, line) for place, line in found if place >= since]
+    if len(found) < lines and (since is None or measure(path).hole > since):
+        older = archives(path)
+    for part in reversed(older):
         if len(found) < lines:
             found = _last_lines(part, lines - len(found), _ALL) + found
     return tuple(line.decode("utf-8", "replace") for _, line in found)

@@ -9,12 +9,15 @@ two marks is reckoned from its place between them.
 from __future__ import annotations
 
 import bisect
+import os
 from pathlib import Path
 
 import attrs
 
 __all__ = ["Marks", "marks_path", "note", "read_marks", "write_marks"]
 
+_SUFFIX = ".marks"
+_APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
 _MOST = 20_000
 """Marks that are kept of one file: at one every 5 s, a day of them. Beyond that, every second one
 of the older half is left out."""
@@ -73,7 +76,7 @@ class Marks:
 
 def marks_path(log: Path) -> Path:
     """The marks of a log file, or of an archive."""
-    return log.with_name(f"{log.name}.marks")
+    return log.with_name(f"{log.name}{_SUFFIX}")
 
 
 def note(log: Path, offset: int, seconds: float) -> None:
@@ -82,8 +85,11 @@ def note(log: Path, offset: int, seconds: float) -> None:
     Raises:
         OSError: The disk is full.
     """
-    with marks_path(log).open("a", encoding="ascii") as file:
-        file.write(f"{offset} {seconds:.3f}\n")
+    handle = os.open(f"{log}{_SUFFIX}", _APPEND, 0o644)  # at each start of a process
+    try:
+        os.write(handle, f"{offset} {seconds:.3f}\n".encode())
+    finally:
+        os.close(handle)
 
 
 def read_marks(log: Path) -> Marks:

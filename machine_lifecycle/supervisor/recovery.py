@@ -125,12 +125,12 @@ class Inheritance:
     def _adopt(self, entry: Entry, spec: ProcessSpec | None) -> bool:
         if spec is None or entry.digest != spawn.digest(spec, self._home.secrets):
             return False
-        if _deaf(entry, spec) or not _living(entry):
+        if _deaf(entry, spec):
             return False
         unit = self._roster.enlist(spec)
         try:
             unit.adopt(entry)
-        except ProcessLookupError:  # it ended in this very moment
+        except ProcessLookupError:  # it has ended
             del self._roster.units[entry.name]
             return False
         self._roster.tell_needs(unit)

@@ -24,7 +24,16 @@ import attrs
 
 from machine_lifecycle.supervisor.marks import Marks, marks_path, read_marks, write_marks
 
-__all__ = ["LogRules", "archives", "data_start", "line_end", "put_aside", "shorten"]
+__all__ = [
+    "Extent",
+    "LogRules",
+    "archives",
+    "data_start",
+    "line_end",
+    "measure",
+    "put_aside",
+    "shorten",
+]
 
 _KEEP_SIZE, _PUNCH_HOLE = 1, 2  # include/uapi/linux/falloc.h
 _BLOCK = 1 << 20
@@ -50,6 +59,37 @@ class LogRules:
     archives: int = 3
     max_age: float = 0.0
     compress: bool = False
+
+
+@attrs.frozen
+class Extent:
+    """How long a log is, in bytes.
+
+    Attributes:
+        size: With the hole in it: where the next byte will be written.
+        held: Without.
+    """
+
+    size: int = 0
+    held: int = 0
+
+    @property
+    def hole(self) -> int:
+        """How much was put aside while it was written."""
+        return self.size - self.held
+
+
+def measure(log: Path) -> Extent:
+    """How long it is now; nothing if it isn't there."""
+    try:
+        handle = os.open(log, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return Extent()
+    try:
+        size = os.fstat(handle).st_size
+        return Extent(size, size - data_start(handle))
+    finally:
+        os.close(handle)
 
 
 def archives(log: Path) -> tuple[Path, ...]:
@@ -180,28 +220,22 @@ def _prune(log: Path, rules: LogRules) -> None:
             _remove(archive)
 
 
-def put_aside(log: Path, rules: LogRules) -> None:
-    """Between two runs, when nobody has the file open: it becomes an archive as it is, at once.
+def put_aside(log: Path, rules: LogRules) -> Extent:
+    """Between two runs, when nobody has the file open: it becomes an archive as it is, at once,
+    if it is too long. How long the next run's log is.
 
     Raises:
         OSError: The folder can't be written to.
     """
-    try:
-        handle = os.open(log, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return
-    try:
-        size = os.fstat(handle).st_size
-        held = size - data_start(handle)
-    finally:
-        os.close(handle)
-    if not rules.max_bytes or (held <= rules.max_bytes and size <= rules.max_bytes * _LONGEST):
-        return
+    extent, most = measure(log), rules.max_bytes
+    if not most or (extent.held <= most and extent.size <= most * _LONGEST):
+        return extent
     target = _next_archive(log, "")
     log.replace(target)
     if marks_path(log).exists():
         marks_path(log).replace(marks_path(target))
     _prune(log, rules)
+    return Extent()
 
 
 def shorten(log: Path, rules: LogRules) -> bool:

@@ -17,18 +17,17 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import attrs
-
 from machine_lifecycle.model.limits import Limits
-from machine_lifecycle.model.processes import Command, ProcessSpec, RestartPolicy, StopPolicy
+from machine_lifecycle.model.processes import Command, ProcessSpec
 from machine_lifecycle.plan.errors import PortTaken
 from machine_lifecycle.supervisor.env_files import fingerprint, read_env_files
 from machine_lifecycle.supervisor.errors import ProgramNotFound, SecretMissing
 from machine_lifecycle.supervisor.limits import check_limits, popen_limits, prefix
 from machine_lifecycle.supervisor.tree import TOKEN_VARIABLE
 
-__all__ = ["check_port", "digest", "environment", "log_path", "run", "spawn"]
+__all__ = ["check_port", "check_start", "digest", "environment", "log_path", "run", "spawn"]
 
+_APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
 _OF_OUR_OWN_MANAGER = ("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC")
 """What whoever started us said to us alone."""
 
@@ -65,18 +64,11 @@ def environment(
 def digest(spec: ProcessSpec, secrets: Secrets) -> str:
     """Changes when the process would be started differently, by a changed secret or file too.
 
-    What is done about it later, when it ends or grows, is no part of that.
+    What is done about it later, when it ends or grows, is no part of that: see
+    ``ProcessSpec.started_as``.
     """
-    started = attrs.evolve(
-        spec,
-        essential=True,
-        restart=RestartPolicy(),
-        stop=StopPolicy(),
-        max_memory_mib=0,
-        restart_with_needs=False,
-    )
     secret = (secrets(name) or "" for name in spec.command.secrets)
-    text = "\0".join([repr(started), fingerprint(spec.command), *secret])
+    text = "\0".join([spec.started_as, fingerprint(spec.command), *secret])
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
@@ -116,15 +108,51 @@ def _owner(port: int) -> str:
     return ""
 
 
+def check_start(spec: ProcessSpec, base: Mapping[str, str], secrets: Secrets) -> None:
+    """Raise if the process could not be started, without starting it. Its port is not looked at.
+
+    Raises:
+        SecretMissing: A secret that it names is not set.
+        EnvFilesUnusable: A file that it names can't be read.
+        LimitsUnusable: It can't have its limits here.
+        ProgramNotFound: Its program or working directory can't be used.
+    """
+    command = spec.command
+    env = environment(spec.name, command, base, secrets, "")
+    check_limits(spec.name, command.limits)
+    if command.cwd and command.cwd not in spec.directories and not command.cwd.is_dir():
+        raise ProgramNotFound(
+            process=spec.name, path=str(command.cwd), reason=os.strerror(errno.ENOENT).lower()
+        )
+    try:
+        _find_program(command, env)
+    except OSError as error:
+        reason = os.strerror(error.errno or errno.ENOENT).lower()
+        raise ProgramNotFound(process=spec.name, path=command.argv[0], reason=reason) from error
+
+
+def _find_program(command: Command, env: Mapping[str, str]) -> None:
+    program = (command.cwd or Path.cwd()) / command.argv[0]
+    where = env.get("PATH", os.defpath)
+    found = program if "/" in command.argv[0] else shutil.which(command.argv[0], path=where)
+    if not found or not os.access(found, os.X_OK):
+        number = errno.EACCES if found and Path(found).exists() else errno.ENOENT
+        raise OSError(number, os.strerror(number), command.argv[0])
+
+
 def spawn(spec: ProcessSpec, log: Path, env: Mapping[str, str]) -> subprocess.Popen[bytes]:
     """Start a process with its output appended to *log*.
 
     Raises:
         ProgramNotFound: Its program or working directory can't be used.
     """
-    for folder in (log.parent, *spec.directories):
+    for folder in spec.directories:
         folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+    try:
+        handle = os.open(log, _APPEND, 0o640)
+    except FileNotFoundError:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(log, _APPEND, 0o640)
     try:
         return run(spec.name, spec.command, env, output=handle)
     finally:
@@ -169,9 +197,5 @@ def _limited(name: str, command: Command, env: Mapping[str, str]) -> Sequence[st
     check_limits(name, command.limits)
     words = prefix(command.limits)
     if words:  # what stands in front of the program finds it, and we would hear nothing of it
-        program = (command.cwd or Path.cwd()) / command.argv[0]
-        where = env.get("PATH", os.defpath)
-        found = program if "/" in command.argv[0] else shutil.which(command.argv[0], path=where)
-        if not found or not os.access(found, os.X_OK):
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), command.argv[0])
+        _find_program(command, env)
     return (*words, *command.argv)

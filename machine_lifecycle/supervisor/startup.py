@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 from machine_lifecycle.model.processes import LinkReady, NotifyReady, ProcessSpec
-from machine_lifecycle.supervisor import logs
 from machine_lifecycle.supervisor.household import Household
 from machine_lifecycle.supervisor.journal import Entry
 from machine_lifecycle.supervisor.notify import NotifySocket, notify_path
@@ -106,8 +105,7 @@ class Startup:
         self.notified.clear()
         self.linked.clear()
         self.expect("")
-        self._home.keeper.begin(self._log)
-        self.log_offset = logs.size(self._log)
+        self.log_offset = self._home.keeper.begin(self._log)
         if self._notify is None:
             return {}
         self._notify.begin_anew()

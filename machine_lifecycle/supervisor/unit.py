@@ -52,6 +52,11 @@ class Audience(Protocol):
         """It won't be started again."""
 
 
+def _last_words(unit: Unit) -> tuple[str, ...]:
+    """The last lines that its last run wrote."""
+    return logs.tail(unit.log, _TAIL, unit.startup.log_offset)
+
+
 def _cause(unit: Unit, ended: Ended, reason: str, oom: OomCount) -> ExitCause:
     asked = unit.state is ProcessState.STOPPING  # then its last words explain nothing
     if ended.signal == "SIGKILL" and not asked and not reason:
@@ -61,7 +66,7 @@ def _cause(unit: Unit, ended: Ended, reason: str, oom: OomCount) -> ExitCause:
         signal=ended.signal,
         reason=reason or ended.words,
         at=time.time(),
-        tail=() if asked else logs.tail(unit.log, _TAIL),
+        tail=() if asked else _last_words(unit),
     )
 
 
@@ -73,7 +78,7 @@ def failure(unit: Unit, reason: str) -> ProcessFailed:
         restarts=unit.restarts,
         log=str(unit.log),
         where=unit.spec.name,
-        context=unit.last_exit.tail if unit.last_exit else logs.tail(unit.log, _TAIL),
+        context=unit.last_exit.tail if unit.last_exit else _last_words(unit),
     )
 
 
@@ -158,8 +163,7 @@ class Unit:
     def runs_as(self, spec: ProcessSpec) -> bool:
         """Whether it was started just as this says, with the secrets as they are now."""
         entry = self._home.entries.get(self.spec.name)
-        was = entry.digest if entry else ""
-        was = was or spawn.digest(self.spec, self._home.secrets)
+        was = (entry and entry.digest) or spawn.digest(self.spec, self._home.secrets)
         return was == spawn.digest(spec, self._home.secrets)
 
     def status(self) -> ProcessStatus:
@@ -167,7 +171,7 @@ class Unit:
         return _status(self)
 
     def needs_changed(self, *, ready: bool) -> None:
-        """What it needs got ready, or is no longer. Its start deadline counts only meanwhile."""
+        """See ``Startup``."""
         self.startup.needs_changed(ready=ready)
 
     def link(self, *, ready: bool) -> None:
@@ -246,8 +250,7 @@ class Unit:
 
     def end_for(self, why: OurEnd) -> None:
         """End its process for a reason of ours; what follows is its policy's business."""
-        child = self.child
-        if child is None or not self.wanted or self.ended_for is not None:
+        if (child := self.child) is None or not self.wanted or self.ended_for is not None:
             return
         self.ended_for = why
         number = signal.Signals[self.spec.stop.signal]
@@ -257,17 +260,18 @@ class Unit:
 
     async def stop(self, grace: float) -> tuple[int, ...]:
         """End it and don't start it again; numbers of processes that could not be ended."""
-        task = self._task
+        task, child = self._task, self.child
+        number = signal.Signals[self.spec.stop.signal]
         if task is not None and not task.done():
             task.cancel()
-            await asyncio.wait([task])
-        left: tuple[int, ...] = ()
-        child = self.child
-        if child is not None:
+        if child is not None:  # asked at once: its life, though not over, won't start it again
             self.become(ProcessState.STOPPING)
-            left = await child.end(signal.Signals[self.spec.stop.signal], grace)
-            if self.child is child and not self.wanted:
-                self.note(child.ended.result() if child.ended.done() else Ended(), "")
+            child.ask(number)
+        if task is not None and not task.done():
+            await asyncio.wait([task])
+        left = await child.end(number, grace) if child is not None else ()
+        if child is not None and self.child is child and not self.wanted:
+            self.note(child.ended.result() if child.ended.done() else Ended(), "")
         if self.wanted:
             return left  # somebody started it again meanwhile
         if self.state not in (ProcessState.FATAL, ProcessState.EXITED):
@@ -311,4 +315,4 @@ class Unit:
 
     def _record(self) -> None:
         if self.child is not None:
-            self._home.enter(_entry(self), self.child.identity)
+            self._home.enter(_entry(self), self.child)

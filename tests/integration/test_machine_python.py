@@ -7,8 +7,9 @@ import json
 import os
 import shutil
 import signal
+import socket
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,8 @@ from machine_lifecycle import (
     open_job_queue,
 )
 from machine_lifecycle.assembly.reloading import Reloaded
-from machine_lifecycle.model.processes import ProcessState, ProcessStatus
+from machine_lifecycle.model.processes import ProcessSpec, ProcessState, ProcessStatus
+from machine_lifecycle.supervisor import core
 from machine_lifecycle.system.network import free_port
 from machine_lifecycle.system.redis import connect
 from tests.support.redis_server import ValkeyServer
@@ -289,6 +291,62 @@ async def test_a_reload_starts_anew_only_what_other_settings_change(make: Make) 
         async with asyncio.timeout(30):
             while not all(one.ready for one in machine.status().processes):
                 await anext(machine.events(ProcessChanged))
+        assert machine.state is MachineState.READY
+
+
+@pytest.fixture
+def stranger() -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server
+
+
+async def test_a_reload_that_is_seen_to_be_impossible_ends_nothing(
+    make: Make, stranger: socket.socket
+) -> None:
+    settings = make()
+    async with Machine.open(settings, environ=ENVIRON) as machine:
+        await machine.boot()
+        before = {one.name: one.pid for one in machine.status().processes}
+        taken = attrs.evolve(settings, simulation_base_port=stranger.getsockname()[1])
+        with pytest.raises(LifecycleError, match="reload-failed") as caught:
+            await machine.reload(taken)
+        assert "port" in caught.value.summary
+        assert {one.name: one.pid for one in machine.status().processes} == before
+        nothing = await machine.reload(settings)
+        assert nothing == Reloaded(same=nothing.same)
+
+
+async def test_a_reload_that_fails_midway_goes_back(
+    make: Make, stranger: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = make(workers="simulation:2", mock_gpus=2)
+    looks: list[object] = []
+    look = core._check_ports
+
+    def first_look_sees_nothing(specs: Sequence[ProcessSpec]) -> None:
+        looks.append(specs)
+        if len(looks) > 1:
+            look(specs)
+
+    async with Machine.open(settings, environ=ENVIRON) as machine:
+        await machine.boot()
+        await machine.stop_process("redis-worker-simulation-1")
+        before = {one.name: one.pid for one in machine.status().processes}
+        port = stranger.getsockname()[1]
+        fewer = attrs.evolve(settings, workers="simulation:1", simulation_base_port=port)
+        monkeypatch.setattr(core, "_check_ports", first_look_sees_nothing)
+        with pytest.raises(LifecycleError, match="reload-failed") as caught:
+            await machine.reload(fewer)
+        assert str(port) in caught.value.summary
+        async with asyncio.timeout(30):
+            while sum(one.ready for one in machine.status().processes) < len(before) - 1:
+                await anext(machine.events(ProcessChanged))
+        after = {one.name: one.pid for one in machine.status().processes}
+        assert set(after) == set(before)
+        assert after["redis-worker-simulation-1"] is None
+        assert after["simulation-gpu0"] != before["simulation-gpu0"]
+        assert after["valkey"] == before["valkey"]
+        assert len(machine.status().workers) == 2
         assert machine.state is MachineState.READY
 
 
