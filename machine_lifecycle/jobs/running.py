@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import logging
 from collections.abc import Awaitable, Callable
 
 import attrs
@@ -16,6 +16,8 @@ from machine_lifecycle.model.ports import Connector
 from machine_lifecycle.system.tasks import end_tasks
 
 __all__ = ["Ended", "RunningJob"]
+
+_log = logging.getLogger(__name__)
 
 _PROGRESS_GAP = 0.2
 """Seconds between two reports of progress; the last one in between wins."""
@@ -122,9 +124,13 @@ class RunningJob:
 
     async def _stop(self, work: asyncio.Future[JobResult]) -> None:
         """Make the service let go; its own way first, then by cancelling ``run``."""
-        with contextlib.suppress(LifecycleError, OSError, TimeoutError):
+        try:
             async with asyncio.timeout(_CANCEL_LIMIT):
                 await self._connector.cancel(self.job.id)
+        except (LifecycleError, OSError):
+            pass  # it can't be reached, or takes too long
+        except Exception:  # noqa: BLE001 - a connector may be a stranger's
+            _log.exception("the connector can't cancel job %s", self.job.id)
         work.cancel()
         await asyncio.wait({work}, timeout=_CANCEL_LIMIT)
         if work.done() and not work.cancelled():
@@ -151,6 +157,20 @@ class RunningJob:
         await asyncio.wait({reporter}, timeout=_REPORT_LIMIT)
         await end_tasks(reporter)
 
+    async def _tell(self, progress: Progress) -> None:
+        """Progress is a hint: one that could not be told is followed by the next."""
+        try:
+            answer = await self._report(progress)
+        except (RedisError, OSError):
+            return
+        except Exception:  # noqa: BLE001 - what a stranger's connector told can't be sent
+            _log.exception("progress of job %s can't be reported", self.job.id)
+            return
+        if answer == "cancel":
+            self.cut("cancelled")
+        elif answer == "lost":
+            self.cut("lost", "another worker has it, or it has ended")
+
     async def _report_changes(self, changed: asyncio.Event) -> None:
         loop = asyncio.get_running_loop()
         while not self._turned.done():
@@ -159,12 +179,6 @@ class RunningJob:
             latest, self._latest = self._latest, None
             began = loop.time()
             if latest is not None and not self._turned.done():
-                # Progress is a hint: one that Redis could not take is followed by the next.
-                with contextlib.suppress(RedisError, OSError):
-                    answer = await self._report(latest)
-                    if answer == "cancel":
-                        self.cut("cancelled")
-                    elif answer == "lost":
-                        self.cut("lost", "another worker has it, or it has ended")
+                await self._tell(latest)
             if not self._turned.done():
                 await asyncio.wait({self._turned}, timeout=_PROGRESS_GAP - (loop.time() - began))

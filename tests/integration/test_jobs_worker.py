@@ -139,6 +139,33 @@ async def test_cancelling_reaches_a_running_job(
     assert f"cancelled {job_id}" in workers.journal()
 
 
+async def test_a_connector_that_can_not_cancel_fails_no_more_than_that(
+    valkey: Any, redis: Redis, workers: Workers
+) -> None:
+    client = JobQueue(redis)
+    worker = await workers.start(valkey.url)
+    (workers.folder / "stubborn").touch()
+    job_id = await client.submit({"wait": "never"}, service_required="simulation")
+    await halfway(client, job_id)
+    await client.cancel(job_id)
+    assert (await end_of(client, job_id)).kind == "cancelled"
+    following = await client.submit({}, service_required="simulation")
+    assert (await end_of(client, following)).kind == "completed"
+    assert worker.returncode is None
+
+
+async def test_progress_that_can_not_be_told_does_not_end_the_telling(
+    valkey: Any, redis: Redis, workers: Workers
+) -> None:
+    client = JobQueue(redis)
+    await workers.start(valkey.url)
+    job_id = await client.submit({"mumble": True, "wait": "go"}, service_required="simulation")
+    seen = await until(client.watch(job_id), lambda event: event.percent >= 75)
+    assert seen.message == "clear again"
+    (workers.folder / "go").touch()
+    assert (await end_of(client, job_id)).kind == "completed"
+
+
 async def test_a_job_that_takes_too_long_is_stopped(
     valkey: Any, redis: Redis, workers: Workers
 ) -> None:

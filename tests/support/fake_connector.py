@@ -55,12 +55,18 @@ class FakeConnector:
 
     async def cancel(self, job_id: str) -> bool:
         self._note(f"cancel {job_id}")
+        if (self._folder / "stubborn").exists():
+            raise RuntimeError("a bug in cancel")  # noqa: TRY003, RUF100
         return True
 
     async def run(self, job: Job, progress: Callable[[Progress], None]) -> JobResult:
         self._note(f"run {job.id} {job.attempt}")
         payload = job.payload
         progress(Progress(fraction=0.5, message="half", step=5, steps=10))
+        if payload.get("mumble"):
+            progress(Progress(fraction="much", message="?"))  # type: ignore[arg-type]
+            await asyncio.sleep(0.5)  # longer than the gap between two reports
+            progress(Progress(fraction=0.75, message="clear again"))
         if payload.get("break_service"):
             (self._folder / "down").touch()
             raise FakeFailure
