@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import time
 import uuid
 from typing import Any
 
@@ -15,6 +16,7 @@ from machine_lifecycle.jobs.client import JobQueue
 from machine_lifecycle.jobs.errors import JobNotFound, JobStateRefuses
 from machine_lifecycle.jobs.functions import QueueFunctions
 from machine_lifecycle.jobs.score import score
+from machine_lifecycle.system import redis_keys as keys
 from machine_lifecycle.system.redis_keys import iso
 
 CAPS: dict[str, Any] = {
@@ -494,6 +496,54 @@ async def test_everything_that_ended_will_be_forgotten(redis: Redis) -> None:
     await call(redis, "ml1_beat", "w1", profile()[0], 20000)
     lasting = [key for key in await redis.keys("*") if await redis.ttl(key) == -1]
     assert lasting == []
+
+
+def minutes_ago(minutes: float) -> int:
+    return int((time.time() - minutes * 60) * 1000)
+
+
+async def test_no_more_than_a_number_of_ended_jobs_is_kept(redis: Redis) -> None:
+    old, others = [], 10_000
+    for place in range(3):  # one completed, one failed for good, one to be tried again
+        await JobQueue(redis).submit({"number": place}, service_required="simulation")
+        _, job_id, fence, _ = await claim(redis)
+        await redis.set(keys.output(job_id, 1), b"picture")
+        if place:
+            await fail(redis, job_id, fence, again=False)
+        else:
+            await complete(redis, job_id, fence)
+        old.append(job_id)
+    await call(redis, "ml1_retry", old[2])
+    for name, ended in ((keys.COMPLETED, [old[0]]), (keys.FAILED, old[1:])):
+        crowd = {f"x{number}": 1_900_000_000_000 for number in range(others)}
+        await redis.zadd(f"{name}:at", {**crowd, **dict.fromkeys(ended, minutes_ago(6))})
+    _, job_id, fence, _ = await claim(redis)
+    assert job_id == old[2]
+    await fail(redis, job_id, fence, again=False)
+    await call(redis, "ml1_beat", "w1", profile()[0], 20000)
+
+    assert await redis.exists(keys.job(old[0]), keys.output(old[0], 1)) == 0
+    assert await redis.keys(f"*{old[0]}*") == []
+    assert await redis.hget(keys.COMPLETED, old[0]) is None
+    assert await redis.zcard(f"{keys.COMPLETED}:at") == others
+    assert await redis.exists(keys.job(old[1])) == 0
+    assert await redis.hget(keys.job(old[2]), "status") == "failed"
+    assert await redis.zcard(f"{keys.FAILED}:at") == others + 1  # it ended a moment ago
+
+
+async def test_one_that_is_set_aside_is_kept_beyond_that_number(redis: Redis) -> None:
+    job_id = await JobQueue(redis).submit({}, service_required="simulation")
+    for _ in range(3):
+        await claim(redis)
+        await JobQueue(redis).release_worker("w1", "killed")
+    assert await redis.zscore(keys.DEAD, job_id)
+    crowd = {f"x{number}": 1_900_000_000_000 for number in range(10_000)}
+    await redis.zadd(f"{keys.FAILED}:at", {**crowd, job_id: minutes_ago(6)})
+    await JobQueue(redis).submit({}, service_required="simulation")
+    _, other, fence, _ = await claim(redis)
+    await fail(redis, other, fence, again=False)
+    assert await redis.hget(keys.FAILED, job_id) is None
+    assert (await call(redis, "ml1_retry", job_id)) in (b"ok", "ok")
 
 
 async def test_the_functions_come_back_after_somebody_flushed_them(redis: Redis) -> None:

@@ -185,7 +185,8 @@ local function ml1_fail(_, a)
     redis.call('SET', 'workflow:failure:' .. job.workflow_id .. ':permanent', cjson.encode(record_of),
       'EX', RECORD_TTL)
   end
-  redis.call('HSET', 'job:' .. id, 'status', 'failed', 'failed_at', iso(at))
+  redis.call('HSET', 'job:' .. id, 'status', 'failed', 'failed_at', iso(at),
+    'proof', 'worker:completion:' .. a[9])
   record('jobs:failed', id, {error = a[4], failed_at = iso(at), retry_count = retries}, at, RECORD_TTL)
   step(id, 'failed', 0, at, worker, a[4])
   ended(id, 'failed')

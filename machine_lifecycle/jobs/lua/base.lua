@@ -1,5 +1,5 @@
 #!lua name=machine_lifecycle_1
--- revision 5
+-- revision 6
 
 -- Every change of a job's state is one call here, so that it happens whole or not at all. Times
 -- are the server's own: clocks of workers never count.
@@ -13,6 +13,10 @@ local MAX_CRASHES = 3
 local MAX_LOST = 5
 local DEAD_KEPT = 1000
 local STREAM_KEPT = 200
+local ENDED_KEPT = 10000 -- of those that completed, and of those that did not, …
+local ENDED_FOR = 300000 -- … unless they ended within so many ms: who asked for them may be slow
+local FORGOTTEN_AT_ONCE = 100
+local OUTPUTS_FORGOTTEN = 32
 
 local function now()
   local t = redis.call('TIME')
@@ -90,6 +94,30 @@ local function workflow_fields(job, message)
   return message
 end
 
+-- Remove all that is kept of an ended job, but for one that is set aside for somebody to look at.
+local function forget(id)
+  local key = 'job:' .. id
+  local seen = redis.call('HMGET', key, 'status', 'proof')
+  local over = seen[1] == 'completed' or seen[1] == 'failed' or seen[1] == 'cancelled'
+  if not over or redis.call('ZSCORE', 'jobs:dead', id) then return end
+  local gone = {key, key .. ':progress', 'progress:' .. id}
+  if given(seen[2]) then gone[#gone + 1] = seen[2] end
+  for n = 0, OUTPUTS_FORGOTTEN - 1 do gone[#gone + 1] = key .. ':output:' .. n end
+  redis.call('DEL', unpack(gone))
+end
+
+-- The oldest beyond the number that is kept, a few at a time.
+local function trim_number(name, at)
+  local over = redis.call('ZCARD', name .. ':at') - ENDED_KEPT
+  if over <= 0 then return end
+  local old = redis.call('ZRANGEBYSCORE', name .. ':at', '-inf', at - ENDED_FOR, 'LIMIT', 0,
+    math.min(over, FORGOTTEN_AT_ONCE))
+  if #old == 0 then return end
+  for _, id in ipairs(old) do forget(id) end
+  redis.call('HDEL', name, unpack(old))
+  redis.call('ZREM', name .. ':at', unpack(old))
+end
+
 -- Bounded records of ended jobs: each field has its time in a sorted set beside the hash, and goes
 -- when it is too old. A TTL of the whole hash would either never fire or take all at once.
 local function trim_records(name, at, ttl)
@@ -98,6 +126,7 @@ local function trim_records(name, at, ttl)
     redis.call('HDEL', name, unpack(old))
     redis.call('ZREM', name .. ':at', unpack(old))
   end
+  trim_number(name, at)
   redis.call('EXPIRE', name, ttl)
   redis.call('EXPIRE', name .. ':at', ttl)
 end

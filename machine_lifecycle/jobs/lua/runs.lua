@@ -207,7 +207,8 @@ local function complete(worker, machine, at, id, fence, result, proof, proof_key
   end
   local when = iso(at)
   redis.call('HSET', key, 'status', 'completed', 'completed_at', when, 'started_at',
-    given(job.started_at) and job.started_at or job.assigned_at or when, 'processing_time', took)
+    given(job.started_at) and job.started_at or job.assigned_at or when, 'processing_time', took,
+    'proof', proof_key)
   redis.call('EXPIRE', key, TERMINAL_TTL.completed)
   redis.call('SET', proof_key, proof, 'EX', RECORD_TTL)
   -- The worker's own text goes in as it is: decoding and encoding would turn [] into {}.
