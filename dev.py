@@ -206,12 +206,18 @@ def become(argv: list[str]) -> None:
     os.execve(argv[0], argv, environment)
 
 
+PUBLIC_TYPES = ["--verifytypes", "machine_lifecycle", "--ignoreexternal"]
+
+
 def check() -> int:
     """Run every check and name those that failed at the end."""
+    environment = dict(clean_environment(), PYTHONPATH=str(ROOT))
     steps = {
         "style": ["ruff", "check"],
         "format": ["ruff", "format", "--check"],
         "types": ["mypy"],
+        # Of every public name: what a user's own type checker sees.
+        "public types": ["basedpyright", "--pythonpath", str(PYTHON), *PUBLIC_TYPES],
         "imports": ["lint-imports"],
         "generated docs": ["python", "docs/generate.py", "--check"],
         "commands and links in docs": ["python", "docs/check.py"],
@@ -221,7 +227,7 @@ def check() -> int:
         say(f"{name}: {' '.join(argv)}")
         program = [str(VENV / "bin" / argv[0]), *argv[1:]]
         began = time.monotonic()
-        done = subprocess.run(program, check=False, cwd=ROOT, env=clean_environment())
+        done = subprocess.run(program, check=False, cwd=ROOT, env=environment)
         say(f"{name}: {'failed' if done.returncode else 'ok'}, {time.monotonic() - began:.1f} s")
         failed += [name] if done.returncode else []
     if failed:

@@ -44,8 +44,8 @@ class Fleet:
         self._machine_id = machine_id
         self._report = report
         self._interval = interval
-        self.connected = False
-        self.trouble = ""
+        self.connected: bool = False
+        self.trouble: str = ""
         self._on_lost = on_lost
         self._registry: Registry | None = None
         self._keeper: asyncio.Task[None] | None = None

@@ -99,7 +99,7 @@ class Locking:
             report=lambda _: None,
         )
         self._ctx = StepContext(report=say, run_command=run)
-        self.path = lock_path(self._context)
+        self.path: Path = lock_path(self._context)
 
     async def check(self) -> None:
         """Whether the lock is that of the list and the settings. Nobody outside is asked.

@@ -11,11 +11,11 @@ from pathlib import Path
 import attrs
 
 from machine_lifecycle.assembly.commands import Commands, Steered
-from machine_lifecycle.assembly.crash_loop import configuration_digest, crash_loop
+from machine_lifecycle.assembly.crash_loop import CrashLoop, configuration_digest, crash_loop
 from machine_lifecycle.assembly.fleet import Fleet
 from machine_lifecycle.assembly.gpu_memory import gpu_memory_gate
 from machine_lifecycle.assembly.hooks import hooked
-from machine_lifecycle.assembly.host_watch import host_watch
+from machine_lifecycle.assembly.host_watch import HostWatch, host_watch
 from machine_lifecycle.assembly.installing import Installation
 from machine_lifecycle.assembly.lock import machine_lock
 from machine_lifecycle.assembly.mending import Mending
@@ -85,27 +85,31 @@ class Parts:
         *,
         guest: bool,
     ) -> None:
-        self.settings, self.paths, self.machine_id = settings, paths, identity
+        self.settings: Settings = settings
+        self.paths: Paths = paths
+        self.machine_id: str = identity
         self._machine: Steered | None = None
         self._secrets = secret_values(settings)
-        self.clock = SystemClock()
-        self.manifest = ManifestFile(paths.manifest)
-        self.bus = EventBus(self.clock)
+        self.clock: SystemClock = SystemClock()
+        self.manifest: ManifestFile = ManifestFile(paths.manifest)
+        self.bus: EventBus = EventBus(self.clock)
         self.bus.machine_id = identity
-        self.gates = Gates(self.clock)
-        self.lifecycle = Lifecycle(
+        self.gates: Gates = Gates(self.clock)
+        self.lifecycle: Lifecycle = Lifecycle(
             policy=_boot_policy(settings),
             limits=_limits(settings),
             stop_budget=settings.stop_budget,
             stay=settings.on_failed is OnFailed.STAY,
         )
-        self.watching = Watching(lifecycle=self.lifecycle, bus=self.bus, floor=settings.min_healthy)
-        self.mending = Mending(
+        self.watching: Watching = Watching(
+            lifecycle=self.lifecycle, bus=self.bus, floor=settings.min_healthy
+        )
+        self.mending: Mending = Mending(
             lifecycle=self.lifecycle,
             # Or its worker takes a job meanwhile.
             hold=lambda process: self.watching.needs_changed(process, ready=False),
         )
-        self.supervisor = Supervisor(
+        self.supervisor: Supervisor = Supervisor(
             paths=paths,
             base_env=_inherited(environ),
             # A plug-in's secret is no setting of ours; it is in the environment. Looked up anew.
@@ -121,7 +125,7 @@ class Parts:
         )
         self._gpus = Gpus(settings=settings)
         self._installer = Installation(settings, paths, environ, self._gpus)
-        self.packs = PackWatch(
+        self.packs: PackWatch = PackWatch(
             lifecycle=self.lifecycle,
             bus=self.bus,
             listed=self._installer.listed,
@@ -129,7 +133,7 @@ class Parts:
             raise_condition=self.watching.raise_condition,
             drop_cause=self.watching.drop_cause,
         )
-        self.links = Links(
+        self.links: Links = Links(
             on_connected=self.watching.worker_connected,
             on_job_taken=self.watching.job_taken,
             on_job_done=self.watching.job_done,
@@ -139,12 +143,12 @@ class Parts:
             on_change=lambda: self.health.changed(),  # noqa: PLW0108 - it is made further down
             wall=self.clock.wall,
         )
-        self.planner = MachinePlanner(
+        self.planner: MachinePlanner = MachinePlanner(
             settings=settings, paths=paths, machine_id=identity, environ=environ
         )
-        self.queue = Queue(settings, paths, self.supervisor, simulated=self.planner.simulated())
-        self._port = 0
-        self.reporter = Reporter(
+        simulated, self._port = self.planner.simulated(), 0
+        self.queue: Queue = Queue(settings, paths, self.supervisor, simulated=simulated)
+        self.reporter: Reporter = Reporter(
             machine_id=identity,
             lifecycle=self.lifecycle,
             supervisor=self.supervisor,
@@ -155,9 +159,9 @@ class Parts:
             health=lambda: (self.health_url, self._port),
             disk=lambda: self.host.disk.free,
         )
-        self.host = host_watch(settings, paths, self.watching, self.mending)
-        self.crash_loop = crash_loop(settings, paths, self.clock, self.watching)
-        self.fleet = Fleet(
+        self.host: HostWatch = host_watch(settings, paths, self.watching, self.mending)
+        self.crash_loop: CrashLoop = crash_loop(settings, paths, self.clock, self.watching)
+        self.fleet: Fleet = Fleet(
             queue=self.queue,
             machine_id=identity,
             report=self.reporter.report,
@@ -172,7 +176,7 @@ class Parts:
             links=self.links,
             health_server=lambda: bool(self._port),
         )
-        self.runner = Runner(
+        self.runner: Runner = Runner(
             self.lifecycle,
             clock=self.clock,
             bus=self.bus,
@@ -180,11 +184,7 @@ class Parts:
             waiting=self.reporter.waiting,
             gates=self.gates,
         )
-        self.watching.supervisor, self.watching.links = self.supervisor, self.links
-        self.watching.post = self.runner.post
-        self.watching.worker_died = self.fleet.worker_died
-        self.watching.process_ended = self.mending.process_ended
-        self.mending.supervisor, self.mending.links = self.supervisor, self.links
+        _tie(self)
         commands = Commands(
             reporter=self.reporter,
             supervisor=self.supervisor,
@@ -192,8 +192,8 @@ class Parts:
             fleet=self.fleet,
             machine=self._steered,
         )
-        self.control = ControlServer(paths.control_socket, commands, self.links)
-        self.health = HealthServer(
+        self.control: ControlServer = ControlServer(paths.control_socket, commands, self.links)
+        self.health: HealthServer = HealthServer(
             settings.health_host, settings.health_port, commands, settings.health_token
         )
 
@@ -238,7 +238,8 @@ class Parts:
         self._secrets = secret_values(settings)
         for value in self._secrets.values():
             register_secret(value)
-        self.settings, self.planner = settings, attrs.evolve(self.planner, settings=settings)
+        self.settings = settings
+        self.planner = attrs.evolve(self.planner, settings=settings)
 
     async def start(self) -> None:
         """Open the pages and the socket, and listen to what moves."""
@@ -272,6 +273,15 @@ class Parts:
     async def _ready(self, _: events.MachineReady) -> None:
         self.watching.settle()
         await self.fleet.publish("machine_ready")
+
+
+def _tie(parts: Parts) -> None:
+    """Tell those that were made first of those that were made after them."""
+    parts.watching.supervisor, parts.watching.links = parts.supervisor, parts.links
+    parts.watching.post = parts.runner.post
+    parts.watching.worker_died = parts.fleet.worker_died
+    parts.watching.process_ended = parts.mending.process_ended
+    parts.mending.supervisor, parts.mending.links = parts.supervisor, parts.links
 
 
 def _page(host: str, port: int) -> str:

@@ -44,4 +44,7 @@ def _of_node(graph: Mapping[str, Any], node: str, body: Mapping[str, Any]) -> It
 class GraphChecker:
     """Knows bad graphs; see ``model.warming.PayloadChecker``."""
 
-    payload_problems = staticmethod(payload_problems)
+    @staticmethod
+    def payload_problems(payload: Any) -> tuple[str, ...]:
+        """See ``payload_problems`` of this module."""
+        return payload_problems(payload)

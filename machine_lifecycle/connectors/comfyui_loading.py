@@ -60,8 +60,8 @@ class LoadingLog:
     """
 
     def __init__(self) -> None:
-        self.ended = False
-        self.complete = False
+        self.ended: bool = False
+        self.complete: bool = False
         self.found: dict[str, _Found] = {}
         self._in_table = False
         self._raised: re.Match[str] | None = None

@@ -32,13 +32,13 @@ class PromptRun:
 
     def __init__(self, prompt_id: str, graph: Mapping[str, Any]) -> None:
         self.prompt_id = prompt_id
-        self.started = False
-        self.finished = False
+        self.started: bool = False
+        self.finished: bool = False
         """Whether the last event was seen: then the history has the run."""
         self.ending: Ending | None = None
         self.failure: NodeFailure | None = None
         self.traceback: tuple[str, ...] = ()
-        self.node = ""
+        self.node: str = ""
         """The node it is at, or was when it ended."""
         self._types = {
             str(node): str(body.get("class_type", "")) if isinstance(body, Mapping) else ""

@@ -46,9 +46,9 @@ class ComfyUISocket:
         on_event: Callable[[Event], None],
         on_link: Callable[[str], None],
     ) -> None:
-        self.client_id = ""
+        self.client_id: str = ""
         """The id under which events come; empty while the socket is away."""
-        self.malformed = 0
+        self.malformed: int = 0
         """Messages that could not be read."""
         self._endpoint = endpoint
         self._url = endpoint.url(f"/ws?{urlencode({'clientId': asked_id})}", scheme="ws")

@@ -26,15 +26,15 @@ class Watch:
         self.run: PromptRun | None = None
         """Its tracker, once the service took it."""
         self.submission: asyncio.Task[tuple[int, Any]] | None = None
-        self.attached = False
+        self.attached: bool = False
         """Whether its events come over our socket."""
         self.cancelled = False
         """Whether we asked the service to stop it."""
-        self.resumed = False
+        self.resumed: bool = False
         """Whether an earlier run of the job submitted it."""
-        self.deleted = False
+        self.deleted: bool = False
         """Whether it was taken out of the queue before it ran."""
-        self.previews = 0
+        self.previews: int = 0
         self._preview: Preview | None = None
         self.pictures: list[Output] = []
         self._graph = graph

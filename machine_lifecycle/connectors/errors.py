@@ -170,7 +170,7 @@ class NodeFailed(LifecycleError):
 
     def __attrs_post_init__(self) -> None:
         """Show the traceback among the context."""
-        self.context = (*self.context, *self.traceback)
+        self.context: tuple[str, ...] = (*self.context, *self.traceback)
 
     @property
     def summary(self) -> str:

@@ -144,8 +144,9 @@ class RemoteError(LifecycleError):
         told = vars(self)
         told["code"] = str(self.wire.get("code", type(self).code))
         told["recoverable"] = bool(self.wire.get("recoverable", True))
-        self.where = self.where or str(self.wire.get("where", ""))
-        self.context = self.context or tuple(map(str, self.wire.get("context", ())))
+        self.where: str = self.where or str(self.wire.get("where", ""))
+        context = map(str, self.wire.get("context", ()))
+        self.context: tuple[str, ...] = self.context or tuple(context)
 
     @property
     def summary(self) -> str:

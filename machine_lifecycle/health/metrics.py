@@ -25,7 +25,7 @@ from machine_lifecycle.states.names import MachineState
 
 __all__ = ["CONTENT_TYPE", "metrics_text"]
 
-CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+CONTENT_TYPE: str = CONTENT_TYPE_PLAIN_0_0_4
 """What the text is, for the header."""
 
 _BEFORE_READY = (

@@ -44,8 +44,8 @@ class Picture:
         ]
         script = script.replace("__STATES__", json.dumps(states))
         script = script.replace("__EDGES__", json.dumps(list(dict.fromkeys(edges))))
-        self.html = page.replace("__STYLE__", style).replace("__SCRIPT__", script)
-        self.policy = (
+        self.html: str = page.replace("__STYLE__", style).replace("__SCRIPT__", script)
+        self.policy: str = (
             "default-src 'none'; connect-src 'self'; base-uri 'none'; form-action 'none'; "
             f"frame-ancestors 'none'; script-src '{_digest(script)}'; "
             f"style-src '{_digest(style)}'"

@@ -21,7 +21,7 @@ class Watchers:
     def __init__(self, *, limit: int = 64) -> None:
         self._limit = limit
         self._bells: set[asyncio.Event] = set()
-        self.closing = False
+        self.closing: bool = False
 
     def __len__(self) -> int:
         return len(self._bells)

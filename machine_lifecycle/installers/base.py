@@ -136,7 +136,7 @@ class Stamps:
     """
 
     def __init__(self, home: Path) -> None:
-        self.folder = home / ".machine-lifecycle" / "stamps"
+        self.folder: Path = home / ".machine-lifecycle" / "stamps"
 
     def _path(self, step: str) -> Path:
         return self.folder / f"{quote(step, safe='')}.json"

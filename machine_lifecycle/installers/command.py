@@ -57,7 +57,7 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self.mark = secrets.token_hex(8)
+        self.mark: str = secrets.token_hex(8)
 
     def write(self, event: str, **facts: object) -> None:
         """Add a line; it is on disk when this returns."""

@@ -25,8 +25,8 @@ class Registration:
     def __init__(self, redis: Redis, config: WorkerConfig) -> None:
         self._redis: Any = redis  # redis-py's pipelines have hardly any types
         self._config = config
-        self.status = ""
-        self.job_id = ""
+        self.status: str = ""
+        self.job_id: str = ""
 
     async def register(self, capabilities: Mapping[str, Any]) -> None:
         """Appear as an idle worker. Safe to repeat, as after a restart of Redis."""

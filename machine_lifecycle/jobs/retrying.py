@@ -23,7 +23,8 @@ from machine_lifecycle.system.redis_errors import Refusal
 
 __all__ = ["AWAY", "Verdict", "passed_over", "passing", "verdict"]
 
-AWAY = (RedisConnectionError, RedisTimeoutError, OSError)
+_Kind = type[Exception]
+AWAY: tuple[_Kind, _Kind, _Kind] = (RedisConnectionError, RedisTimeoutError, OSError)
 """What a Redis that restarts, or can't be reached, looks like."""
 
 _PASSING = (BusyLoadingError, MasterDownError, ClusterDownError, TryAgainError)

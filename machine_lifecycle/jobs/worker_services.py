@@ -40,13 +40,13 @@ class WorkerServices:
                 ``max_concurrent_jobs``, or 1 where it names none.
             warmer: Runs what services run before they take jobs; ``None``: nothing.
         """
-        self.limits = {
+        self.limits: dict[str, int] = {
             service: concurrency or int(getattr(connector, "max_concurrent_jobs", 1))
             for service, connector in connectors.items()
         }
-        self.most = max(self.limits.values())
+        self.most: int = max(self.limits.values())
         """Jobs that all of them do at a time."""
-        self.warmer = warmer or Warmer({}, None)
+        self.warmer: Warmer = warmer or Warmer({}, None)
         self._connectors = dict(connectors)
         self._asks = dict(asks)
         self.loaded: tuple[Loaded, ...] = ()

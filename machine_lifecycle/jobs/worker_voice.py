@@ -55,7 +55,7 @@ class WorkerVoice:
             registration: Tells it in Redis.
             order: Takes what the orchestrator says.
         """
-        self.holds = {Hold.STANDBY} if config.control_socket else set[str]()
+        self.holds: set[str] = {Hold.STANDBY} if config.control_socket else set()
         self.advertised: dict[str, Any] | None = None
         self._loaded: list[dict[str, Any]] = []
         self._jobs: dict[str, None] = {}

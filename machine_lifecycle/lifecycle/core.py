@@ -51,7 +51,7 @@ class Lifecycle:
             table: States and rows; another one only in tests.
         """
         self._table = table
-        self.record = Record()
+        self.record: Record = Record()
         self._steps = Stepper(
             record=self.record,
             table=table,

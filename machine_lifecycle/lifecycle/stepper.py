@@ -33,7 +33,7 @@ class Stepper:
         stop_budget: float,
         attempts_left: Callable[[], int],
     ) -> None:
-        self.engine = Engine(table)
+        self.engine: Engine = Engine(table)
         self._record = record
         self._table = table
         self._limits = dict(limits)

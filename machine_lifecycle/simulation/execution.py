@@ -70,7 +70,7 @@ class Executor:
         self.folders = folders
         self.habits = habits
         self.send = send
-        self.interrupted = threading.Event()
+        self.interrupted: threading.Event = threading.Event()
         self.client: str | None = None
         """Socket of the running prompt, and"""
         self.node: str | None = None

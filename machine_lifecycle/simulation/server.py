@@ -38,13 +38,15 @@ class SimulatedComfyUI:
     ) -> None:
         self.flavour = flavour
         self.folders = folders
-        self.habits = habits or Habits()
-        self.argv = argv or tuple(sys.argv)
-        self.packs = packs or CustomNodes()
-        self.sockets = Sockets()
-        self.queue = PromptQueue(self._queue_changed)
-        self.executor = Executor(self.queue, flavour, folders, self.habits, self.sockets.send)
-        self.prompts = PromptPages(self.queue, self.executor, flavour, folders)
+        self.habits: Habits = habits or Habits()
+        self.argv: tuple[str, ...] = argv or tuple(sys.argv)
+        self.packs: CustomNodes = packs or CustomNodes()
+        self.sockets: Sockets = Sockets()
+        self.queue: PromptQueue = PromptQueue(self._queue_changed)
+        self.executor: Executor = Executor(
+            self.queue, flavour, folders, self.habits, self.sockets.send
+        )
+        self.prompts: PromptPages = PromptPages(self.queue, self.executor, flavour, folders)
         self._runner: web.AppRunner | None = None
 
     async def start(self, host: str, port: int) -> int:

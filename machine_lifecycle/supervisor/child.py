@@ -81,9 +81,9 @@ class Child:
         Raises:
             ProcessLookupError: It has ended, and was no child of ours.
         """
-        self.pid = process.pid
+        self.pid: int = process.pid
         self.token = token
-        self.adopted = isinstance(process, Identity)
+        self.adopted: bool = isinstance(process, Identity)
         self._identity = process if isinstance(process, Identity) else None
         self.ended: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
         self._popen = None if isinstance(process, Identity) else process

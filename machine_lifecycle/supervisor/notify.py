@@ -54,7 +54,7 @@ class NotifySocket:
             belongs: Whether a process number is of the tree that may speak here.
         """
         self.path = path
-        self.refused = 0
+        self.refused: int = 0
         self._on_ready = on_ready
         self._belongs = belongs
         self._loop = asyncio.get_running_loop()
@@ -75,9 +75,9 @@ class NotifySocket:
 
     def begin_anew(self) -> None:
         """Forget what the process before said."""
-        self.status = ""
-        self.beaten = 0.0
-        self.triggered = asyncio.Event()
+        self.status: str = ""
+        self.beaten: float = 0.0
+        self.triggered: asyncio.Event = asyncio.Event()
         self.interval: float | None = None
 
     def receive(self) -> None:

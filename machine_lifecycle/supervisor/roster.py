@@ -40,7 +40,7 @@ class Roster:
         tee: Tee | None,
     ) -> None:
         self.units: dict[str, Unit] = {}
-        self.pulse = Pulse()
+        self.pulse: Pulse = Pulse()
         self._home = home
         self._on_change, self._on_fatal, self._on_needs = on_change, on_fatal, on_needs
         self._tee = tee

@@ -36,11 +36,11 @@ class Startup:
         on_notified: Callable[[], None],
         belongs: Callable[[int], bool],
     ) -> None:
-        self.needs = asyncio.Event()
-        self.linked = asyncio.Event()
-        self.notified = asyncio.Event()
-        self.log_offset = 0
-        self.told = 0
+        self.needs: asyncio.Event = asyncio.Event()
+        self.linked: asyncio.Event = asyncio.Event()
+        self.notified: asyncio.Event = asyncio.Event()
+        self.log_offset: int = 0
+        self.told: int = 0
         self._spec = spec
         self._log = log
         self._home = home

@@ -16,6 +16,7 @@ import asyncio
 import logging
 import signal
 import time
+from pathlib import Path
 from typing import Protocol
 
 from machine_lifecycle.errors import LifecycleError
@@ -133,14 +134,15 @@ class Unit:
 
     def __init__(self, spec: ProcessSpec, token: str, home: Household, audience: Audience) -> None:
         self.spec = spec
-        self.token, self.digest = token, ""
-        self.log = spawn.log_path(spec, home.paths.logs)
-        self.state = ProcessState.WAITING
-        self.ready = False
+        self.token: str = token
+        self.digest: str = ""
+        self.log: Path = spawn.log_path(spec, home.paths.logs)
+        self.state: ProcessState = ProcessState.WAITING
+        self.ready: bool = False
         self.error: LifecycleError | None = None
         self.child: Child | None = None
-        self.since = time.time()
-        self.restarts = 0
+        self.since: float = time.time()
+        self.restarts: int = 0
         self.last_exit: ExitCause | None = None
         self._home = home
         self._audience = audience
@@ -148,7 +150,7 @@ class Unit:
         self.started: float | None = None
         self._ending: asyncio.Task[tuple[int, ...]] | None = None
         self.ended_for: OurEnd | None = None
-        self.startup = Startup(spec, self.log, home, self._record, self._holds)
+        self.startup: Startup = Startup(spec, self.log, home, self._record, self._holds)
 
     def _holds(self, pid: int) -> bool:
         return self.child is not None and belongs(pid, self.child.pid, self.token)

@@ -45,7 +45,7 @@ class ExitWatch:
         """
         self._loop = asyncio.get_running_loop()
         self._on_exit: Callable[[], None] | None = on_exit
-        self.handle = -1
+        self.handle: int = -1
         if _PIDFDS and not use_thread:
             self.handle = os.pidfd_open(pid)
             self._loop.add_reader(self.handle, self._ended)
