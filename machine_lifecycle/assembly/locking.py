@@ -10,18 +10,20 @@ import attrs
 
 from machine_lifecycle.assembly.planner import MachinePlanner
 from machine_lifecycle.config.settings import secret_values
+from machine_lifecycle.installers.comfyui import comfyui_environment
 from machine_lifecycle.installers.command import CommandRunner, Journal, Redactor
 from machine_lifecycle.installers.lock import Lock, changes
 from machine_lifecycle.installers.lock_errors import LockStale, PackUnknown
 from machine_lifecycle.installers.locked import lock_path, read_lock, save_lock
 from machine_lifecycle.installers.locking import differences
+from machine_lifecycle.installers.proving import Difference, prove
 from machine_lifecycle.installers.relocking import lock_of, wanted_of
 from machine_lifecycle.model.installing import InstallContext, StepContext
 from machine_lifecycle.model.paths import Paths
 from machine_lifecycle.model.settings import Settings
 from machine_lifecycle.system.gpus import detect
 
-__all__ = ["Locking", "Outcome"]
+__all__ = ["Locking", "Outcome", "Proof"]
 
 _SERVICE = "comfyui"
 
@@ -60,6 +62,34 @@ class Outcome:
                 }
                 for one in self.lock.quarantined
             ],
+        }
+
+
+@attrs.frozen
+class Proof:
+    """How what is installed compares with its lock.
+
+    Attributes:
+        path: The lock's file.
+        home: Folder of the service.
+        lock: What it says.
+        differences: What is other than that.
+    """
+
+    path: Path
+    home: Path
+    lock: Lock
+    differences: tuple[Difference, ...]
+
+    def value(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {
+            "path": str(self.path),
+            "digest": self.lock.digest,
+            "as_locked": not self.differences,
+            "packs": len(self.lock.installed),
+            "packages": len(self.lock.packages),
+            "differences": [attrs.asdict(one) for one in self.differences],
         }
 
 
@@ -110,10 +140,25 @@ class Locking:
         """
         lock = read_lock(self.path)
         if lock is None:
-            raise LockStale(path=self.path, differences=("there is no lock",))
+            none = ("there is no lock",)
+            raise LockStale(path=self.path, differences=none, context=none)
         wanted = await wanted_of(self._context, self._ctx)
         if found := differences(lock, wanted):
             raise LockStale(path=self.path, differences=found, context=found)
+
+    async def verify(self) -> Proof:
+        """Hold what is installed against the lock. Changes nothing, asks nobody outside.
+
+        Raises:
+            LockStale: There is no lock, or it is not that of the list and the settings.
+            LockUnreadable: It is no lock.
+        """
+        await self.check()
+        lock = read_lock(self.path)
+        assert lock is not None  # noqa: S101 - just checked
+        environment = comfyui_environment(self._context)
+        found = await prove(lock, self._context, environment, self._ctx)
+        return Proof(self.path, self._context.home, lock, found)
 
     async def make(self, upgrade: tuple[str, ...] | None = (), *, write: bool = True) -> Outcome:
         """Make the lock, and keep it.

@@ -18,6 +18,7 @@ _COMMANDS = {
     "demo": ("demo", "demo", "Boot a simulated machine, do one job, save the picture, stop."),
     "plan": ("plan", "plan", "Show what a boot would install and start; changes nothing."),
     "install": ("install", "install", "Install what a boot would, and stop there: for images."),
+    "verify": ("verify", "verify", "Hold what is installed against the lock; changes nothing."),
     "lock": ("lock", "lock", "Turn the list of node packs into commits, versions and hashes."),
     "export": ("export", "export", "Write the plan for systemd, PM2, supervisord, Compose …"),
     "doctor": ("doctor", "doctor", "Look at everything that a boot needs; changes nothing."),

@@ -12,6 +12,7 @@ import attrs
 from machine_lifecycle.errors import ConfigurationError, LifecycleError, Remedy
 
 __all__ = [
+    "InstallationDiffers",
     "LockImpossible",
     "LockStale",
     "LockUnreadable",
@@ -181,4 +182,37 @@ class PackUnknown(ConfigurationError):
         near = [name for pack in self.packs for name in difflib.get_close_matches(pack, self.known)]
         return (
             Remedy(f"Name one of these: {', '.join(near or self.known) or 'the list is empty'}"),
+        )
+
+
+@attrs.define(kw_only=True, slots=False, eq=False)
+class InstallationDiffers(LifecycleError):
+    """What is installed is not what the lock says.
+
+    Attributes:
+        path: The lock.
+        home: Folder of the service.
+        differences: What differs, a line each.
+    """
+
+    code: ClassVar[str] = "installation-differs"
+
+    path: Path
+    home: Path
+    differences: tuple[str, ...]
+
+    @property
+    def summary(self) -> str:
+        """Which lock, and how much differs."""
+        count = len(self.differences)
+        things = "one thing is" if count == 1 else f"{count} things are"
+        return f"{things} other than {self.path} says"
+
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """Have it installed anew, or lock what is wanted."""
+        stamps = shlex.quote(str(self.home / ".machine-lifecycle" / "stamps"))
+        return (
+            Remedy("Install what the lock says", f"rm -rf {stamps} && machine-lifecycle install"),
+            Remedy("See what was changed in a repository by hand", f"git -C {self.home} status"),
         )

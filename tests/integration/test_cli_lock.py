@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -39,7 +40,9 @@ class Person:
         ]
         (self.place.root / "config_nodes.json").write_text(json.dumps({"custom_nodes": nodes}))
 
-    def calls(self, *words: str) -> subprocess.CompletedProcess[str]:
+    def calls(
+        self, *words: str, command: str = "lock", **more: str
+    ) -> subprocess.CompletedProcess[str]:
         root = self.place.root
         environ = {
             **self.place.environ,
@@ -47,9 +50,10 @@ class Person:
             "WORKSPACE_PATH": str(root / "ws"),
             "COMFYUI_REPO_URL": self.place.pack("ComfyUI").repository.url,
             "TORCH_BACKEND": "none",
+            **more,
         }
         return subprocess.run(
-            [sys.executable, "-m", "machine_lifecycle", "lock", *words],
+            [sys.executable, "-m", "machine_lifecycle", command, *words],
             env=environ,
             cwd=root,
             capture_output=True,
@@ -135,3 +139,44 @@ def test_a_lock_that_can_not_be_kept_says_so(person: Person) -> None:
     done = person.calls()
     assert done.returncode == ExitCode.CONFIGURATION
     assert "lock-unreadable" in done.stderr
+
+
+def test_what_was_installed_is_verified_and_mended_as_it_is_told(person: Person) -> None:
+    person.place.origin("a", requirements__txt="small", code__py="x = 1\n")
+    person.lists("a")
+
+    def verify(*words: str) -> subprocess.CompletedProcess[str]:
+        return person.calls(*words, command="verify", WORKERS="comfyui:1")
+
+    def install() -> subprocess.CompletedProcess[str]:
+        return person.calls("--strict", command="install", WORKERS="comfyui:1")
+
+    none = verify()
+    assert (none.returncode, none.stdout) == (ExitCode.CONFIGURATION, "")
+    assert "there is no lock" in none.stderr
+    assert person.calls().returncode == 0
+    assert verify().returncode == ExitCode.BOOT_FAILED
+    assert (done := install()).returncode == 0, done.stderr
+    good = verify()
+    assert (good.returncode, good.stderr) == (0, "")
+    assert "ComfyUI, packs: 1," in good.stdout
+
+    home = person.place.root / "ws" / "ComfyUI"
+    (home / "custom_nodes" / "a" / "code.py").write_text("x = 2\n")
+    shutil.rmtree(next((home / "venv" / "lib").glob("python*/site-packages/small-*.dist-info")))
+    bad = verify()
+    assert (bad.returncode, bad.stdout) == (ExitCode.BOOT_FAILED, "")
+    assert "pack a has changed files: code.py" in bad.stderr
+    assert "installation-differs" in bad.stderr
+    told = verify("--json")
+    assert told.returncode == ExitCode.BOOT_FAILED
+    value = json.loads(told.stdout)
+    subjects = [one["subject"] for one in value["differences"]]
+    assert (value["as_locked"], subjects) == (False, ["pack a", "package small"])
+
+    (home / "custom_nodes" / "a" / "code.py").write_text("x = 1\n")
+    stamps = home / ".machine-lifecycle" / "stamps"
+    assert f"rm -rf {stamps} && machine-lifecycle install" in bad.stderr
+    shutil.rmtree(stamps)
+    assert (done := install()).returncode == 0, done.stderr
+    assert verify().returncode == 0

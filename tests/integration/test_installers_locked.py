@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import attrs
 import pytest
 
+from machine_lifecycle.installers.comfyui import comfyui_environment
+from machine_lifecycle.installers.command import CommandRunner, Journal, Redactor
 from machine_lifecycle.installers.execute import Executor
 from machine_lifecycle.installers.lock import Lock
 from machine_lifecycle.installers.lock_errors import LockStale, LockUnreadable
 from machine_lifecycle.installers.locked import save_lock
+from machine_lifecycle.installers.proving import Difference, prove
+from machine_lifecycle.model.installing import InstallContext, StepContext
 from machine_lifecycle.model.paths import Paths
 from machine_lifecycle.model.plan import InstallPlan
 from machine_lifecycle.model.settings import Settings
@@ -54,14 +60,35 @@ class Machine:
         save_lock(lock, self.lock)
         return lock
 
+    @property
+    def paths(self) -> Paths:
+        return Paths(workspace=self.root / "ws", runtime=self.root / "rt")
+
+    @property
+    def settings(self) -> Settings:
+        return Settings(
+            comfyui_repo_url=self.place.pack("ComfyUI").repository.url,
+            comfyui_nodes=self.root / "config_nodes.json",
+            torch_backend="none",
+        )
+
+    async def proved(self, lock: Lock) -> list[Difference]:
+        context = InstallContext(
+            service="comfyui", settings=self.settings, environ=self.place.environ, paths=self.paths
+        )
+        run = CommandRunner(
+            log=self.root / "verify.txt",
+            journal=Journal(self.root / "verify.jsonl"),
+            redact=Redactor(),
+            report=lambda _: None,
+        )
+        ctx = StepContext(report=lambda _: None, run_command=run)
+        return list(await prove(lock, context, comfyui_environment(context), ctx))
+
     def executor(self, **environ: str) -> Executor:
         return Executor(
-            Paths(workspace=self.root / "ws", runtime=self.root / "rt"),
-            settings=Settings(
-                comfyui_repo_url=self.place.pack("ComfyUI").repository.url,
-                comfyui_nodes=self.root / "config_nodes.json",
-                torch_backend="none",
-            ),
+            self.paths,
+            settings=self.settings,
             environ={**self.place.environ, **environ},
             retry_wait=0.001,
         )
@@ -176,3 +203,50 @@ async def test_packs_that_are_switched_off_need_no_other_lock(machine: Machine) 
     await machine.boots({"custom_nodes_enabled": "false"})
     assert "thing" not in machine.versions()
     assert "torch" in machine.versions()
+
+
+async def test_what_is_installed_is_held_against_the_lock(machine: Machine) -> None:
+    for name in "abc":
+        machine.place.origin(name, requirements__txt="thing\nsmall\n", code__py="x = 1\n")
+    lock = await machine.is_locked("a", "b", "c")
+    await machine.boots()
+    assert await machine.proved(lock) == []
+
+    packs = machine.home / "custom_nodes"
+    commit = lock.packs[0].commit
+    git(packs / "a", "commit", "-q", "--allow-empty", "-m", "x")
+    head = git(packs / "a", "rev-parse", "HEAD")
+    (packs / "b" / "code.py").write_text("x = 2\n")
+    (packs / "b" / "new.py").write_text("not of the pack\n")
+    shutil.rmtree(packs / "c")
+    (site,) = (machine.home / "venv" / "lib").glob("python*/site-packages")
+    small = next(site.glob("small-*.dist-info"))
+    small.rename(site / "small-9.0.dist-info")
+    facts = site / "small-9.0.dist-info" / "METADATA"
+    facts.write_text(facts.read_text().replace("Version: 1.0", "Version: 9.0"))
+    for path in site.glob("thing/*.py"):
+        path.unlink()
+    shutil.rmtree(next(site.glob("requests-*.dist-info")))
+    before = sorted(site.iterdir())
+    assert [one.line for one in await machine.proved(lock)] == [
+        f"pack a is at {head[:12]}, not at {commit[:12]}",
+        "pack b has changed files: code.py",
+        f"pack c is not there: {packs / 'c'}",
+        "package requests is not there, in version 1.0",
+        "package small is 9.0, not 1.0",
+        "package thing lacks some of its files",
+    ]
+    assert sorted(site.iterdir()) == before
+
+
+async def test_without_an_environment_that_is_said(machine: Machine) -> None:
+    machine.place.origin("a", requirements__txt="thing\n")
+    lock = await machine.is_locked("a")
+    found = await machine.proved(lock)
+    assert [one.subject for one in found] == ["ComfyUI", "pack a", "Python"]
+
+
+def git(folder: Path, *words: str) -> str:
+    who = ("-c", "user.name=x", "-c", "user.email=x@example.org")
+    argv = ["git", "-C", str(folder), *who, *words]
+    return subprocess.run(argv, check=True, capture_output=True, text=True).stdout
