@@ -10,17 +10,13 @@ from machine_lifecycle.assembly.errors import HookUnusable
 from machine_lifecycle.lifecycle.events import EVENTS, Event
 from machine_lifecycle.lifecycle.gates import GateDefinition, Gates
 from machine_lifecycle.lifecycle.hooks import EventBus, Observer
+from machine_lifecycle.model.offers import Offer
 from machine_lifecycle.model.settings import Settings
 from machine_lifecycle.observers.stream import EventStream
 from machine_lifecycle.observers.webhook import Webhook
 from machine_lifecycle.services.plugins import find_plugin
 
-__all__ = ["GATES", "OBSERVERS", "hooked"]
-
-OBSERVERS = "machine_lifecycle.observers"
-"""The entry point group in which packages offer observers."""
-GATES = "machine_lifecycle.gates"
-"""Likewise gates: values of ``GateDefinition``."""
+__all__ = ["hooked"]
 
 
 @asynccontextmanager
@@ -42,7 +38,7 @@ async def hooked(
     """
     observers = [_observer(name) for name in _words(settings.observers)]
     for name in _words(settings.gates):
-        found, origin = find_plugin(name, kind="gate", group=GATES)
+        found, origin = find_plugin(name, offer=Offer.GATE)
         if not isinstance(found, GateDefinition):
             problem = f"is a {type(found).__name__}, not a GateDefinition"
             raise HookUnusable(variable="MACHINE_GATES", name=name, origin=origin, problem=problem)
@@ -62,7 +58,7 @@ async def hooked(
 
 
 def _observer(name: str) -> Observer[Event]:
-    found, origin = find_plugin(name, kind="observer", group=OBSERVERS)
+    found, origin = find_plugin(name, offer=Offer.OBSERVER)
     made = found() if inspect.isclass(found) else found
     if not callable(made):
         problem = f"is a {type(made).__name__}, which can't be called with an event"

@@ -12,7 +12,8 @@ __all__ = ["services"]
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def services(as_json: bool) -> None:  # noqa: FBT001 - click
-    """List the services that can be run: built in, and of installed packages.
+    """List the services that can be run, built in and of installed packages, and what else those
+    packages offer: installers, connectors, observers, gates.
 
     Plug-ins are listed without being imported.
     """
@@ -24,6 +25,7 @@ def services(as_json: bool) -> None:  # noqa: FBT001 - click
             [
                 {
                     "name": one.name,
+                    "kind": one.offer.value,
                     "package": one.distribution,
                     "version": one.version,
                     "reference": one.reference,
@@ -37,10 +39,11 @@ def services(as_json: bool) -> None:  # noqa: FBT001 - click
         )
         return
     table(
-        ("SERVICE", "BOUND TO", "PACKAGE", "WHAT IT IS"),
+        ("NAME", "KIND", "BOUND TO", "PACKAGE", "WHAT IT IS"),
         [
             (
                 one.name,
+                one.offer.value,
                 one.definition.binding.value if one.definition else "",
                 f"{one.distribution} {one.version}".strip(),
                 one.definition.summary if one.definition else one.reference,

@@ -24,13 +24,14 @@ import attrs
 
 from machine_lifecycle.installers.errors import BundleUnreachable, BundleUnusable
 from machine_lifecycle.model.bundle import BundledConnector, WorkerBundle
+from machine_lifecycle.model.offers import Offer
 from machine_lifecycle.model.paths import Paths
 from machine_lifecycle.model.progress import ProgressSink
 from machine_lifecycle.model.settings import BundleMode, Settings
 
 __all__ = ["GROUP", "bring_bundle", "find_bundle"]
 
-GROUP = "machine_lifecycle.connectors"
+GROUP = Offer.CONNECTOR.group
 """The entry point group in which a bundle's packages offer connectors."""
 
 _STEP = "worker bundle"

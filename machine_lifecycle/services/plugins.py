@@ -8,9 +8,10 @@ from collections.abc import Iterable
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
+from machine_lifecycle.model.offers import Offer
 from machine_lifecycle.services.errors import PluginClash, ServiceBroken, ServiceUnknown
 
-__all__ = ["find_plugin", "load_reference", "offer", "package_of"]
+__all__ = ["find_plugin", "load_reference", "offered", "package_of"]
 
 
 def load_reference(reference: str, origin: str) -> Any:
@@ -30,16 +31,16 @@ def load_reference(reference: str, origin: str) -> Any:
     return found
 
 
-def offer(name: str, entries: Iterable[EntryPoint]) -> EntryPoint | None:
+def offered(name: str, entries: Iterable[EntryPoint]) -> EntryPoint | None:
     """The entry point of this name; ``None`` if nobody has one.
 
     Raises:
         PluginClash: Two packages have it.
     """
-    offered = [entry for entry in entries if entry.name == name]
-    if len(offered) > 1:
-        raise PluginClash(name=name, distributions=tuple(package_of(one) for one in offered))
-    return offered[0] if offered else None
+    found = [entry for entry in entries if entry.name == name]
+    if len(found) > 1:
+        raise PluginClash(name=name, distributions=tuple(package_of(one) for one in found))
+    return found[0] if found else None
 
 
 def package_of(entry: EntryPoint) -> str:
@@ -47,13 +48,12 @@ def package_of(entry: EntryPoint) -> str:
     return f"{entry.dist.name} {entry.dist.version}" if entry.dist else entry.value
 
 
-def find_plugin(name: str, *, kind: str, group: str) -> tuple[Any, str]:
-    """What is called so in an entry point group, or stands at a reference; and where it is from.
+def find_plugin(name: str, *, offer: Offer) -> tuple[Any, str]:
+    """What is offered under a name, or stands at a reference; and where it is from.
 
     Args:
         name: Name of an entry point, or ``module:attribute``.
-        kind: What it is meant to be, for messages: ``observer``.
-        group: The entry point group.
+        offer: What it is meant to be.
 
     Raises:
         ServiceUnknown: Nobody has it.
@@ -62,11 +62,13 @@ def find_plugin(name: str, *, kind: str, group: str) -> tuple[Any, str]:
     """
     if ":" in name:
         return load_reference(name, "by reference"), name
-    entries = tuple(entry_points(group=group))
-    found = offer(name, entries)
+    entries = tuple(entry_points(group=offer.group))
+    found = offered(name, entries)
     if found is None:
         known = tuple(sorted(entry.name for entry in entries))
         close = difflib.get_close_matches(name, known, n=1)
-        raise ServiceUnknown(kind=kind, name=name, known=known, close=close[0] if close else "")
+        raise ServiceUnknown(
+            kind=offer.value, name=name, known=known, close=close[0] if close else ""
+        )
     origin = package_of(found)
     return load_reference(found.value, origin), origin

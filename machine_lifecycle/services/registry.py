@@ -12,25 +12,25 @@ import attrs
 
 from machine_lifecycle.model.bundle import BundledConnector
 from machine_lifecycle.model.catalogue import NO_INSTALLER, ServiceEntry
+from machine_lifecycle.model.offers import Offer
 from machine_lifecycle.model.services import ServiceDefinition
 from machine_lifecycle.services import comfyui, comfyui_remote, simulation
 from machine_lifecycle.services.errors import PluginClash, ServiceBroken, ServiceUnknown
-from machine_lifecycle.services.plugins import load_reference, offer, package_of
+from machine_lifecycle.services.plugins import load_reference, offered, package_of
 
-__all__ = ["BUILTINS", "GROUP", "Registry", "ServiceOrigin"]
+__all__ = ["BUILTINS", "Registry", "ServiceOrigin"]
 
 BUILTINS = (simulation.SERVICE, comfyui.SERVICE, comfyui_remote.SERVICE)
-GROUP = "machine_lifecycle.services"
-"""The entry point group in which packages offer services."""
 BUNDLE = "bundle:"
 """Stands before a connector's name that is to come from the worker bundle, whoever else has it."""
 
 
 @attrs.frozen(kw_only=True)
 class ServiceOrigin:
-    """One service that can be asked for, and where it comes from. Plug-ins are not imported.
+    """One thing that can be asked for, and where it comes from. Plug-ins are not imported.
 
     Attributes:
+        offer: What it is.
         distribution: Package that provides it.
         reference: ``module:attribute`` of the definition.
         definition: ``None`` for a plug-in, which is loaded when it is asked for.
@@ -41,10 +41,11 @@ class ServiceOrigin:
     version: str
     reference: str
     definition: ServiceDefinition | None = None
+    offer: Offer = Offer.SERVICE
 
 
-def _installed() -> Iterable[EntryPoint]:
-    return entry_points(group=GROUP)
+def _installed(offer: Offer) -> Iterable[EntryPoint]:
+    return entry_points(group=offer.group)
 
 
 @attrs.frozen(kw_only=True)
@@ -53,12 +54,13 @@ class Registry:
 
     Attributes:
         definitions: Objects given in code; they come first.
-        plugins: Returns the entry points; called only for names that nobody of us has.
+        plugins: Returns the entry points of one kind; called only for names that nobody of us
+            has.
         bundled: Connectors of the worker bundle; they come last, unless named ``bundle:NAME``.
     """
 
     definitions: tuple[ServiceDefinition, ...] = ()
-    plugins: Callable[[], Iterable[EntryPoint]] = _installed
+    plugins: Callable[[Offer], Iterable[EntryPoint]] = _installed
     bundled: tuple[BundledConnector, ...] = ()
 
     def find(self, name: str, *, kind: str = "service") -> ServiceDefinition:
@@ -77,11 +79,11 @@ class Registry:
         builtin = _by_name(BUILTINS, name)
         if builtin is not None:
             return builtin
-        offered = offer(name, self.plugins())
-        if offered is None:
+        found = offered(name, self.plugins(Offer.SERVICE))
+        if found is None:
             raise self._unknown(name, kind)
-        origin = package_of(offered)
-        return _definition(load_reference(offered.value, origin), offered.value, origin)
+        origin = package_of(found)
+        return _definition(load_reference(found.value, origin), found.value, origin)
 
     def lookup(self, entry: ServiceEntry) -> ServiceDefinition:
         """The definition behind an entry of the service mapping, with what the entry changes.
@@ -90,6 +92,7 @@ class Registry:
 
         Raises:
             ServiceUnknown: Nobody has its connector or installer.
+            PluginClash: Two packages have it.
             ServiceBroken: A reference in it can't be followed.
         """
         if entry.connector.startswith(BUNDLE):
@@ -100,9 +103,7 @@ class Registry:
             try:
                 definition = self.find(entry.connector, kind="connector")
             except ServiceUnknown:
-                if all(one.name != entry.connector for one in self.bundled):
-                    raise
-                definition = self._with_connector(self._from_bundle(entry))
+                definition = self._with_connector(self._elsewhere(entry))
         else:
             definition = self.find(entry.name)
         if entry.external:
@@ -110,20 +111,37 @@ class Registry:
         return attrs.evolve(definition, installer=self._installer(entry, definition))
 
     def origins(self) -> tuple[ServiceOrigin, ...]:
-        """Every service that can be asked for, in order: given, built-in, plug-ins."""
+        """Everything that can be asked for, in order: services that are given, built in, of
+        packages; then what else packages offer.
+        """
         ours = importlib.metadata.version("machine-lifecycle")
         given = tuple(_origin(one, "given in code", "") for one in self.definitions)
         builtin = tuple(_origin(one, "machine-lifecycle", ours) for one in BUILTINS)
-        offered = tuple(
+        of_packages = tuple(
             ServiceOrigin(
                 name=entry.name,
                 distribution=entry.dist.name if entry.dist else "?",
                 version=entry.dist.version if entry.dist else "",
                 reference=entry.value,
+                offer=offer,
             )
-            for entry in sorted(self.plugins(), key=lambda one: one.name)
+            for offer in Offer
+            for entry in sorted(self.plugins(offer), key=lambda one: one.name)
         )
-        return (*given, *builtin, *offered)
+        return (*given, *builtin, *of_packages)
+
+    def _elsewhere(self, entry: ServiceEntry) -> ServiceEntry:
+        """With the connector of a package, else of the worker bundle.
+
+        Raises:
+            ServiceUnknown: Neither has it; with what there is.
+        """
+        entries = tuple(self.plugins(Offer.CONNECTOR))
+        if found := offered(entry.connector, entries):
+            return attrs.evolve(entry, connector=found.value)
+        if any(one.name == entry.connector for one in self.bundled):
+            return self._from_bundle(entry)
+        raise self._unknown(entry.connector, "connector", entries)
 
     def _from_bundle(self, entry: ServiceEntry) -> ServiceEntry:
         name = entry.connector.removeprefix(BUNDLE)
@@ -164,11 +182,17 @@ class Registry:
             return ""
         if ":" in entry.installer:
             return entry.installer
-        return self.find(entry.installer, kind="installer").installer
+        try:
+            return self.find(entry.installer, kind="installer").installer
+        except ServiceUnknown:
+            entries = tuple(self.plugins(Offer.INSTALLER))
+            if found := offered(entry.installer, entries):
+                return found.value
+            raise self._unknown(entry.installer, "installer", entries) from None
 
-    def _unknown(self, name: str, kind: str) -> ServiceUnknown:
+    def _unknown(self, name: str, kind: str, offers: Iterable[EntryPoint] = ()) -> ServiceUnknown:
         names = [one.name for one in (*self.definitions, *BUILTINS)]
-        names += [entry.name for entry in self.plugins()]
+        names += [entry.name for entry in (*self.plugins(Offer.SERVICE), *offers)]
         aliases = [alias for one in (*self.definitions, *BUILTINS) for alias in one.aliases]
         known = names if kind == "service" else [*aliases, *names]
         close = difflib.get_close_matches(name, [*names, *aliases], n=1)

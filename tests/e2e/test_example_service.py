@@ -53,7 +53,10 @@ def shouted(machine: Outside, payload: dict[str, Any]) -> tuple[int, Any]:
 
 def test_it_is_listed_with_its_package_and_is_not_imported_for_that(machine: Outside) -> None:
     done = machine.call("services", "--json")
-    listed = {one["name"]: one for one in json.loads(done.stdout)}
+    rows = json.loads(done.stdout)
+    kinds = {one["name"]: one["kind"] for one in rows if one["package"] == "shout-service"}
+    assert kinds == {"shout": "service", "ShoutConnector": "connector", "installShout": "installer"}
+    listed = {one["name"]: one for one in rows}
     assert listed["shout"]["package"] == "shout-service"
     assert listed["shout"]["version"] == "1.0"
     assert listed["shout"]["summary"] == ""
@@ -81,6 +84,35 @@ def test_it_boots_does_jobs_and_is_installed_once(machine: Outside) -> None:
     machine.start().until("machine_ready")
     steps = [e for e in machine.events if e["kind"] == "step_finished" and e["step"] == "marks"]
     assert [step["skipped"] for step in steps] == [True]
+
+
+def test_a_mapping_names_its_parts_by_what_the_package_offers(machine: Outside) -> None:
+    mapping = {
+        "workers": {
+            "loud": {
+                "services": ["shout"],
+                "is_gpu_bound": False,
+                "job_service_required_map": [
+                    {"job_service_required": "shout", "worker_service": "shout"}
+                ],
+            }
+        },
+        "services": {
+            "shout": {
+                "connector": "ShoutConnector",
+                "installer": "installShout",
+                "type": "pm2_service",
+                "ports": ["${SHOUT_BASE_PORT:-9200}"],
+            }
+        },
+    }
+    path = machine.folder / "mapping.json"
+    path.write_text(json.dumps(mapping), encoding="utf-8")
+    machine.env |= {"SERVICE_MAPPING_PATH": str(path), "WORKERS": "loud:1"}
+    machine.start().until("machine_ready")
+    assert any(e["kind"] == "step_finished" and e["step"] == "marks" for e in machine.events)
+    code, answer = shouted(machine, {"text": "hello"})
+    assert (code, answer["status"]) == (0, "completed")
 
 
 def test_a_base_port_that_is_none_is_told(machine: Outside) -> None:

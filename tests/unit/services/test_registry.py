@@ -6,17 +6,18 @@ import pytest
 
 from machine_lifecycle.errors import LifecycleError
 from machine_lifecycle.model.catalogue import NO_INSTALLER, ServiceEntry
+from machine_lifecycle.model.offers import Offer
 from machine_lifecycle.model.services import ServiceDefinition
 from machine_lifecycle.services import comfyui, comfyui_remote, simulation
 from machine_lifecycle.services.errors import PluginClash, ServiceBroken, ServiceUnknown
-from machine_lifecycle.services.registry import BUILTINS, GROUP, Registry
+from machine_lifecycle.services.registry import BUILTINS, Registry
 
 OURS = "machine_lifecycle.services.simulation:SERVICE"
 
 
-def registry(*entries: tuple[str, str]) -> Registry:
-    points = [EntryPoint(name=name, value=value, group=GROUP) for name, value in entries]
-    return Registry(plugins=lambda: points)
+def registry(*entries: tuple[str, str], offer: Offer = Offer.SERVICE) -> Registry:
+    points = [EntryPoint(name=name, value=value, group=offer.group) for name, value in entries]
+    return Registry(plugins=lambda wanted: points if wanted is offer else [])
 
 
 @pytest.mark.parametrize(
@@ -75,3 +76,36 @@ def test_entries() -> None:
     assert (api.connector, api.process) == ("my.pack:Api", None)
     with pytest.raises(LifecycleError, match="OpenAITextConnector"):
         lookup(ServiceEntry(name="openai", connector="OpenAITextConnector"))
+
+
+def test_a_package_offers_an_installer() -> None:
+    found = registry(("myInstaller", "my.pack:Installer"), offer=Offer.INSTALLER)
+    assert found.lookup(ServiceEntry(name="comfyui", installer="myInstaller")).installer == (
+        "my.pack:Installer"
+    )
+    with pytest.raises(ServiceUnknown) as caught:
+        found.lookup(ServiceEntry(name="comfyui", installer="myinstaller"))
+    assert "myInstaller" in caught.value.summary
+    own = found.lookup(ServiceEntry(name="comfyui", installer="installComfyUI"))
+    assert own.installer == comfyui.SERVICE.installer
+
+
+def test_a_package_offers_a_connector_which_shadows_none_of_ours() -> None:
+    entries = (("Site", "my.pack:Connector"), ("ComfyUIConnector", "my.pack:Other"))
+    found = registry(*entries, offer=Offer.CONNECTOR)
+    assert found.lookup(ServiceEntry(name="comfyui", connector="Site")).connector == (
+        "my.pack:Connector"
+    )
+    ours = found.lookup(ServiceEntry(name="comfyui", connector="ComfyUIConnector"))
+    assert ours.connector == comfyui.SERVICE.connector
+    with pytest.raises(ServiceUnknown) as caught:
+        found.lookup(ServiceEntry(name="comfyui", connector="Sight"))
+    assert caught.value.kind == "connector"
+    assert "Site" in caught.value.summary
+    twice = registry(("Site", "a:b"), ("Site", "c:d"), offer=Offer.CONNECTOR)
+    with pytest.raises(PluginClash):
+        twice.lookup(ServiceEntry(name="comfyui", connector="Site"))
+    assert [(one.name, one.offer) for one in found.origins()[len(BUILTINS) :]] == [
+        ("ComfyUIConnector", Offer.CONNECTOR),
+        ("Site", Offer.CONNECTOR),
+    ]
