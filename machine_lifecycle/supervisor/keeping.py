@@ -129,18 +129,20 @@ class LogKeeper:
             self._tell(str(log), f"{log} can't be put aside: {error.strerror}")
             extent = measure(log)
         self._watch(log, extent)
+        self._note(log, extent.size)
         return extent.size
 
     def watch(self, log: Path) -> None:
-        """Keep this log within its bounds from now on."""
-        self._watch(log, measure(log))
+        """Keep this log, which a process has open, within its bounds from now on."""
+        # How long it is now is noted when it has grown, as after any quiet time.
+        self._watch(log, measure(log)).quiet = 1
 
-    def _watch(self, log: Path, extent: Extent) -> None:
+    def _watch(self, log: Path, extent: Extent) -> _Kept:
         now = asyncio.get_running_loop().time()
         kept = _Kept(size=extent.size, held=extent.held, looked=now, wall=time.time())
         self._kept[log] = kept
-        self._note(log, kept.size)
         self._look_within(_FIRST)
+        return kept
 
     def _note(self, log: Path, size: int, at: float | None = None) -> None:
         try:
