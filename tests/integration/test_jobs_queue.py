@@ -385,6 +385,22 @@ async def test_what_only_the_last_capable_worker_could_do_says_so_when_it_leaves
     assert await statuses() == {"pending"}
 
 
+async def test_what_only_a_worker_could_do_that_fell_silent_says_so(redis: Redis) -> None:
+    client = JobQueue(redis)
+    big = {"gpu_memory_gb": 141}
+    await claim(redis, "big", hardware=big)
+    await claim(redis, "small")
+    needs = {"gpu_memory_gb": 80}
+    job = await client.submit({}, service_required="simulation", requirements=needs)
+    digest, mine = profile(hardware=big)[0], profile()[0]
+    for silent, status in ((1.5, "pending"), (2.5, "unworkable")):
+        await redis.zadd("jobs:profiles:used", {digest: minutes_ago(silent)})
+        await call(redis, "ml1_beat", "small", mine, 20000)
+        assert (await client.get(job)).status == status
+    await call(redis, "ml1_profile", "big", *profile(hardware=big), "")
+    assert (await client.get(job)).status == "pending"
+
+
 async def test_a_stale_fence_writes_nothing(redis: Redis) -> None:
     client = JobQueue(redis)
     job_id = await client.submit({}, service_required="simulation")

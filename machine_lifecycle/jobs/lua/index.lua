@@ -23,7 +23,7 @@
 local EPOCH = 1577836800000
 local SPAN = 2199023255552 -- 2^41 ms, 69 years
 local HIGHEST = 2047
-local PROFILE_KEPT = 600000
+local PROFILE_KEPT = 120000 -- as long as the record of a worker that beats no more
 local WORKER_LIVES = 45000
 local CLASS_KEPT = 3600000
 local MOST_CLASSES = 20000
