@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import ast
-import importlib
+import os
 import re
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-PYTHON = re.compile(r"^( *)```python\n(.*?)^\1```", re.DOTALL | re.MULTILINE)
+PYTHON = re.compile(
+    r"^(?P<indent> *)(?:<!-- given:\n(?P<given>[^`]*?)-->\n *)?"
+    r"```python\n(?P<code>.*?)^(?P=indent)```",
+    re.DOTALL | re.MULTILINE,
+)
 
 
 def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -37,18 +40,38 @@ def test_links_commands_and_settings_exist() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_names_imported_in_examples_exist(page: Path) -> None:
-    for indent, code in PYTHON.findall(page.read_text(encoding="utf-8")):
-        text = re.sub(f"^{indent}", "", code, flags=re.MULTILINE)
-        try:
-            tree = ast.parse(text)
-        except SyntaxError:  # a fragment with `await` or `...` at the top
-            tree = ast.parse("async def fragment():\n" + textwrap.indent(text, "    "))
-        for node in ast.walk(tree):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(
-                "machine_lifecycle"
-            ):
-                module = importlib.import_module(node.module or "")
-                missing = [name.name for name in node.names if not hasattr(module, name.name)]
-                assert missing == []
+def programs() -> Iterator[tuple[str, str]]:
+    """Each example as a module of its own: its name, with the line it stands at, and its text.
+
+    Before a fragment, ``<!-- given: … -->`` holds in Python what the text around it speaks of.
+    """
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for found in PYTHON.finditer(text):
+            code = textwrap.dedent(found["code"])
+            at = text[: found.start("code")].count("\n") + 1
+            name = re.sub(r"\W", "_", str(page.relative_to(ROOT))) + f"_{at}"
+            try:
+                ast.parse(code)
+                compile(code, name, "exec", dont_inherit=True)
+            except SyntaxError:  # it awaits something
+                code = f"async def fragment() -> None:\n{textwrap.indent(code, '    ')}"
+            yield name, f"{textwrap.dedent(found['given'] or '')}\n{code}"
+
+
+def test_examples_are_right_by_their_types(tmp_path: Path) -> None:
+    found = dict(programs())
+    assert len(found) > 9
+    for name, code in found.items():
+        (tmp_path / f"{name}.py").write_text(code, encoding="utf-8")
+    words = ("--config-file=", "--check-untyped-defs", "--cache-dir", str(ROOT / ".mypy_cache"))
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", *words, *(f"{name}.py" for name in found)],
+        cwd=tmp_path,
+        env={**os.environ, "MYPYPATH": str(ROOT)},  # noqa: TID251 - a program of its own
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
