@@ -106,17 +106,17 @@ def _forget_workers(parts: Parts, old: BootPlan, new: BootPlan) -> None:
         parts.links.forget(worker)
 
 
-async def _go_back(parts: Parts, settings: Settings, plan: BootPlan, running: set[str]) -> None:
+async def _go_back(
+    parts: Parts, settings: Settings, plan: BootPlan, running: set[str], failed: BootPlan
+) -> None:
     """Keep running again what ran before; what somebody had stopped stays stopped."""
-    failed = parts.lifecycle.record.plan
     _take(parts, settings, plan)
     await parts.supervisor.replace(plan.processes, settings.stop_budget)
     await parts.supervisor.launch([spec for spec in plan.processes if spec.name in running])
     for spec in plan.processes:
         if spec.name not in running:
             await parts.supervisor.stop(spec.name)
-    if failed is not None:
-        _forget_workers(parts, failed, plan)
+    _forget_workers(parts, failed, plan)
 
 
 async def reload(parts: Parts, settings: Settings) -> Reloaded:
@@ -145,7 +145,7 @@ async def reload(parts: Parts, settings: Settings) -> Reloaded:
     try:
         changes = await parts.supervisor.replace(plan.processes, settings.stop_budget)
     except LifecycleError as error:
-        await _go_back(parts, before, old, running)
+        await _go_back(parts, before, old, running, plan)
         raise ReloadFailed(
             reason=error.summary, fixes=error.remedies, context=tuple(str(error).splitlines())
         ) from error

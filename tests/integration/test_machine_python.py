@@ -307,11 +307,13 @@ async def test_a_reload_that_is_seen_to_be_impossible_ends_nothing(
     async with Machine.open(settings, environ=ENVIRON) as machine:
         await machine.boot()
         before = {one.name: one.pid for one in machine.status().processes}
-        taken = attrs.evolve(settings, simulation_base_port=stranger.getsockname()[1])
+        port = stranger.getsockname()[1]
+        taken = attrs.evolve(settings, workers="simulation:2", simulation_base_port=port)
         with pytest.raises(LifecycleError, match="reload-failed") as caught:
             await machine.reload(taken)
         assert "port" in caught.value.summary
         assert {one.name: one.pid for one in machine.status().processes} == before
+        assert len(machine.status().workers) == 1
         nothing = await machine.reload(settings)
         assert nothing == Reloaded(same=nothing.same)
 
