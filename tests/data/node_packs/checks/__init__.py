@@ -1,4 +1,4 @@
-"""Nodes that fail, take their time or keep a book, for tests; no model, no package of their own.
+"""Nodes that fail, take their time, keep a book or use a GPU, for tests; no model, no package.
 
 ComfyUI runs it, never a test: a copy of this folder is put under ``custom_nodes``.
 """
@@ -85,6 +85,48 @@ class CheckText:
         return (torch.tensor(colour).float().expand(1, 8, 8, 3) / 255.0,)
 
 
+class CheckCuda:
+    """Works on a GPU and passes its image on, or does what GPUs are lost by.
+
+    ``product`` multiplies matrices and inverts the image there; ``hold`` keeps so many GiB for as
+    long as ComfyUI lives; ``exhaust`` asks for twice what there is; ``spoil`` reads out of bounds,
+    after which each further call of CUDA in this process fails.
+    """
+
+    CATEGORY = "checks"
+    RETURN_TYPES = ("IMAGE",)
+    FUNCTION = "run"
+    HELD = []
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                "image": ("IMAGE",),
+                "action": (["product", "hold", "exhaust", "spoil"],),
+                "gib": ("INT", {"default": 1, "min": 0, "max": 1024}),
+            },
+            "optional": {"nonce": ("INT", {"default": 0, "min": 0, "max": 2**31 - 1})},
+        }
+
+    def run(self, image, action, gib, nonce=0):
+        import torch
+
+        def taken(size):
+            return torch.zeros(size, dtype=torch.uint8, device="cuda")
+
+        if action == "hold":
+            self.HELD.append(taken(gib << 30))
+        elif action == "exhaust":
+            taken(2 * torch.cuda.mem_get_info()[1])
+        elif action == "spoil":
+            taken(4)[torch.tensor([1 << 20], device="cuda")].cpu()
+        else:
+            square = torch.rand(4096, 4096, device="cuda")
+            assert torch.isfinite(square @ square).all()
+        return ((1.0 - image.cuda()).cpu(),)
+
+
 def note(ledger, word, mark):
     """One line, whole or not at all, whoever else writes."""
     if ledger:
@@ -95,4 +137,4 @@ def note(ledger, word, mark):
             os.close(book)
 
 
-NODE_CLASS_MAPPINGS = {one.__name__: one for one in (CheckSteps, CheckRaise, CheckText)}
+NODE_CLASS_MAPPINGS = {one.__name__: one for one in (CheckSteps, CheckRaise, CheckText, CheckCuda)}
