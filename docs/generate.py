@@ -90,7 +90,8 @@ def default_of(info: SettingInfo) -> str:
 
 def settings_page() -> str:
     """Every setting, under the headings that divide their classes."""
-    source = inspect.getsource(inspect.getmodule(Settings) or Settings)
+    parts = [part for part in reversed(Settings.__mro__) if part is not object]
+    source = "\n".join(inspect.getsource(part) for part in parts)
     headings = re.findall(r"^    # ([^\n]+)\n((?:(?!^    # ).*\n)*)", source, re.MULTILINE)
     infos = {info.field: info for info in setting_info()}
     lines = [
@@ -105,7 +106,7 @@ def settings_page() -> str:
         "",
     ]
     for heading, body in headings:
-        fields = re.findall(r"^    (\w+): [^=]+= _setting", body, re.MULTILINE)
+        fields = re.findall(r"^    (\w+): [^=]+= setting", body, re.MULTILINE)
         rows = []
         for field in fields:
             info = infos.pop(field)

@@ -8,16 +8,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from machine_lifecycle.errors import LifecycleError, Problems
+from machine_lifecycle.model.text import human_bytes, human_seconds
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 __all__ = ["console", "emit_json", "human_bytes", "human_seconds", "show_error", "table"]
 
-_KIB = 1024
-_MINUTE = 60.0
-_HOUR = 3600.0
-_DAY = 86400.0
 _ANY_WIDTH = 100_000  # columns; wider than any table of ours
 
 
@@ -69,25 +66,3 @@ def show_error(error: LifecycleError) -> None:
             if remedy.command:
                 out.print(f"       [bold]{escape(remedy.command)}[/]")
         out.print(f"  [dim]more: machine-lifecycle explain {part.code}[/]")
-
-
-def human_seconds(seconds: float) -> str:
-    """A duration for people: ``340 ms``, ``4.8 s``, ``3 min 20 s``, ``2 h 5 min``, ``3 d 4 h``."""
-    if seconds < 1:
-        return f"{seconds * 1000:.0f} ms"
-    if seconds < _MINUTE:
-        return f"{seconds:.1f} s"
-    if seconds < _HOUR:
-        return f"{seconds // _MINUTE:.0f} min {seconds % _MINUTE:.0f} s"
-    if seconds < _DAY:
-        return f"{seconds // _HOUR:.0f} h {seconds % _HOUR // _MINUTE:.0f} min"
-    return f"{seconds // _DAY:.0f} d {seconds % _DAY // _HOUR:.0f} h"
-
-
-def human_bytes(count: float) -> str:
-    """A size for people, in powers of 1024: ``512 B``, ``3.4 KiB``, ``1.2 GiB``."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < _KIB:
-            return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
-        count /= _KIB
-    return f"{count:.1f} TiB"

@@ -1,0 +1,34 @@
+"""What is installed beside the services themselves, from where, and how."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import attrs
+
+from machine_lifecycle.model.settings.fields import setting
+from machine_lifecycle.model.settings.services import OfServices
+
+__all__ = ["OfInstallation"]
+
+
+@attrs.frozen(kw_only=True)
+class OfInstallation(OfServices):
+    """What is brought to disk."""
+
+    # Installation
+    comfyui_nodes: Path | None = setting(
+        "CONFIG_NODES_PATH", None, "The list of node packs, a `config_nodes.json`; unset: none."
+    )
+    torch_backend: str = setting(
+        "TORCH_BACKEND",
+        "",
+        "Build of torch for a new environment: `cpu`, `cu128`, `auto` …; `none`: whatever the "
+        "package index has; empty: `auto` with an NVIDIA driver, else `cpu`.",
+    )
+    install_concurrency: int = setting(
+        "MACHINE_INSTALL_CONCURRENCY", 5, "Installation steps that run at once."
+    )
+    git_global_config: bool = setting(
+        "MACHINE_GIT_GLOBAL_CONFIG", False, "Let git read the user's and the system's settings."
+    )
