@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING
 
 import attrs
@@ -14,6 +14,7 @@ from machine_lifecycle.errors import LifecycleError
 from machine_lifecycle.lifecycle import events
 from machine_lifecycle.lifecycle.core import Lifecycle
 from machine_lifecycle.lifecycle.hooks import EventBus
+from machine_lifecycle.model.gpu_signs import sign_in
 from machine_lifecycle.model.plan import BootPlan
 from machine_lifecycle.model.processes import ProcessSpec, ProcessState, ProcessStatus, Role
 from machine_lifecycle.model.status import ConditionKind
@@ -87,7 +88,10 @@ class Watching:
         if ready:
             self.links.go(process, self.supervisor.runs(process))
         else:
-            self.links.pause(process)
+            plan = self.lifecycle.record.plan
+            specs = {spec.name: spec for spec in plan.processes} if plan else {}
+            needs = specs[process].needs if process in specs else ()
+            self.links.pause(process, _down(needs, self.supervisor.statuses()))
 
     def logs_in_trouble(self, words: str) -> None:
         """Logs can't be kept as they should, a full disk mostly; empty words: they can again."""
@@ -220,3 +224,16 @@ class Watching:
         for status in self.links.statuses():
             if status.connected and status.process in known:
                 self.supervisor.link_ready(status.process, True)  # noqa: FBT003 - one fact
+
+
+def _down(needs: Collection[str], statuses: Iterable[ProcessStatus]) -> str:
+    """Which service of a worker went down and how, for the story of the job that it was doing: as
+    far as the way it ended tells. Its own words stay in its log.
+    """
+    told = []
+    for status in statuses:
+        if status.name in needs and status.state in _ENDED and status.last_exit:
+            sign = sign_in(status.last_exit.tail)
+            why = f", {sign.words}" if sign else ""
+            told.append(f"{status.name}: {status.last_exit.reason}{why}")
+    return f"its service went down ({'; '.join(told)})" if told else "its service went down"

@@ -128,10 +128,10 @@ class Links:
         self._orders[process] = {"do": "go", **told}
         self.tell(process, "go", **told)
 
-    def pause(self, process: str) -> None:
-        """Its service went down. Kept likewise."""
-        self._orders[process] = {"do": "pause"}
-        self.tell(process, "pause")
+    def pause(self, process: str, reason: str) -> None:
+        """Its service went down, and why. Kept likewise."""
+        self._orders[process] = {"do": "pause", "reason": reason}
+        self.tell(process, "pause", reason=reason)
 
     async def drain(self) -> None:
         """Tell every worker to take no further job; those that come later too."""

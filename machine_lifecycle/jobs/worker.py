@@ -130,7 +130,7 @@ class Worker:
             case "pause":
                 holds.add(Hold.PAUSED)
                 # Nothing will come of this run: another worker may have it now.
-                self._execution.crash("its service went down")
+                self._execution.crash(str(order.get("reason") or "its service went down"))
                 self._services.warmer.abandon()
             case "drain" | "hold" as word:
                 holds.add(_HOLDS[word])

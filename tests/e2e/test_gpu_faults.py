@@ -107,3 +107,15 @@ def test_a_spoiled_process_is_restarted_and_taken_out_when_it_comes_back(
     submit(machine, FIRST, SPOILED)
     machine.until("machine_failed")
     assert "again after a restart" in json.dumps(machine.events)
+
+
+def test_the_story_of_a_job_names_what_its_service_died_of(
+    outside: Callable[..., Outside],
+) -> None:
+    machine = outside().start()
+    machine.until("machine_ready")
+    job = submit(machine, FIRST, SPOILED, "abort")
+    machine.until("job_finished", job_id=job, outcome="failed")
+    shown = json.loads(machine.call("jobs", "show", job, "--json").stdout)
+    for told in (shown["error"], *(run["error"] for run in shown["history"])):
+        assert "simulation-gpu0: killed by SIGABRT, an illegal memory access" in told, shown

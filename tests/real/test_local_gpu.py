@@ -100,7 +100,7 @@ def test_a_job_runs_there_and_its_use_is_told(
 
 def test_a_job_that_asks_for_more_memory_than_there_is_fails_alone(driven: Driven) -> None:
     before = driven.processes()[SERVICE]["pid"]
-    answer = driven.submit(on_gpu("exhaust"), "--watch", "--max-retries", "0")
+    answer = driven.submit(on_gpu("exhaust"), "--watch", "--max-retries", "1")
     assert answer["status"] == "failed", answer
     assert answer["error_details"]["code"] == "service-out-of-memory", answer
     assert driven.processes()[SERVICE]["pid"] == before
@@ -129,8 +129,8 @@ def test_a_comfyui_that_is_killed_gives_its_memory_back_before_it_starts(
     assert used() >= most * 1024
     pid = driven.processes()[SERVICE]["pid"]
     os.kill(pid, signal.SIGKILL)
-    driven.machine.until_process(SERVICE, ready=False)
-    driven.machine.until_process(SERVICE, ready=True)
+    while driven.until_ready(SERVICE, WORKER)[SERVICE]["pid"] == pid:
+        continue
     assert used() < most * 1024 // 4
     again = driven.submit(on_gpu("hold", most), "--watch")
     assert again["status"] == "completed", again

@@ -187,33 +187,34 @@ def test_what_a_gpu_holds_is_not_known_where_there_is_no_such_gpu() -> None:
     assert readings([1])("MOCK-0") is None  # the fake says it alike
 
 
-@pytest.mark.gpu
-def test_what_a_real_card_holds() -> None:
+@pytest.fixture(scope="module")
+def inventory() -> Inventory:
+    """What a real driver tells. What it opens when it is first asked, it keeps."""
     answer = RealNvml().inventory()
     if isinstance(answer, str) or not answer.devices:
         pytest.skip(f"no NVIDIA GPU here: {answer}")
-    memory = memory_of(answer.devices[0].uuid)
+    return answer
+
+
+@pytest.mark.gpu
+def test_what_a_real_card_holds(inventory: Inventory) -> None:
+    memory = memory_of(inventory.devices[0].uuid)
     assert memory is not None
     assert 0 <= memory.used <= memory.total
     assert sum(size for _, size in memory.holders) <= memory.total
 
 
 @pytest.mark.gpu
+@pytest.mark.usefixtures("inventory")
 def test_a_real_card_can_be_listened_to() -> None:
-    answer = RealNvml().inventory()
-    if isinstance(answer, str) or not answer.devices:
-        pytest.skip(f"no NVIDIA GPU here: {answer}")
     asked = iter([False, True])
     assert list(xid_events(lambda: next(asked), patience=0.1)) == [], "it is well"
 
 
 @pytest.mark.gpu
-def test_a_real_card() -> None:
-    answer = RealNvml().inventory()
-    if isinstance(answer, str) or not answer.devices:
-        pytest.skip(f"no NVIDIA GPU here: {answer}")
-    device = answer.devices[0]
+def test_a_real_card(inventory: Inventory) -> None:
+    device = inventory.devices[0]
     assert device.uuid.startswith("GPU-")
     assert device.memory_mib > 0
-    assert answer.driver
+    assert inventory.driver
     assert len(detect(Settings()).gpus) >= 1
