@@ -65,4 +65,6 @@ class Installation:
                 secrets=tuple(secret_values(self._settings).values()),
             )
         self._found = await self._probe.detect()
+        if stage == "base":  # what is installed is settled before, and all else planned from it
+            await self._executor.install(plan, "lock", progress)
         return await self._executor.install(plan, stage, progress)

@@ -10,11 +10,11 @@ import attrs
 
 from machine_lifecycle.assembly.planner import MachinePlanner
 from machine_lifecycle.config.settings import secret_values
-from machine_lifecycle.installers.comfyui import comfyui_environment
+from machine_lifecycle.installers.comfyui_settings import comfyui_environment
 from machine_lifecycle.installers.command import CommandRunner, Journal, Redactor
 from machine_lifecycle.installers.lock import Lock, changes
 from machine_lifecycle.installers.lock_errors import LockStale, PackUnknown
-from machine_lifecycle.installers.locked import lock_path, read_lock, save_lock
+from machine_lifecycle.installers.lockfile import Kept, kept_lock, lock_path, save_lock
 from machine_lifecycle.installers.locking import differences
 from machine_lifecycle.installers.proving import Difference, prove
 from machine_lifecycle.installers.relocking import lock_of, wanted_of
@@ -131,20 +131,21 @@ class Locking:
         self._ctx = StepContext(report=say, run_command=run)
         self.path: Path = lock_path(self._context)
 
-    async def check(self) -> None:
+    async def check(self) -> Kept:
         """Whether the lock is that of the list and the settings. Nobody outside is asked.
 
         Raises:
             LockStale: It is not.
             LockUnreadable: It is no lock.
         """
-        lock = read_lock(self.path)
-        if lock is None:
+        kept = kept_lock(self._context)
+        if kept is None:
             none = ("there is no lock",)
             raise LockStale(path=self.path, differences=none, context=none)
         wanted = await wanted_of(self._context, self._ctx)
-        if found := differences(lock, wanted):
-            raise LockStale(path=self.path, differences=found, context=found)
+        if found := differences(kept.lock, wanted):
+            raise LockStale(path=kept.path, differences=found, context=found)
+        return kept
 
     async def verify(self) -> Proof:
         """Hold what is installed against the lock. Changes nothing, asks nobody outside.
@@ -153,12 +154,10 @@ class Locking:
             LockStale: There is no lock, or it is not that of the list and the settings.
             LockUnreadable: It is no lock.
         """
-        await self.check()
-        lock = read_lock(self.path)
-        assert lock is not None  # noqa: S101 - just checked
+        kept = await self.check()
         environment = comfyui_environment(self._context)
-        found = await prove(lock, self._context, environment, self._ctx)
-        return Proof(self.path, self._context.home, lock, found)
+        found = await prove(kept.lock, self._context, environment, self._ctx)
+        return Proof(kept.path, self._context.home, kept.lock, found)
 
     async def make(self, upgrade: tuple[str, ...] | None = (), *, write: bool = True) -> Outcome:
         """Make the lock, and keep it.
@@ -170,13 +169,14 @@ class Locking:
         Raises:
             LifecycleError: It can't be made; the one before is untouched.
         """
-        previous = read_lock(self.path)
+        kept = kept_lock(self._context)
+        previous = kept.lock if kept else None
         wanted = await wanted_of(self._context, self._ctx)
         if unknown := set(upgrade or ()) - {pack.name for pack in wanted.packs}:
             known = tuple(pack.name for pack in wanted.packs)
             raise PackUnknown(packs=tuple(sorted(unknown)), known=known)
         lock = await lock_of(self._context, self._ctx, wanted, previous=previous, upgrade=upgrade)
         found = changes(previous, lock)
-        if write and lock != previous:
+        if write and (lock != previous or not self.path.exists()):
             save_lock(lock, self.path)
         return Outcome(self.path, lock, found, written=write)

@@ -57,8 +57,8 @@ def lock(
         say=lambda line: None if as_json else click.echo(line, err=True),
     )
     if check:
-        asyncio.run(locking.check())
-        _say({"path": str(locking.path), "stale": False}, as_json=as_json)
+        checked = asyncio.run(locking.check())
+        _say({"path": str(checked.path), "stale": False}, as_json=as_json)
         return
     names = None if _ALL in upgrade else upgrade
     outcome = asyncio.run(_make(locking, names, write=not dry_run))

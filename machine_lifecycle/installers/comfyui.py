@@ -8,30 +8,29 @@ from pathlib import Path
 
 import attrs
 
-from machine_lifecycle.config.nodes import NodeEntry, parse_nodes
+from machine_lifecycle.config.nodes import NodeEntry
 from machine_lifecycle.errors import LifecycleError
 from machine_lifecycle.installers.base import fingerprint, write_atomically
-from machine_lifecycle.installers.errors import CommandFailed, InstallerBroken, VerificationFailed
+from machine_lifecycle.installers.comfyui_settings import (
+    ALSO,
+    comfyui_environment,
+    comfyui_nodes,
+    comfyui_repository,
+    packs_are_off,
+)
+from machine_lifecycle.installers.errors import CommandFailed, VerificationFailed
 from machine_lifecycle.installers.git import bring
+from machine_lifecycle.installers.lock_errors import LockMissing
 from machine_lifecycle.installers.locked import Locked
+from machine_lifecycle.installers.lockfile import kept_lock, own_lock_path
 from machine_lifecycle.installers.models import Models
-from machine_lifecycle.installers.packages import Environment, torch_backend
+from machine_lifecycle.installers.packages import Environment
+from machine_lifecycle.installers.relocking import locking_step
 from machine_lifecycle.installers.repository import Repository, check_repository, git_environment
+from machine_lifecycle.model.choices import LockMode
 from machine_lifecycle.model.installing import InstallContext, Step, StepContext
-from machine_lifecycle.model.paths import Paths
-from machine_lifecycle.model.settings import Settings
 
-__all__ = [
-    "ALSO",
-    "ComfyUIInstaller",
-    "comfyui_environment",
-    "comfyui_nodes",
-    "comfyui_python",
-    "comfyui_repository",
-]
-
-ALSO = ("pip", "requests")
-"""pip for scripts that call it; requests since ComfyUI 0.3 imports it and does not list it."""
+__all__ = ["ComfyUIInstaller"]
 
 _SIZE = 43 << 20
 """Bytes of a clone of 0.3.12 without its history."""
@@ -46,80 +45,54 @@ _PACKAGES = "packages"
 """Installations into one environment go one at a time: pip takes no lock on it."""
 
 
-def comfyui_python(settings: Settings, paths: Paths, service: str = "comfyui") -> Path:
-    """The Python that runs ComfyUI: the one that was named, else that of its own environment."""
-    if settings.comfyui_python:
-        return Path(settings.comfyui_python)
-    return paths.service(service) / "venv" / "bin" / "python"
-
-
 class ComfyUIInstaller:
     """Plans ComfyUI's installation. Node packs come from ``CONFIG_NODES_PATH``."""
 
     def plan(self, context: InstallContext) -> tuple[Step, ...]:
-        """The base steps, then those of each node pack.
+        """What settles the lock, where that is to be done; the base steps; those of each pack.
 
         Raises:
             Problems: The list of node packs can't be used.
             InstallerBroken: It can't be read.
+            LockMissing: A lock is required, and there is none.
             LockStale: There is a lock beside the list, and it is of another one.
             LockUnreadable: It is none.
         """
         repository, environment = comfyui_repository(context), comfyui_environment(context)
-        names = context.options.get("custom_nodes_enabled", "true").strip().lower()
-        off = names in {"false", "0", "no", "off"}
-        nodes = () if off else comfyui_nodes(context)
-        locked = Locked.of(context, environment, repository, None if off else nodes)
+        nodes = () if packs_are_off(context) else comfyui_nodes(context)
+        settling, locked = _settled(context, environment, repository, nodes)
         if locked:
             repository, nodes = locked.comfyui, locked.nodes(nodes)
         steps = _Base(context, environment, repository).steps()
         for node in nodes:
             steps += _Pack(context, environment, node).steps()
-        return locked.over(steps) if locked else steps
+        return settling + (locked.over(steps) if locked else steps)
 
 
-def comfyui_nodes(context: InstallContext) -> tuple[NodeEntry, ...]:
-    """The list of node packs.
-
-    Raises:
-        Problems: It can't be used.
-        InstallerBroken: It can't be read.
+def _settled(
+    context: InstallContext,
+    environment: Environment,
+    repository: Repository,
+    nodes: tuple[NodeEntry, ...],
+) -> tuple[tuple[Step, ...], Locked | None]:
+    """The step that makes the lock or brings it up to date, if it is needed; the lock, if there is
+    one that fits.
     """
-    path = context.settings.comfyui_nodes
-    if path is None:
-        return ()
-    try:
-        text = path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InstallerBroken(installer=context.service, problem=f"{path}: {error}") from error
-    return parse_nodes(text, context.environ, str(path))
-
-
-def comfyui_repository(context: InstallContext) -> Repository:
-    """Where ComfyUI comes from: the settings, else the mapping."""
-    settings, options = context.settings, context.options
-    url = settings.comfyui_repo_url
-    if url == Settings().comfyui_repo_url:
-        url = options.get("repo_url") or url
-    return Repository(
-        url=url.removeprefix("git clone ").strip(),
-        branch=settings.comfyui_branch or options.get("branch", ""),
-        commit=settings.comfyui_commit,
-        # A mapping names a branch for every repository that may be set; a person means one.
-        or_default=not settings.comfyui_branch,
-    )
-
-
-def comfyui_environment(context: InstallContext) -> Environment:
-    """The Python environment that ComfyUI runs in."""
-    settings = context.settings
-    return Environment(
-        python=comfyui_python(settings, context.paths, context.service),
-        ours=not settings.comfyui_python,
-        constraints=context.home / ".machine-lifecycle" / "torch-constraints.txt",
-        environ=context.environ,
-        backend=torch_backend(settings, context.hardware, context.environ),
-    )
+    mode = context.settings.comfyui_lock
+    if mode is LockMode.OFF:
+        return (), None
+    kept = kept_lock(context)
+    if kept is None:
+        if mode is LockMode.REQUIRE:
+            raise LockMissing(path=own_lock_path(context))
+        return (locking_step(context, None),), None
+    locked = Locked.of(context, environment, repository, nodes, kept)
+    if mode is LockMode.REQUIRE or not kept.ours:
+        locked.check()
+        return (), locked
+    if locked.differences:
+        return (locking_step(context, kept),), None
+    return ((locking_step(context, kept),) if kept.lock.out_of_reach else ()), locked
 
 
 def _git_step(context: InstallContext, repository: Repository, target: Path, step: Step) -> Step:

@@ -129,6 +129,11 @@ class Lock:
         out = {one.pack for one in self.quarantined}
         return tuple(pack for pack in self.packs if pack.name not in out)
 
+    @property
+    def out_of_reach(self) -> tuple[str, ...]:
+        """Packs of which no commit could be had: they may be there another time."""
+        return tuple(one.pack for one in self.quarantined if one.fault is Fault.SOURCE)
+
     def _values(self) -> dict[str, Any]:
         values = attrs.asdict(self, value_serializer=_plain)
         return {"format": FORMAT, **values}

@@ -14,6 +14,7 @@ from machine_lifecycle.errors import ConfigurationError, LifecycleError, Remedy
 __all__ = [
     "InstallationDiffers",
     "LockImpossible",
+    "LockMissing",
     "LockStale",
     "LockUnreadable",
     "PackImpossible",
@@ -50,6 +51,32 @@ class LockUnreadable(ConfigurationError):
         return (
             Remedy("Take the last good one from where you keep it", f"git checkout -- {path}"),
             Remedy("Or make it anew", f"rm {path} && {_ANEW}"),
+        )
+
+
+@attrs.define(kw_only=True, slots=False, eq=False)
+class LockMissing(ConfigurationError):
+    """A lock is required, and there is none.
+
+    Attributes:
+        path: Where the machine's own would be.
+    """
+
+    code: ClassVar[str] = "lock-missing"
+
+    path: Path
+
+    @property
+    def summary(self) -> str:
+        """Where it was looked for."""
+        return f"COMFYUI_LOCK=require, and there is no lock beside the list nor at {self.path}"
+
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """Make one; or let the boot make it."""
+        return (
+            Remedy("Make it, and keep it with the list", _ANEW),
+            Remedy("Or let the first boot make one", "export COMFYUI_LOCK=make"),
         )
 
 
@@ -125,11 +152,16 @@ class PackImpossible(LifecycleError):
     """
 
     code: ClassVar[str] = "lock-pack-impossible"
-    recoverable: ClassVar[bool] = False
 
     pack: str
     fault: str
     against: tuple[str, ...] = ()
+
+    # A fact of the cause, so it shadows the class attribute.
+    @property
+    def recoverable(self) -> bool:  # type: ignore[override]  # see above
+        """Its host may answer later; what can't be solved stays so."""
+        return self.fault == "repository-not-had"
 
     @property
     def summary(self) -> str:

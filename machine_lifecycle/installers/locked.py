@@ -14,56 +14,22 @@ import attrs
 
 from machine_lifecycle.config.nodes import NodeEntry
 from machine_lifecycle.installers.base import fingerprint, write_atomically
+from machine_lifecycle.installers.comfyui_settings import packs_are_off
 from machine_lifecycle.installers.compiling import LockedPackage
-from machine_lifecycle.installers.lock import Lock, parse_lock
-from machine_lifecycle.installers.lock_errors import LockStale, LockUnreadable, PackLeftOut
+from machine_lifecycle.installers.lock import Lock
+from machine_lifecycle.installers.lock_errors import LockStale, PackLeftOut
+from machine_lifecycle.installers.lockfile import Kept
 from machine_lifecycle.installers.locking import FOUND, Wanted, WantedPack, differences
 from machine_lifecycle.installers.packages import Environment
 from machine_lifecycle.installers.repository import Repository
 from machine_lifecycle.installers.solving import Quarantined
 from machine_lifecycle.model.installing import InstallContext, Step, StepContext
 
-__all__ = ["Locked", "lock_path", "read_lock", "save_lock", "wanted_packs"]
+__all__ = ["Locked", "wanted_packs"]
 
 _BASE = "pack:comfyui"
 _TOGETHER = "node packages"
 """The step that installs what all packs require."""
-
-
-def lock_path(context: InstallContext) -> Path:
-    """Beside the list of packs, so that both are kept together; else in the workspace."""
-    nodes = context.settings.comfyui_nodes
-    if nodes is None:
-        return context.paths.workspace / f"{context.service}.lock.json"
-    return nodes.with_name(f"{nodes.stem}.lock.json")
-
-
-def read_lock(path: Path) -> Lock | None:
-    """The lock that is kept there; ``None`` if there is none.
-
-    Raises:
-        LockUnreadable: It can't be read, or is none.
-    """
-    try:
-        text = path.read_text("utf-8")
-    except FileNotFoundError:
-        return None
-    except (OSError, UnicodeDecodeError) as error:
-        raise LockUnreadable(path=path, problem=str(error)) from error
-    return parse_lock(text, path)
-
-
-def save_lock(lock: Lock, path: Path) -> None:
-    """Keep it: whoever reads meanwhile sees the old one or the new one.
-
-    Raises:
-        LockUnreadable: It can't be written there.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, lock.text())
-    except OSError as error:
-        raise LockUnreadable(path=path, problem=f"it can't be written: {error}") from error
 
 
 def wanted_packs(nodes: Sequence[NodeEntry]) -> tuple[WantedPack, ...]:
@@ -87,16 +53,20 @@ class Locked:
     """A lock, and what it is laid over.
 
     Attributes:
+        path: Its file.
         lock: The lock.
         context: Of the installation.
         environment: Where the packages go.
         comfyui: ComfyUI at its commit.
+        differences: In what it is not that of the list and the settings, a line each.
     """
 
+    path: Path
     lock: Lock
     context: InstallContext
     environment: Environment
     comfyui: Repository
+    differences: tuple[str, ...]
 
     @classmethod
     def of(
@@ -104,39 +74,47 @@ class Locked:
         context: InstallContext,
         environment: Environment,
         comfyui: Repository,
-        nodes: Sequence[NodeEntry] | None,
-    ) -> Locked | None:
-        """The lock that is kept for an installation; ``None`` if there is none.
+        nodes: Sequence[NodeEntry],
+        kept: Kept,
+    ) -> Locked:
+        """The lock that is kept for an installation, whether it fits or not.
 
         Args:
             context: Of the installation.
             environment: Where the packages go.
             comfyui: As the settings name it.
-            nodes: The list of packs; ``None``: packs are switched off, whatever is listed.
-
-        Raises:
-            LockStale: It is not that of the list and the settings.
-            LockUnreadable: It can't be read, or is none.
+            nodes: The list of packs; none where they are switched off.
+            kept: The lock.
         """
-        path = lock_path(context)
-        lock = read_lock(path)
-        if lock is None:
-            return None
-        if nodes is None:
+        lock = kept.lock
+        if packs_are_off(context):
             first, _ = _parted(lock)
             lock = attrs.evolve(lock, packs=(), quarantined=(), packages=first)
         wanted = Wanted(
             comfyui=comfyui,
-            packs=wanted_packs(nodes or ()),
+            packs=wanted_packs(nodes),
             # That of a Python which was named is seen when it is used.
             python=this_platform.python_version() if environment.ours else lock.python,
             torch=environment.backend if environment.ours else FOUND,
             exclude_newer=lock.exclude_newer,
         )
-        if found := differences(lock, wanted):
-            raise LockStale(path=path, differences=found, context=found)
-        at = attrs.evolve(comfyui, branch="", commit=lock.comfyui.commit, or_default=False)
-        return cls(lock=lock, context=context, environment=environment, comfyui=at)
+        return cls(
+            path=kept.path,
+            lock=lock,
+            context=context,
+            environment=environment,
+            comfyui=attrs.evolve(comfyui, branch="", commit=lock.comfyui.commit, or_default=False),
+            differences=differences(lock, wanted),
+        )
+
+    def check(self) -> None:
+        """Whether it is the lock of the list and the settings.
+
+        Raises:
+            LockStale: It is not.
+        """
+        if found := self.differences:
+            raise LockStale(path=self.path, differences=found, context=found)
 
     def nodes(self, nodes: Sequence[NodeEntry]) -> tuple[NodeEntry, ...]:
         """The packs at their commits; those that are left out stay as they are."""

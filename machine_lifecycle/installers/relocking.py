@@ -1,4 +1,7 @@
-"""Making the lock of one machine: of its settings, its list of packs and its Python."""
+"""Making the lock of one machine: of its settings, its list of packs and its Python.
+
+A boot does it too where there is no lock yet, or its own is of another list.
+"""
 
 from __future__ import annotations
 
@@ -10,23 +13,26 @@ from pathlib import Path
 
 import attrs
 
-from machine_lifecycle.installers.comfyui import (
+from machine_lifecycle.installers.comfyui_settings import (
     ALSO,
     comfyui_environment,
     comfyui_nodes,
     comfyui_repository,
+    packs_are_off,
 )
 from machine_lifecycle.installers.compiling import UvSolver
-from machine_lifecycle.installers.lock import Lock
+from machine_lifecycle.installers.git_errors import GitCloneFailed
+from machine_lifecycle.installers.lock import Lock, changes
 from machine_lifecycle.installers.locked import wanted_packs
-from machine_lifecycle.installers.locking import FOUND, Wanted, make_lock
+from machine_lifecycle.installers.lockfile import Kept, own_lock_path, save_lock
+from machine_lifecycle.installers.locking import FOUND, Wanted, differences, make_lock
 from machine_lifecycle.installers.packages import Environment
 from machine_lifecycle.installers.sources import Sources
 from machine_lifecycle.installers.variables import package_environment
 from machine_lifecycle.model.hardware import GpuSource
-from machine_lifecycle.model.installing import InstallContext, StepContext
+from machine_lifecycle.model.installing import InstallContext, Step, StepContext
 
-__all__ = ["lock_of", "wanted_of"]
+__all__ = ["lock_of", "locking_step", "wanted_of"]
 
 _CUDA = ("cu", "rocm", "xpu")
 """How builds of torch for GPUs begin: ``2.13.0+cu126``, ``rocm6.3``."""
@@ -83,21 +89,88 @@ async def lock_of(
     environ = context.environ
     backend = wanted.torch if wanted.torch != FOUND else ""
     no_index = environ.get("PIP_NO_INDEX", "0") not in {"", "0", "false"}
+    env = package_environment(environ, backend=backend)
+    # Constraints that are named beside a variable's replace those.
+    held = env.pop("UV_CONSTRAINT", "").split()
+    options = [word for path in held for word in ("--constraints", path)]
     with tempfile.TemporaryDirectory(prefix="machine-lifecycle-lock-") as folder:
         solver = UvSolver(
             ctx=attrs.evolve(ctx, report=_nobody),
-            env=package_environment(environ, backend=backend),
+            env=env,
             folder=Path(folder),
             python=wanted.interpreter,
-            options=("--no-index",) if no_index else (),
+            options=(*options, *(("--no-index",) if no_index else ())),
         )
-        sources = Sources(
-            ctx=ctx,
-            cache=context.paths.workspace / ".machine-lifecycle" / "commits",
-            environ=environ,
-            global_config=context.settings.git_global_config,
-        )
+        sources = _sources(context, ctx)
         return await make_lock(wanted, sources, solver, previous=previous, upgrade=upgrade)
+
+
+def _sources(context: InstallContext, ctx: StepContext) -> Sources:
+    return Sources(
+        ctx=ctx,
+        cache=context.paths.workspace / ".machine-lifecycle" / "commits",
+        environ=context.environ,
+        global_config=context.settings.git_global_config,
+    )
+
+
+def locking_step(context: InstallContext, kept: Kept | None) -> Step:
+    """What makes the machine's own lock, or brings it up to date.
+
+    Args:
+        context: Of the installation.
+        kept: The one that is there.
+    """
+
+    async def run(ctx: StepContext) -> None:
+        wanted = await wanted_of(context, ctx)
+        if packs_are_off(context):
+            wanted = attrs.evolve(wanted, packs=())
+        previous = kept.lock if kept else None
+        if previous is None:
+            ctx.report("there is no lock: it is made now, and kept")
+        elif found := differences(previous, wanted):
+            ctx.report(f"the lock is brought up to date: {'; '.join(found)}")
+        elif not await _came_back(context, ctx, previous, wanted):
+            ctx.report(f"still out of reach: {', '.join(previous.out_of_reach)}")
+            return
+        lock = await lock_of(context, ctx, wanted, previous=previous, upgrade=())
+        path = own_lock_path(context)
+        save_lock(lock, path)
+        for line in changes(previous, lock):
+            if previous or line.startswith("!"):
+                ctx.report(line)
+        packs, packages = len(lock.installed), len(lock.packages)
+        ctx.report(f"{packs} packs and {packages} packages are locked, in {path}")
+
+    there = kept is not None and not kept.lock.out_of_reach
+    return Step(
+        id="lock",
+        summary="bring the lock up to date" if there else "settle commits and versions once",
+        fingerprint="",
+        stage="lock",
+        timeout=1800,
+        retries=2,
+        run=run,
+        present=_never,  # it is planned only where it is needed
+    )
+
+
+def _never() -> bool:
+    return False
+
+
+async def _came_back(context: InstallContext, ctx: StepContext, lock: Lock, wanted: Wanted) -> bool:
+    """Whether a pack that could not be reached when the lock was made can be reached now."""
+    sources = _sources(context, ctx)
+    for pack in wanted.packs:
+        if pack.name in lock.out_of_reach:
+            try:
+                await sources.resolve(pack.repository)
+            except GitCloneFailed:
+                continue
+            return True
+    return False
 
 
 def _nobody(_: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-__all__ = ["BundleMode", "GpuMode", "LogFormat", "OnFailed", "RedisMode"]
+__all__ = ["BundleMode", "GpuMode", "LockMode", "LogFormat", "OnFailed", "RedisMode"]
 
 
 class BundleMode(Enum):
@@ -20,6 +20,17 @@ class GpuMode(Enum):
 
     ACTUAL = "actual"
     MOCK = "mock"
+
+
+class LockMode(Enum):
+    """What a boot does about the lock of what it installs."""
+
+    MAKE = "make"
+    """Follow it; make one where there is none."""
+    REQUIRE = "require"
+    """Follow it; without one there is no boot."""
+    OFF = "off"
+    """Pay no heed to it: install whatever branches and ranges of versions come to."""
 
 
 class OnFailed(Enum):

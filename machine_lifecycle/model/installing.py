@@ -108,7 +108,8 @@ class Step:
         needs: Ids of steps that must be done first.
         timeout: Seconds for one try.
         required: Whether its failure fails the boot.
-        stage: ``base`` (Installing) or ``nodes`` (CustomNodes).
+        stage: ``lock`` (first in Installing; the others are planned anew after it), ``base``
+            (Installing) or ``nodes`` (CustomNodes).
         run: Does it.
         retries: Further tries after a failure that another try could mend.
         exclusive: Steps with the same word here run one at a time; empty: no bound.

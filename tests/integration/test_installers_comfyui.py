@@ -11,7 +11,7 @@ import pytest
 
 from machine_lifecycle.errors import Problems
 from machine_lifecycle.installers.base import StepStatus
-from machine_lifecycle.installers.comfyui import comfyui_python
+from machine_lifecycle.installers.comfyui_settings import comfyui_python
 from machine_lifecycle.installers.execute import Executor
 from tests.support.comfyui_bed import PLAN, Bed, make_bed, modules
 from tests.support.git_server import Origin

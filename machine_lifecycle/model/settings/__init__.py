@@ -11,13 +11,21 @@ from __future__ import annotations
 
 import attrs
 
-from machine_lifecycle.model.choices import BundleMode, GpuMode, LogFormat, OnFailed, RedisMode
+from machine_lifecycle.model.choices import (
+    BundleMode,
+    GpuMode,
+    LockMode,
+    LogFormat,
+    OnFailed,
+    RedisMode,
+)
 from machine_lifecycle.model.settings.fields import SettingInfo, setting
 from machine_lifecycle.model.settings.installation import OfInstallation
 
 __all__ = [
     "BundleMode",
     "GpuMode",
+    "LockMode",
     "LogFormat",
     "OnFailed",
     "RedisMode",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import attrs
 
+from machine_lifecycle.model.choices import LockMode
 from machine_lifecycle.model.settings.fields import setting
 from machine_lifecycle.model.settings.services import OfServices
 
@@ -19,6 +20,12 @@ class OfInstallation(OfServices):
     # Installation
     comfyui_nodes: Path | None = setting(
         "CONFIG_NODES_PATH", None, "The list of node packs, a `config_nodes.json`; unset: none."
+    )
+    comfyui_lock: LockMode = setting(
+        "COMFYUI_LOCK",
+        LockMode.MAKE,
+        "The lock of what is installed: `make` one where there is none, `require` one, or `off`: "
+        "install what branches and ranges of versions come to.",
     )
     torch_backend: str = setting(
         "TORCH_BACKEND",

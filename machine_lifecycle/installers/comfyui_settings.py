@@ -1,0 +1,82 @@
+"""What the settings and the mapping ask for: which ComfyUI, which Python, which node packs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from machine_lifecycle.config.nodes import NodeEntry, parse_nodes
+from machine_lifecycle.installers.errors import InstallerBroken
+from machine_lifecycle.installers.packages import Environment, torch_backend
+from machine_lifecycle.installers.repository import Repository
+from machine_lifecycle.model.installing import InstallContext
+from machine_lifecycle.model.paths import Paths
+from machine_lifecycle.model.settings import Settings
+
+__all__ = [
+    "ALSO",
+    "comfyui_environment",
+    "comfyui_nodes",
+    "comfyui_python",
+    "comfyui_repository",
+    "packs_are_off",
+]
+
+ALSO = ("pip", "requests")
+"""pip for scripts that call it; requests since ComfyUI 0.3 imports it and does not list it."""
+
+
+def comfyui_python(settings: Settings, paths: Paths, service: str = "comfyui") -> Path:
+    """The Python that runs ComfyUI: the one that was named, else that of its own environment."""
+    if settings.comfyui_python:
+        return Path(settings.comfyui_python)
+    return paths.service(service) / "venv" / "bin" / "python"
+
+
+def packs_are_off(context: InstallContext) -> bool:
+    """Whether node packs are switched off, whatever is listed."""
+    word = context.options.get("custom_nodes_enabled", "true").strip().lower()
+    return word in {"false", "0", "no", "off"}
+
+
+def comfyui_nodes(context: InstallContext) -> tuple[NodeEntry, ...]:
+    """The list of node packs.
+
+    Raises:
+        Problems: It can't be used.
+        InstallerBroken: It can't be read.
+    """
+    path = context.settings.comfyui_nodes
+    if path is None:
+        return ()
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InstallerBroken(installer=context.service, problem=f"{path}: {error}") from error
+    return parse_nodes(text, context.environ, str(path))
+
+
+def comfyui_repository(context: InstallContext) -> Repository:
+    """Where ComfyUI comes from: the settings, else the mapping."""
+    settings, options = context.settings, context.options
+    url = settings.comfyui_repo_url
+    if url == Settings().comfyui_repo_url:
+        url = options.get("repo_url") or url
+    return Repository(
+        url=url.removeprefix("git clone ").strip(),
+        branch=settings.comfyui_branch or options.get("branch", ""),
+        commit=settings.comfyui_commit,
+        # A mapping names a branch for every repository that may be set; a person means one.
+        or_default=not settings.comfyui_branch,
+    )
+
+
+def comfyui_environment(context: InstallContext) -> Environment:
+    """The Python environment that ComfyUI runs in."""
+    settings = context.settings
+    return Environment(
+        python=comfyui_python(settings, context.paths, context.service),
+        ours=not settings.comfyui_python,
+        constraints=context.home / ".machine-lifecycle" / "torch-constraints.txt",
+        environ=context.environ,
+        backend=torch_backend(settings, context.hardware, context.environ),
+    )
