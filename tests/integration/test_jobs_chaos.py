@@ -1,11 +1,12 @@
 """Jobs over several worker processes while everything that can break does: each ends once.
 
-The ledger is the service's own. A longer run: ``python -m tests.integration.test_jobs_chaos
-SECONDS SEED``.
+The ledger is the service's own. In full: ``python -m tests.integration.test_jobs_chaos --workers 20
+--jobs 10000``; it takes some four minutes on two cores.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
 import json
@@ -35,16 +36,25 @@ from tests.support.redis_server import ValkeyServer
 
 SUPPORT = Path(__file__).parents[1] / "support"
 ROUTES = [{"asks": "simulation", "service": "chaos", "connector": "chaos_service:ChaosConnector"}]
-WORKERS = 4
 LEASE = 1.0
 """Seconds; what a heartbeat of 300 ms makes of it."""
+
+
+@attrs.frozen(kw_only=True)
+class Scale:
+    """How much of it: jobs are submitted until there are so many, or the time is over."""
+
+    seed: int = 20
+    workers: int = 4
+    jobs: int = 1_000_000
+    seconds: float = 600
 
 
 @attrs.define
 class Chaos:
     """One run of it."""
 
-    seed: int
+    scale: Scale
     folder: Path
     valkey: ValkeyServer
     service: LedgerService
@@ -102,24 +112,25 @@ class Chaos:
             with contextlib.suppress(RedisError, OSError, LifecycleError):
                 await JobQueue(self.redis).cancel(self.random.choice(self.ids[-3:]))
 
-    async def break_things(self, until: float) -> None:
+    async def break_things(self, submitting: asyncio.Task[None]) -> None:
         kinds = [
             self.kill_worker, self.freeze_worker, self.restart_redis, self.cut_sockets,
             self.cancel_one, self.cancel_one,
         ]  # fmt: skip
-        while time.monotonic() < until:
+        while not submitting.done():
             await asyncio.sleep(self.random.uniform(0.2, 0.7))
             kind = self.random.choice(kinds)
             self.done[kind.__name__] += 1
-            await kind(self.random.randrange(WORKERS))
+            await kind(self.random.randrange(self.scale.workers))
 
     # What is asked
 
-    async def submit(self, until: float) -> None:
-        client, number = JobQueue(self.redis), 0
-        while time.monotonic() < until:
-            number += 1
-            job_id = f"{self.seed}-{number:05}"
+    async def submit(self) -> None:
+        client, until = JobQueue(self.redis), time.monotonic() + self.scale.seconds
+        for number in range(1, self.scale.jobs + 1):
+            if time.monotonic() > until:
+                break
+            job_id = f"{self.scale.seed}-{number:05}"
             while True:
                 with contextlib.suppress(RedisError, OSError):
                     if number % 5:
@@ -193,7 +204,7 @@ class Chaos:
             elif fields["status"] == "failed":
                 assert "poison" in fields["error"], fields["error"]
                 assert len(self.service.begun.get(job_id, ())) <= 3
-        for worker in range(WORKERS):
+        for worker in range(self.scale.workers):
             assert not await self.redis.exists(f"jobs:active:chaos-worker-chaos-{worker}")
         for left in ("jobs:pending", "jobs:leases", "jobs:delayed", "jobs:index:size"):
             assert not await self.redis.exists(left), left
@@ -203,21 +214,22 @@ class Chaos:
         return ends
 
 
-async def run(seed: int, seconds: float) -> tuple[Counter[str], Counter[str]]:
+async def run(scale: Scale) -> tuple[Counter[str], Counter[str]]:
     """Break things for so long; what was broken, and how jobs ended."""
     folder = Path(tempfile.mkdtemp(prefix="ml-", dir="/tmp"))
     valkey = ValkeyServer()
     valkey.start()
     redis: Redis = connect(valkey.url)
-    service = LedgerService(seed)
-    rng = random.Random(seed)  # noqa: S311 - chaos that can be repeated
-    chaos = Chaos(seed, folder, valkey, service, rng, redis)
+    service = LedgerService(scale.seed)
+    rng = random.Random(scale.seed)  # noqa: S311 - chaos that can be repeated
+    chaos = Chaos(scale, folder, valkey, service, rng, redis)
     server = await service.serve(folder / "service.sock")
     try:
-        for index in range(WORKERS):
+        for index in range(scale.workers):
             await chaos.start(index)
-        until = time.monotonic() + seconds
-        await asyncio.gather(chaos.submit(until), chaos.break_things(until))
+        submitting = asyncio.create_task(chaos.submit())
+        await chaos.break_things(submitting)
+        await submitting
         await chaos.settle()
         return chaos.done, await chaos.check()
     finally:
@@ -232,14 +244,25 @@ async def run(seed: int, seconds: float) -> tuple[Counter[str], Counter[str]]:
         shutil.rmtree(folder)
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(240)
 async def test_every_job_ends_exactly_once() -> None:
-    broken, ends = await run(seed=20, seconds=12)
-    assert sum(broken.values()) > 5
-    assert ends["completed"] > 100
+    broken, ends = await run(Scale(seconds=60))
+    assert set(broken) == {
+        "kill_worker", "freeze_worker", "restart_redis", "cut_sockets", "cancel_one",
+    }  # fmt: skip
+    assert ends["completed"] > 1000
+    assert ends["runs"] > ends["completed"], "nothing was ever run again"
+
+
+def asked_for() -> Scale:
+    """What the command line says."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    for field in attrs.fields(Scale):
+        kind = float if field.name == "seconds" else int
+        parser.add_argument(f"--{field.name}", type=kind, default=field.default)
+    return Scale(**vars(parser.parse_args()))
 
 
 if __name__ == "__main__":
-    chosen_seconds, chosen_seed = (float(sys.argv[1]), int(sys.argv[2]))
-    for counted in asyncio.run(run(chosen_seed, chosen_seconds)):
+    for counted in asyncio.run(run(asked_for())):
         sys.stdout.write(f"{dict(counted)}\n")
