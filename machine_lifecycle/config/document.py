@@ -9,7 +9,7 @@ from typing import Any
 
 import attrs
 
-from machine_lifecycle.config.errors import MappingInvalid, NodesInvalid
+from machine_lifecycle.config.errors import MappingInvalid, ModelsInvalid, NodesInvalid
 from machine_lifecycle.config.expansion import expand
 
 __all__ = ["Cursor", "Document", "child", "read_document"]
@@ -42,9 +42,9 @@ class Document:
     source: str
     value: Any
     environ: Mapping[str, str]
-    error: type[MappingInvalid | NodesInvalid]
+    error: type[MappingInvalid | ModelsInvalid | NodesInvalid]
     places: dict[str, tuple[int, int]] = attrs.field(factory=dict)
-    errors: list[MappingInvalid | NodesInvalid] = attrs.field(factory=list)
+    errors: list[MappingInvalid | ModelsInvalid | NodesInvalid] = attrs.field(factory=list)
     warnings: list[str] = attrs.field(factory=list)
 
     def problem(self, path: str, problem: str, hint: str = "") -> None:
@@ -71,7 +71,7 @@ def read_document(
     text: str,
     environ: Mapping[str, str],
     source: str,
-    error: type[MappingInvalid | NodesInvalid],
+    error: type[MappingInvalid | ModelsInvalid | NodesInvalid],
 ) -> Document:
     """Parse *text*. A document that is no JSON has one problem and the value ``None``."""
     try:

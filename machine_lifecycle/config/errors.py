@@ -14,6 +14,7 @@ from machine_lifecycle.errors import ConfigurationError, Problems, Remedy
 __all__ = [
     "EnvFileUnreadable",
     "MappingInvalid",
+    "ModelsInvalid",
     "NodesInvalid",
     "SettingInvalid",
     "WorkersInvalid",
@@ -170,6 +171,13 @@ class NodesInvalid(_FileInvalid):
     """A place in the list of custom nodes can't be used."""
 
     code: ClassVar[str] = "nodes-invalid"
+
+
+@attrs.define(kw_only=True, slots=False, eq=False)
+class ModelsInvalid(_FileInvalid):
+    """A place in the list of models can't be used."""
+
+    code: ClassVar[str] = "models-invalid"
 
 
 def raise_problems(subject: str, errors: Sequence[ConfigurationError]) -> None:

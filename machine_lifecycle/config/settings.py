@@ -37,7 +37,10 @@ __all__ = [
 MASK = "********"
 _USERINFO = re.compile(r"(?<=://)[^/\s]+@")
 
-_OURS = ("MACHINE_", "COMFYUI_", "WORKER_", "SIMULATION_", "HUB_REDIS", "WORKSPACE_", "MOCK_GPU")
+_OURS = (
+    *("MACHINE_", "COMFYUI_", "WORKER_", "SIMULATION_", "HUB_REDIS", "WORKSPACE_", "MOCK_GPU"),
+    "MODELS_",
+)
 
 # Variables with our prefixes that are no settings: the service mapping and the workers read them.
 _ALSO_KNOWN = frozenset(

@@ -23,6 +23,7 @@ from machine_lifecycle.installers.git import bring
 from machine_lifecycle.installers.lock_errors import LockMissing
 from machine_lifecycle.installers.locked import Locked
 from machine_lifecycle.installers.lockfile import kept_lock, own_lock_path
+from machine_lifecycle.installers.model_files import ModelFiles
 from machine_lifecycle.installers.models import Models
 from machine_lifecycle.installers.packages import Environment
 from machine_lifecycle.installers.relocking import locking_step
@@ -52,8 +53,8 @@ class ComfyUIInstaller:
         """What settles the lock, where that is to be done; the base steps; those of each pack.
 
         Raises:
-            Problems: The list of node packs can't be used.
-            InstallerBroken: It can't be read.
+            Problems: The list of node packs, or that of models, can't be used.
+            InstallerBroken: One of them can't be read.
             LockMissing: A lock is required, and there is none.
             LockStale: There is a lock beside the list, and it is of another one.
             LockUnreadable: It is none.
@@ -63,7 +64,7 @@ class ComfyUIInstaller:
         settling, locked = _settled(context, environment, repository, nodes)
         if locked:
             repository, nodes = locked.comfyui, locked.nodes(nodes)
-        steps = _Base(context, environment, repository).steps()
+        steps = _Base(context, environment, repository).steps() + ModelFiles.of(context).steps()
         for node in nodes:
             steps += _Pack(context, environment, node).steps()
         return settling + (locked.over(steps) if locked else steps)

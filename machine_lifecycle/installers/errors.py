@@ -279,17 +279,19 @@ class BundleUnreachable(LifecycleError):
 
 @attrs.define(kw_only=True, slots=False, eq=False)
 class ModelsFolderUnusable(ConfigurationError):
-    """The folder with models that the mapping names is not there and can't be made.
+    """A folder for models that the settings name is not there and can't be made.
 
     Attributes:
-        folder: As named by ``models_path``.
+        folder: As named.
         problem: Why not.
+        variable: What names it.
     """
 
     code: ClassVar[str] = "models-folder-unusable"
 
     folder: Path
     problem: str
+    variable: str = "COMFYUI_MODELS_PATH"
 
     @property
     def summary(self) -> str:
@@ -302,5 +304,5 @@ class ModelsFolderUnusable(ConfigurationError):
         parent = shlex.quote(str(self.folder.parent))
         return (
             Remedy("See what is mounted there", f"ls -ld {parent}; df {parent}"),
-            Remedy("Or name another folder", "export COMFYUI_MODELS_PATH=/path/to/models"),
+            Remedy("Or name another folder", f"export {self.variable}=/path/to/models"),
         )

@@ -23,7 +23,13 @@ from machine_lifecycle.installers.command import CommandRunner, Journal, Redacto
 from machine_lifecycle.installers.errors import DiskFull, StepCrashed, StepTimeout
 from machine_lifecycle.installers.space import fullest, ran_out
 from machine_lifecycle.model.hardware import Hardware
-from machine_lifecycle.model.installing import InstallContext, Installer, Step, StepContext
+from machine_lifecycle.model.installing import (
+    DOWNLOADS,
+    InstallContext,
+    Installer,
+    Step,
+    StepContext,
+)
 from machine_lifecycle.model.paths import Paths
 from machine_lifecycle.model.plan import InstallPlan
 from machine_lifecycle.model.ports import ProgressSink
@@ -49,7 +55,7 @@ class Executor:
         settings: Handed to the installers.
         environ: Handed to the installers.
         hardware: Asked when steps are planned.
-        concurrency: Steps that run at once.
+        concurrency: Steps that run at once; downloads beside them, as many as the settings say.
         resolve: Gives the installer of a plan's ``installer`` text.
         secrets: Values that are masked in logs and reports, beside those of variables whose
             names say that they are secret.
@@ -72,7 +78,7 @@ class Executor:
         self._settings = settings or Settings()
         self._environ = dict(environ or {})
         self._hardware = hardware
-        self._concurrency = concurrency
+        self._places = {"": concurrency, DOWNLOADS: self._settings.models_concurrency}
         self._resolve = resolve
         named = (value for name, value in self._environ.items() if _SECRET_NAME.search(name))
         self._redact = Redactor((*secrets, *named))
@@ -142,7 +148,7 @@ class Executor:
             journal=journal,
             progress=progress,
             redact=self._redact,
-            concurrency=self._concurrency,
+            places=self._places,
             retry_wait=self._retry_wait,
         )
         outcomes = await run.all(steps)
@@ -166,7 +172,7 @@ class _StageRun:
         journal: Journal,
         progress: ProgressSink,
         redact: Redactor,
-        concurrency: int,
+        places: Mapping[str, int],
         retry_wait: float,
     ) -> None:
         self._service = service
@@ -175,7 +181,7 @@ class _StageRun:
         self._journal = journal
         self._progress = progress
         self._redact = redact
-        self._slots = asyncio.Semaphore(concurrency)
+        self._slots = {lane: asyncio.Semaphore(count) for lane, count in places.items()}
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._retry_wait = retry_wait
         self._ended = 0
@@ -238,7 +244,7 @@ class _StageRun:
             return await self._timed(step)
 
     async def _timed(self, step: Step) -> StepOutcome:
-        async with self._slots:
+        async with self._slots.get(step.lane, self._slots[""]):
             began = time.monotonic()
             try:
                 self._journal.write("begin", step=step.id)

@@ -12,7 +12,18 @@ from machine_lifecycle.model.hardware import Hardware
 from machine_lifecycle.model.paths import Paths
 from machine_lifecycle.model.settings import Settings
 
-__all__ = ["CommandResult", "InstallContext", "Installer", "RunCommand", "Step", "StepContext"]
+__all__ = [
+    "DOWNLOADS",
+    "CommandResult",
+    "InstallContext",
+    "Installer",
+    "RunCommand",
+    "Step",
+    "StepContext",
+]
+
+DOWNLOADS = "downloads"
+"""The lane of steps that wait for large files, and need nothing else."""
 
 
 @attrs.frozen(kw_only=True)
@@ -113,6 +124,8 @@ class Step:
         run: Does it.
         retries: Further tries after a failure that another try could mend.
         exclusive: Steps with the same word here run one at a time; empty: no bound.
+        lane: Steps with the same word here have places of their own among those that run at once,
+            so that long ones hold up no others; empty: the places of all.
         subject: What of the service it installs, such as a node pack; empty for the service itself.
         present: Whether what it made is still there; a quick look, called before it is skipped.
         space: Bytes that it takes on disk, roughly; told when a disk is full. 0: not known.
@@ -128,6 +141,7 @@ class Step:
     run: Callable[[StepContext], Awaitable[None]]
     retries: int = 0
     exclusive: str = ""
+    lane: str = ""
     subject: str = ""
     present: Callable[[], bool] = _present
     space: int = 0

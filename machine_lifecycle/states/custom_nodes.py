@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from machine_lifecycle.errors import LifecycleError
 from machine_lifecycle.model.status import ConditionKind
 from machine_lifecycle.states.context import Context
 from machine_lifecycle.states.installing import install
@@ -13,13 +16,19 @@ __all__ = ["run"]
 async def run(ctx: Context) -> Stimulus:
     """Do the node steps of every service that has some.
 
-    A pack that fails and is not required is left out, and the machine goes on degraded.
+    A pack or a model that fails and is not required is left out, and the machine goes on degraded.
     """
     await install(ctx, "nodes")
     out = ctx.installer.failures
     if out:
-        many = "s are" if len(out) > 1 else " is"
-        reasons = "; ".join(f"{name} ({error.summary})" for name, error in out.items())
-        words = f"{len(out)} node pack{many} left out: {reasons}"
-        ctx.condition(ConditionKind.DEGRADED, "packs", words)
+        ctx.condition(ConditionKind.DEGRADED, "packs", _words(out))
     return NodesInstalled(attempt=ctx.attempt)
+
+
+def _words(out: Mapping[str, LifecycleError]) -> str:
+    """What is left out and why; a reason that several share is told once."""
+    alike: dict[str, list[str]] = {}
+    for name, error in out.items():
+        alike.setdefault(error.summary, []).append(name)
+    reasons = "; ".join(f"{', '.join(names)} ({reason})" for reason, names in alike.items())
+    return f"{len(out)} left out of the installation: {reasons}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from machine_lifecycle.model.paths import Paths
 from tests.support.comfyui_bed import PLAN, Bed, make_bed, wheel
 from tests.support.git_server import Origin
 from tests.support.progress import KeptProgress
+from tests.support.small_disk import fill, small_disk
 
 MIB = 1 << 20
 SIZE = 8
@@ -25,18 +25,8 @@ LEFT = 3 * MIB
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk with room for little."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={SIZE}m", "none", str(folder)]
-    try:
-        done = subprocess.run(mount, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        pytest.skip("there is no program mount")
-    if done.returncode:
-        pytest.skip(f"mounting a disk is not permitted here: {done.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)  # noqa: S607 - the system's
+    with small_disk(tmp_path / "disk", SIZE) as folder:
+        yield folder
 
 
 @attrs.frozen
@@ -53,15 +43,6 @@ def bed(tmp_path: Path, disk: Path) -> Bed:
     made = make_bed(tmp_path)
     assert disk == tmp_path / "disk"
     return OnDisk(tmp_path, made.settings, made.environ)
-
-
-def fill(disk: Path, *, leave: int) -> Path:
-    """Take the room; a file that can be removed to give it back."""
-    ballast = disk / "ballast"
-    import shutil  # noqa: PLC0415
-
-    ballast.write_bytes(b"\0" * (shutil.disk_usage(disk).free - leave))
-    return ballast
 
 
 async def full(bed: Bed, *nodes: dict[str, Any]) -> DiskFull:

@@ -39,3 +39,19 @@ class OfInstallation(OfServices):
     git_global_config: bool = setting(
         "MACHINE_GIT_GLOBAL_CONFIG", False, "Let git read the user's and the system's settings."
     )
+
+    # Models
+    models_manifest: Path | None = setting(
+        "MODELS_MANIFEST",
+        None,
+        "The list of models that are downloaded, a JSON file; unset: none.",
+    )
+    models_cache: Path | None = setting(
+        "MODELS_CACHE",
+        None,
+        "Folder that keeps models by their SHA-256 for several workspaces and machines; unset: "
+        "none is kept.",
+    )
+    models_concurrency: int = setting(
+        "MODELS_CONCURRENCY", 4, "Models that are downloaded at once, beside other steps."
+    )

@@ -1,0 +1,147 @@
+"""A file that is not whole yet: what came of it, and of which file it is the beginning."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import IO
+
+import attrs
+
+from machine_lifecycle.config.models import plain_address
+from machine_lifecycle.installers.base import fingerprint, write_atomically
+
+__all__ = ["File", "Partial", "hash_of"]
+
+_PIECE = 1 << 20
+_PIECES = 64
+"""That are read at a time: few enough to be stopped between, many enough to cost nothing."""
+
+
+def _nobody(_: int) -> None:
+    """Takes a count that nobody asked for."""
+
+
+@attrs.frozen(kw_only=True)
+class File:
+    """A file to be downloaded.
+
+    Attributes:
+        url: Where it is; may hold a login.
+        sha256: In hex; empty: not known.
+        size: In bytes; 0: not known.
+    """
+
+    url: str = attrs.field(repr=False)
+    sha256: str = ""
+    size: int = 0
+
+    @property
+    def shown(self) -> str:
+        """Its address, fit to be shown."""
+        return plain_address(self.url)
+
+    @property
+    def identity(self) -> str:
+        """Tells it from other files: its digest, else where it is."""
+        return fingerprint(self.sha256 or self.url)
+
+    def partial(self, path: Path) -> Partial:
+        """What came of it so far, at a path."""
+        return Partial(path, self.identity, proved=bool(self.sha256))
+
+
+@attrs.frozen
+class Partial:
+    """What came of a file so far, in a file of its own.
+
+    Beside it lies a note: of which file it is the beginning, and by what the server knows that
+    state of it again. Without one, what is there can't be told from anything else and is dropped.
+
+    Attributes:
+        path: Where it is.
+        identity: Of the file that is wanted.
+        proved: Whether its digest is known, so that a beginning of another file is found out.
+    """
+
+    path: Path
+    identity: str
+    proved: bool
+
+    @property
+    def _note(self) -> Path:
+        return self.path.with_name(f"{self.path.name}.json")
+
+    @property
+    def size(self) -> int:
+        """Bytes that came so far; 0 if they are of no use."""
+        try:
+            size = self.path.stat().st_size
+            noted = json.loads(self._note.read_text("utf-8"))
+        except (OSError, ValueError):
+            return 0  # or one cut short by a crash of the machine
+        good = isinstance(noted, dict) and noted.get("of") == self.identity
+        return size if good and (self.proved or self.validator) else 0
+
+    @property
+    def validator(self) -> str:
+        """What goes into ``If-Range``; empty: the server gave nothing to go by."""
+        try:
+            return str(json.loads(self._note.read_text("utf-8")).get("validator", ""))
+        except (OSError, ValueError, AttributeError):
+            return ""
+
+    def start(self, headers: Mapping[str, str]) -> None:
+        """Begin anew with what an answer says of the file."""
+        self.path.unlink(missing_ok=True)
+        tag = headers.get("ETag", "")
+        # A weak one does not promise the same bytes (RFC 9110, 13.1.5).
+        strong = tag if tag.startswith('"') else headers.get("Last-Modified", "")
+        write_atomically(self._note, json.dumps({"of": self.identity, "validator": strong}) + "\n")
+
+    def forget(self) -> None:
+        """Remove it and its note."""
+        self.path.unlink(missing_ok=True)
+        self._note.unlink(missing_ok=True)
+
+    def place(self, target: Path) -> None:
+        """It is whole: give it its name."""
+        self.path.replace(target)
+        self._note.unlink(missing_ok=True)
+
+    def open(self, at: int) -> IO[bytes]:
+        """To write on from there: what lies behind is cut off."""
+        file = self.path.open("r+b" if at else "wb", buffering=0)
+        file.seek(at)
+        file.truncate()
+        return file
+
+
+async def hash_of(path: Path, heard: Callable[[int], None] = _nobody) -> hashlib._Hash:
+    """A file's SHA-256, to be gone on with; the file is read beside the event loop.
+
+    Args:
+        path: The file.
+        heard: Is told how many bytes were read so far, now and then.
+    """
+    digest, done = hashlib.sha256(), 0
+    with path.open("rb") as file:
+        while count := await asyncio.to_thread(_read_into, file, digest):
+            done += count
+            heard(done)
+    return digest
+
+
+def _read_into(file: IO[bytes], digest: hashlib._Hash) -> int:
+    """Read on for a while; how many bytes it was."""
+    done = 0
+    for _ in range(_PIECES):
+        piece = file.read(_PIECE)
+        if not piece:
+            break
+        digest.update(piece)
+        done += len(piece)
+    return done
