@@ -27,6 +27,7 @@ FOREIGN = {
     *("COMFYUI_START", "COMFYUI_URL", "NVIDIA_VISIBLE_DEVICES", "NO_COLOR"),
     *("PIP_CONSTRAINT", "PIP_INDEX_URL", "UV_EXCLUDE_NEWER", "UV_FIND_LINKS"),
     "COMFYUI_MODELS_PATH",  # of the service mapping
+    *("HF_TOKEN", "CIVITAI_TOKEN"),  # of those who keep models
 }
 
 

@@ -16,6 +16,7 @@ from machine_lifecycle.installers.lock import Lock, changes
 from machine_lifecycle.installers.lock_errors import LockStale, PackUnknown
 from machine_lifecycle.installers.lockfile import Kept, kept_lock, lock_path, save_lock
 from machine_lifecycle.installers.locking import differences
+from machine_lifecycle.installers.model_files import ModelFiles
 from machine_lifecycle.installers.proving import Difference, prove
 from machine_lifecycle.installers.relocking import lock_of, wanted_of
 from machine_lifecycle.model.installing import InstallContext, StepContext
@@ -73,12 +74,14 @@ class Proof:
         path: The lock's file.
         home: Folder of the service.
         lock: What it says.
+        models: How many models are listed.
         differences: What is other than that.
     """
 
     path: Path
     home: Path
     lock: Lock
+    models: int
     differences: tuple[Difference, ...]
 
     def value(self) -> dict[str, Any]:
@@ -89,6 +92,7 @@ class Proof:
             "as_locked": not self.differences,
             "packs": len(self.lock.installed),
             "packages": len(self.lock.packages),
+            "models": self.models,
             "differences": [attrs.asdict(one) for one in self.differences],
         }
 
@@ -148,16 +152,24 @@ class Locking:
         return kept
 
     async def verify(self) -> Proof:
-        """Hold what is installed against the lock. Changes nothing, asks nobody outside.
+        """Hold what is installed against the lock, and the models against their list. Changes
+        nothing, asks nobody outside.
 
         Raises:
             LockStale: There is no lock, or it is not that of the list and the settings.
             LockUnreadable: It is no lock.
+            Problems: The list of models can't be used.
         """
         kept = await self.check()
+        models = ModelFiles.of(self._context)
         environment = comfyui_environment(self._context)
         found = await prove(kept.lock, self._context, environment, self._ctx)
-        return Proof(kept.path, self._context.home, kept.lock, found)
+        other = [
+            Difference(f"model {target}", problem)
+            async for target, problem in models.differences(self._ctx.report)
+        ]
+        count = len(models.entries)
+        return Proof(kept.path, self._context.home, kept.lock, count, (*found, *other))
 
     async def make(self, upgrade: tuple[str, ...] | None = (), *, write: bool = True) -> Outcome:
         """Make the lock, and keep it.

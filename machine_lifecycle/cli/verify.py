@@ -20,7 +20,7 @@ __all__ = ["verify"]
 @click.pass_context
 def verify(ctx: click.Context, as_json: bool) -> None:  # noqa: FBT001 - click
     """Hold what is installed against the lock: each repository at its commit and unchanged, each
-    package at its version with all its files.
+    package at its version with all its files; and each model against its list, all its bytes read.
 
     Changes nothing and asks nobody outside, beside a running machine too. What nobody locked is
     not looked at. Exits with 3 if anything differs.
@@ -46,4 +46,5 @@ def verify(ctx: click.Context, as_json: bool) -> None:  # noqa: FBT001 - click
             path=proof.path, home=proof.home, differences=lines, context=lines
         )
     packs, packages = len(proof.lock.installed), len(proof.lock.packages)
-    click.echo(f"as {proof.path} says: ComfyUI, packs: {packs}, packages: {packages}")
+    models = f", models: {proof.models}" if proof.models else ""
+    click.echo(f"as {proof.path} says: ComfyUI, packs: {packs}, packages: {packages}{models}")

@@ -247,4 +247,7 @@ class InstallationDiffers(LifecycleError):
         return (
             Remedy("Install what the lock says", f"rm -rf {stamps} && machine-lifecycle install"),
             Remedy("See what was changed in a repository by hand", f"git -C {self.home} status"),
+            Remedy(
+                "Remove each model that differs, and have it again", "machine-lifecycle install"
+            ),
         )

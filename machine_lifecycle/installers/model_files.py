@@ -124,7 +124,7 @@ class ModelFiles:
             kept = shelf.kept(entry.target)
             wanted = entry.sha256 or (kept.sha256 if kept else "")
             if problem := await _difference(path, entry.size, wanted):
-                yield entry.target, problem
+                yield entry.target, f"{problem}: {path}"
 
 
 @attrs.frozen

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -39,6 +40,16 @@ class Person:
             for name in names
         ]
         (self.place.root / "config_nodes.json").write_text(json.dumps({"custom_nodes": nodes}))
+
+    def lists_model(self, target: str, data: bytes) -> Path:
+        """A list with one model, which is served."""
+        name = target.replace("/", "-")
+        (self.place.root / "wheels" / name).write_bytes(data)
+        url = f"http://127.0.0.1:{self.place.port}/files/{name}"
+        digest = hashlib.sha256(data).hexdigest()
+        path = self.place.root / "models.json"
+        path.write_text(json.dumps([{"url": url, "target": target, "sha256": digest}]))
+        return path
 
     def calls(
         self, *words: str, command: str = "lock", **more: str
@@ -144,12 +155,13 @@ def test_a_lock_that_can_not_be_kept_says_so(person: Person) -> None:
 def test_what_was_installed_is_verified_and_mended_as_it_is_told(person: Person) -> None:
     person.place.origin("a", requirements__txt="small", code__py="x = 1\n")
     person.lists("a")
+    more = {"WORKERS": "comfyui:1", "MODELS_MANIFEST": str(person.lists_model("loras/m", b"m" * 9))}
 
     def verify(*words: str) -> subprocess.CompletedProcess[str]:
-        return person.calls(*words, command="verify", WORKERS="comfyui:1")
+        return person.calls(*words, command="verify", **more)
 
     def install() -> subprocess.CompletedProcess[str]:
-        return person.calls("--strict", command="install", WORKERS="comfyui:1")
+        return person.calls("--strict", command="install", **more)
 
     none = verify()
     assert (none.returncode, none.stdout) == (ExitCode.CONFIGURATION, "")
@@ -160,8 +172,11 @@ def test_what_was_installed_is_verified_and_mended_as_it_is_told(person: Person)
     good = verify()
     assert (good.returncode, good.stderr) == (0, "")
     assert "ComfyUI, packs: 1," in good.stdout
+    assert ", models: 1" in good.stdout
 
     home = person.place.root / "ws" / "ComfyUI"
+    model = home / "models" / "loras" / "m"
+    model.write_bytes(b"x" * 9)
     (home / "custom_nodes" / "a" / "code.py").write_text("x = 2\n")
     shutil.rmtree(next((home / "venv" / "lib").glob("python*/site-packages/small-*.dist-info")))
     bad = verify()
@@ -172,7 +187,9 @@ def test_what_was_installed_is_verified_and_mended_as_it_is_told(person: Person)
     assert told.returncode == ExitCode.BOOT_FAILED
     value = json.loads(told.stdout)
     subjects = [one["subject"] for one in value["differences"]]
-    assert (value["as_locked"], subjects) == (False, ["pack a", "package small"])
+    assert (value["as_locked"], subjects) == (False, ["pack a", "package small", "model loras/m"])
+    assert "Remove each model" in bad.stderr
+    model.unlink()
 
     (home / "custom_nodes" / "a" / "code.py").write_text("x = 1\n")
     stamps = home / ".machine-lifecycle" / "stamps"
