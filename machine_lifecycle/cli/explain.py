@@ -27,6 +27,7 @@ ERROR_MODULES = (
     "machine_lifecycle.errors",
     "machine_lifecycle.fleet.errors",
     "machine_lifecycle.health.errors",
+    "machine_lifecycle.installers.download_errors",
     "machine_lifecycle.installers.errors",
     "machine_lifecycle.installers.git_errors",
     "machine_lifecycle.installers.lock_errors",

@@ -41,6 +41,7 @@ _OF_THE_MACHINE = frozenset(
         "boot_attempts",
         "boot_backoff",
         "boot_backoff_max",
+        "comfyui_lock",
         "crash_backoff_max",
         "cuda_visible_devices",  # which GPUs there are is decided; a worker uses none
         "events_stream",
@@ -56,6 +57,9 @@ _OF_THE_MACHINE = frozenset(
         "log_max_mb",
         "min_healthy",
         "mock_gpus",
+        "models_cache",
+        "models_concurrency",
+        "models_manifest",
         "observers",
         "output_keep_days",
         "output_keep_gb",
