@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,11 +11,19 @@ from typing import Any
 import attrs
 
 from machine_lifecycle.assembly.planner import MachinePlanner
+from machine_lifecycle.config.nodes import WrittenNode, written_nodes
 from machine_lifecycle.config.settings import secret_values
+from machine_lifecycle.installers.base import write_atomically
 from machine_lifecycle.installers.comfyui_settings import comfyui_environment
 from machine_lifecycle.installers.command import CommandRunner, Journal, Redactor
+from machine_lifecycle.installers.inventory import take_inventory
 from machine_lifecycle.installers.lock import Lock, changes
-from machine_lifecycle.installers.lock_errors import LockStale, PackUnknown
+from machine_lifecycle.installers.lock_errors import (
+    LockStale,
+    LockUnreadable,
+    PackUnknown,
+    SnapshotInTheWay,
+)
 from machine_lifecycle.installers.lockfile import Kept, kept_lock, lock_path, save_lock
 from machine_lifecycle.installers.locking import differences
 from machine_lifecycle.installers.model_files import ModelFiles
@@ -24,7 +34,7 @@ from machine_lifecycle.model.paths import Paths
 from machine_lifecycle.model.settings import Settings
 from machine_lifecycle.system.gpus import detect
 
-__all__ = ["Locking", "Outcome", "Proof"]
+__all__ = ["Locking", "Outcome", "Proof", "Taken"]
 
 _SERVICE = "comfyui"
 
@@ -63,6 +73,37 @@ class Outcome:
                 }
                 for one in self.lock.quarantined
             ],
+        }
+
+
+@attrs.frozen
+class Taken:
+    """A snapshot of what is installed.
+
+    Attributes:
+        nodes: File of the list of packs.
+        lock_path: File of the lock, beside it.
+        lock: What the lock says.
+        notes: What neither can say, a line each.
+        written: Whether the files say so now.
+    """
+
+    nodes: Path
+    lock_path: Path
+    lock: Lock
+    notes: tuple[str, ...]
+    written: bool
+
+    def value(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {
+            "nodes": str(self.nodes),
+            "lock": str(self.lock_path),
+            "digest": self.lock.digest,
+            "written": self.written,
+            "packs": [one.name for one in self.lock.packs],
+            "packages": len(self.lock.packages),
+            "notes": list(self.notes),
         }
 
 
@@ -192,3 +233,55 @@ class Locking:
         if write and (lock != previous or not self.path.exists()):
             save_lock(lock, self.path)
         return Outcome(self.path, lock, found, written=write)
+
+    async def snapshot(self, nodes: Path, *, write: bool = True, force: bool = False) -> Taken:
+        """Write down what is installed, as a list of packs and the lock of it.
+
+        Args:
+            nodes: File of the new list; the lock goes beside it.
+            write: Whether both are written.
+            force: Whether files that are there are overwritten.
+
+        Raises:
+            NothingInstalled: There is nothing.
+            SnapshotInTheWay: One of the files is there.
+            LockUnreadable: One of them can't be written.
+            LifecycleError: git, uv or the environment's Python is missing or fails.
+        """
+        context = self._context
+        target = lock_path(_with_list(context, nodes))
+        there = [path for path in (nodes, target) if path.exists()]
+        if there and write and not force:
+            raise SnapshotInTheWay(path=there[0])
+        old = context.settings.comfyui_nodes
+        listed = self._written(old) if old else ()
+        environment = comfyui_environment(context)
+        wanted = await wanted_of(_with_list(context, None), self._ctx)
+        made = await take_inventory(context, environment, self._ctx, wanted, listed)
+        other = await prove(made.lock, context, environment, self._ctx)
+        notes = (*made.notes, *(one.line for one in other))
+        if write:
+            text = json.dumps({"custom_nodes": made.nodes}, indent=2, ensure_ascii=False) + "\n"
+            mode = stat.S_IMODE(old.stat().st_mode) if old and old.exists() else 0o644
+            _save(nodes, text, mode)
+            save_lock(made.lock, target)
+        return Taken(nodes, target, made.lock, notes, written=write)
+
+    def _written(self, path: Path) -> tuple[WrittenNode, ...]:
+        """The list that there is. One that is not there says nothing."""
+        if not path.exists():
+            return ()
+        return written_nodes(path.read_text("utf-8"), self._context.environ, str(path))
+
+
+def _with_list(context: InstallContext, nodes: Path | None) -> InstallContext:
+    """The same with another list of packs."""
+    return attrs.evolve(context, settings=attrs.evolve(context.settings, comfyui_nodes=nodes))
+
+
+def _save(path: Path, text: str, mode: int) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, text, mode=mode)
+    except OSError as error:
+        raise LockUnreadable(path=path, problem=f"it can't be written: {error}") from error

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import attrs
 
 from machine_lifecycle.config.document import Cursor, read_document
 from machine_lifecycle.config.errors import NodesInvalid, raise_problems
 
-__all__ = ["NodeEntry", "parse_nodes"]
+__all__ = ["NodeEntry", "WrittenNode", "parse_nodes", "written_nodes"]
 
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _USERINFO = re.compile(r"(?<=://)[^/\s]+@")
@@ -81,6 +82,31 @@ def parse_nodes(text: str, environ: Mapping[str, str], source: str) -> tuple[Nod
             nodes.append(node)
     raise_problems(source, document.errors)
     return tuple(nodes)
+
+
+@attrs.frozen
+class WrittenNode:
+    """One custom node, and the words of the list for it, in which nothing is expanded.
+
+    Attributes:
+        entry: What they mean.
+        written: As they are written.
+    """
+
+    entry: NodeEntry
+    written: Mapping[str, Any] = attrs.field(repr=False)
+
+
+def written_nodes(text: str, environ: Mapping[str, str], source: str) -> tuple[WrittenNode, ...]:
+    """Read a list of custom nodes, to be written again with changes.
+
+    Raises:
+        Problems: Everything wrong in it, each with JSON path, line and column.
+    """
+    entries = parse_nodes(text, environ, source)
+    cursors = _cursors(read_document(text, environ, source, NodesInvalid).root)
+    written = (cursor.value for _, cursor in cursors)
+    return tuple(WrittenNode(*both) for both in zip(entries, written, strict=True))
 
 
 def _cursors(root: Cursor) -> tuple[tuple[str, Cursor], ...]:

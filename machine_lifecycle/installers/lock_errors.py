@@ -17,9 +17,11 @@ __all__ = [
     "LockMissing",
     "LockStale",
     "LockUnreadable",
+    "NothingInstalled",
     "PackImpossible",
     "PackLeftOut",
     "PackUnknown",
+    "SnapshotInTheWay",
 ]
 
 _ANEW = "machine-lifecycle lock"
@@ -215,6 +217,57 @@ class PackUnknown(ConfigurationError):
         return (
             Remedy(f"Name one of these: {', '.join(near or self.known) or 'the list is empty'}"),
         )
+
+
+@attrs.define(kw_only=True, slots=False, eq=False)
+class NothingInstalled(ConfigurationError):
+    """There is nothing to take a snapshot of.
+
+    Attributes:
+        home: Where ComfyUI would be.
+        missing: What is not there.
+    """
+
+    code: ClassVar[str] = "snapshot-of-nothing"
+
+    home: Path
+    missing: tuple[str, ...]
+
+    @property
+    def summary(self) -> str:
+        """What is not there."""
+        return f"no ComfyUI is installed in {self.home}: there is no {', no '.join(self.missing)}"
+
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """Say where it is."""
+        return (
+            Remedy("Name the folder that holds ComfyUI", "export WORKSPACE_PATH=/path/to/folder"),
+            Remedy("And its Python, if it is not ComfyUI/venv", "export COMFYUI_PYTHON=/path"),
+        )
+
+
+@attrs.define(kw_only=True, slots=False, eq=False)
+class SnapshotInTheWay(ConfigurationError):
+    """A snapshot would overwrite a file.
+
+    Attributes:
+        path: The file.
+    """
+
+    code: ClassVar[str] = "snapshot-in-the-way"
+
+    path: Path
+
+    @property
+    def summary(self) -> str:
+        """Which."""
+        return f"{self.path} is there already, and is left as it is"
+
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """Another name, or over it."""
+        return (Remedy("Name another file, or say that it may be overwritten with --force"),)
 
 
 @attrs.define(kw_only=True, slots=False, eq=False)

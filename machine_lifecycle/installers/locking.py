@@ -28,7 +28,7 @@ from machine_lifecycle.installers.requirements import (
 from machine_lifecycle.installers.solving import Quarantined, Solved, solve
 from machine_lifecycle.installers.sources import Snapshot, Sources
 
-__all__ = ["Wanted", "WantedPack", "differences", "make_lock"]
+__all__ = ["FOUND", "Wanted", "WantedPack", "differences", "make_lock"]
 
 FOUND = "found"
 """Instead of a build of torch: that of the Python that was named."""
@@ -85,6 +85,15 @@ class Wanted:
         packs = (_entry(one.repository, one.name, one.requirements) for one in self.packs)
         return (_entry(self.comfyui, "", True), *packs)  # noqa: FBT003 - ComfyUI has requirements
 
+    def facts(self) -> dict[str, str]:
+        """What a lock is for: Python, system, build of torch, newest packages that are taken."""
+        return {
+            "python": ".".join(self.python.split(".")[:2]),
+            "platform": f"{sys.platform}-{this_platform.machine()}",
+            "torch": self.torch,
+            "exclude_newer": self.exclude_newer,
+        }
+
 
 def _entry(repository: Repository, name: str, requirements: bool) -> LockedRepository:  # noqa: FBT001
     return LockedRepository(
@@ -96,20 +105,11 @@ def _entry(repository: Repository, name: str, requirements: bool) -> LockedRepos
     )
 
 
-def _facts(wanted: Wanted) -> dict[str, str]:
-    return {
-        "python": ".".join(wanted.python.split(".")[:2]),
-        "platform": f"{sys.platform}-{this_platform.machine()}",
-        "torch": wanted.torch,
-        "exclude_newer": wanted.exclude_newer,
-    }
-
-
 def differences(lock: Lock, wanted: Wanted) -> tuple[str, ...]:
     """In what a lock is not that of *wanted*, a line each; nobody is asked, nothing is solved."""
     found = [
         f"{name} is {getattr(lock, name) or 'not said'}, {value or 'none'} is wanted"
-        for name, value in _facts(wanted).items()
+        for name, value in wanted.facts().items()
         if getattr(lock, name) != value
     ]
     have = {one.name: one for one in (lock.comfyui, *lock.packs)}
@@ -340,7 +340,7 @@ class _Locking:
         order = [pack.name for pack in packs]
         out = (*self._out, *solved.quarantined)
         return Lock(
-            **_facts(self._wanted),
+            **self._wanted.facts(),
             comfyui=comfyui,
             packs=tuple(packs),
             quarantined=tuple(sorted(out, key=lambda one: order.index(one.pack))),

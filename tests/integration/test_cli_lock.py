@@ -2,76 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import attrs
 import pytest
 
 from machine_lifecycle.errors import ExitCode
 from machine_lifecycle.installers.lock import parse_lock
-from tests.support.lock_bed import Place, served
-
-
-@attrs.frozen
-class Person:
-    """Somebody with a list of packs and a shell."""
-
-    place: Place
-
-    @property
-    def path(self) -> Path:
-        return self.place.root / "config_nodes.lock.json"
-
-    def lists(self, *names: str, **more: Any) -> None:
-        nodes = [
-            {
-                "name": name,
-                "url": self.place.pack(name).repository.url,
-                "requirements": True,
-                **more,
-            }
-            for name in names
-        ]
-        (self.place.root / "config_nodes.json").write_text(json.dumps({"custom_nodes": nodes}))
-
-    def lists_model(self, target: str, data: bytes) -> Path:
-        """A list with one model, which is served."""
-        name = target.replace("/", "-")
-        (self.place.root / "wheels" / name).write_bytes(data)
-        url = f"http://127.0.0.1:{self.place.port}/files/{name}"
-        digest = hashlib.sha256(data).hexdigest()
-        path = self.place.root / "models.json"
-        path.write_text(json.dumps([{"url": url, "target": target, "sha256": digest}]))
-        return path
-
-    def calls(
-        self, *words: str, command: str = "lock", **more: str
-    ) -> subprocess.CompletedProcess[str]:
-        root = self.place.root
-        environ = {
-            **self.place.environ,
-            "CONFIG_NODES_PATH": str(root / "config_nodes.json"),
-            "WORKSPACE_PATH": str(root / "ws"),
-            "COMFYUI_REPO_URL": self.place.pack("ComfyUI").repository.url,
-            "TORCH_BACKEND": "none",
-            **more,
-        }
-        return subprocess.run(
-            [sys.executable, "-m", "machine_lifecycle", command, *words],
-            env=environ,
-            cwd=root,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=100,
-        )
+from tests.support.lock_bed import served
+from tests.support.person import Person
 
 
 @pytest.fixture
