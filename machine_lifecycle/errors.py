@@ -65,6 +65,7 @@ class LifecycleError(Exception):
     Attributes:
         where: State, service or step in which it happened; filled in by whoever knows it.
         context: Output or details that help a person: the last lines of a log, what is waited for.
+        retry_after: Seconds before which another try is of no use; 0: not known.
     """
 
     code: ClassVar[str] = "lifecycle-error"
@@ -74,6 +75,7 @@ class LifecycleError(Exception):
 
     where: str = ""
     context: tuple[str, ...] = ()
+    retry_after: float = 0.0
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Register the class under its code.

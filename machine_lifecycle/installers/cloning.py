@@ -6,6 +6,8 @@ import filecmp
 import shutil
 from pathlib import Path
 
+from machine_lifecycle.installers.commits import Commits
+from machine_lifecycle.installers.errors import CommandFailed, CommandTimeout
 from machine_lifecycle.installers.git_errors import FolderInTheWay
 from machine_lifecycle.installers.gitprogram import Git
 from machine_lifecycle.installers.repository import FULL_SHA
@@ -16,8 +18,9 @@ __all__ = ["Clone"]
 class Clone:
     """Brings a repository to a folder that holds no clone yet."""
 
-    def __init__(self, git: Git) -> None:
+    def __init__(self, git: Git, commits: Commits) -> None:
         self._git = git
+        self._commits = commits
         self._target = git.target
         # One fixed name, so that what a killed run left is found again.
         self._staging = git.target.with_name(f".{git.target.name}.machine-lifecycle-clone")
@@ -38,10 +41,15 @@ class Clone:
         return head
 
     async def _stage(self) -> str:
-        git, branch = self._git, await self._git.branch()
-        if not await self._shallow(branch):
-            self._clear()
-            await self._full(branch)
+        git = self._git
+        if FULL_SHA.fullmatch(git.wanted.commit):
+            await self._from_commits()
+        elif not git.wanted.commit:
+            branch = await git.branch()
+            if not await self._shallow(branch):
+                await self._full(branch)
+        else:
+            await self._full(await git.branch())
         head = await git.head(self._staging)
         # Ours and no part of the repository: it must not show as a change.
         exclude = self._staging / ".git/info/exclude"
@@ -55,34 +63,51 @@ class Clone:
         if self._staging.exists():
             shutil.rmtree(self._staging)
 
-    async def _shallow(self, branch: str) -> bool:
-        """Bring one commit without its history; False where that can't be had."""
-        self._clear()
-        git, commit, stage = self._git, self._git.wanted.commit, str(self._staging)
-        if commit and not FULL_SHA.fullmatch(commit):
-            return False
-        if commit:
-            await git("init", "--quiet", stage)
-            await git("remote", "add", "origin", git.url, cwd=self._staging)
-            steps: tuple[tuple[str, ...], ...] = (
-                ("fetch", "--depth", "1", "--no-tags", "origin", commit),
-                ("checkout", "--quiet", "--detach", commit),
-            )
-        else:
-            at = ("--branch", branch) if branch else ()
-            steps = (("clone", "--quiet", "--depth", "1", "--no-tags", *at, "--", git.url, stage),)
+    async def _from_commits(self) -> None:
+        """Bring one commit by way of those that are kept."""
+        git, commit = self._git, self._git.wanted.commit
+        place = await self._commits.have(git, commit)
+        try:
+            await self._copied(place)
+        except CommandTimeout:
+            raise
+        except CommandFailed:
+            git.ctx.report(f"{place} is damaged: it is fetched again")
+            await self._commits.drop(git.wanted)
+            await self._copied(await self._commits.have(git, commit))
         if git.wanted.recursive:
-            steps += (("submodule", "update", "--quiet", "--init", "--recursive", "--depth", "1"),)
-        for words in steps:
-            cwd = self._staging if self._staging.exists() else None
-            if (await git(*words, cwd=cwd, check=False)).status:
-                return False
-        return True
+            shallow = ("submodule", "update", "--quiet", "--init", "--recursive", "--depth", "1")
+            if (await git.network(*shallow, cwd=self._staging, check=False)).status:
+                git.ctx.report("a submodule's commit can't be had alone: it comes with its history")
+                await git.submodules(self._staging)
+
+    async def _copied(self, place: Path) -> None:
+        self._clear()
+        git, commit = self._git, self._git.wanted.commit
+        await git("init", "--quiet", str(self._staging))
+        await git("remote", "add", "origin", git.url, cwd=self._staging)
+        await git.local(place, commit, cwd=self._staging)
+        await git("checkout", "--quiet", "--detach", commit, cwd=self._staging)
+
+    async def _shallow(self, branch: str) -> bool:
+        """Bring a branch's newest commit without its history; False where that can't be had."""
+        self._clear()
+        git, stage = self._git, str(self._staging)
+        at = ("--branch", branch) if branch else ()
+        clone = ("clone", "--quiet", "--depth", "1", "--no-tags", *at, "--", git.url, stage)
+        if (await git.network(*clone, check=False)).status:
+            return False
+        shallow = ("submodule", "update", "--quiet", "--init", "--recursive", "--depth", "1")
+        return not (
+            git.wanted.recursive
+            and (await git.network(*shallow, cwd=self._staging, check=False)).status
+        )
 
     async def _full(self, branch: str) -> None:
+        self._clear()
         git = self._git
         at = ("--branch", branch) if branch else ()
-        await git("clone", "--quiet", *at, "--", git.url, str(self._staging))
+        await git.network("clone", "--quiet", *at, "--", git.url, str(self._staging))
         if git.wanted.commit:
             words = ("checkout", "--quiet", "--detach", git.wanted.commit, "--")
             await git(*words, cwd=self._staging)

@@ -16,10 +16,12 @@ from machine_lifecycle.installers.comfyui_settings import (
     comfyui_environment,
     comfyui_nodes,
     comfyui_repository,
+    kept_commits,
     packs_are_off,
 )
 from machine_lifecycle.installers.errors import CommandFailed, VerificationFailed
 from machine_lifecycle.installers.git import bring
+from machine_lifecycle.installers.hosts import Hosts
 from machine_lifecycle.installers.lock_errors import LockMissing
 from machine_lifecycle.installers.locked import Locked
 from machine_lifecycle.installers.lockfile import kept_lock, own_lock_path
@@ -65,8 +67,9 @@ class ComfyUIInstaller:
         if locked:
             repository, nodes = locked.comfyui, locked.nodes(nodes)
         steps = _Base(context, environment, repository).steps() + ModelFiles.of(context).steps()
+        hosts = Hosts()  # what one pack finds out of a host, the others need not
         for node in nodes:
-            steps += _Pack(context, environment, node).steps()
+            steps += _Pack(context, environment, node, hosts).steps()
         return settling + (locked.over(steps) if locked else steps)
 
 
@@ -96,14 +99,17 @@ def _settled(
     return ((locking_step(context, kept),) if kept.lock.out_of_reach else ()), locked
 
 
-def _git_step(context: InstallContext, repository: Repository, target: Path, step: Step) -> Step:
+def _git_step(
+    context: InstallContext, repository: Repository, target: Path, step: Step, hosts: Hosts
+) -> Step:
     """*step*, with what it takes to bring *repository* to *target*."""
+    commits = kept_commits(context)
     env = git_environment(
         context.environ, repository, global_config=context.settings.git_global_config
     )
 
     async def run(ctx: StepContext) -> None:
-        head = await bring(ctx, repository, target, env)
+        head = await bring(ctx, repository, target, env, commits=commits, hosts=hosts)
         ctx.report(f"{target.name} is at {head[:12]}")
 
     def present() -> bool:
@@ -168,6 +174,7 @@ class _Base:
                 run=_nothing,
                 space=_SIZE,
             ),
+            Hosts(),
         )
         venv = Step(
             id="environment",
@@ -231,9 +238,12 @@ class _Base:
 class _Pack:
     """The steps of one node pack."""
 
-    def __init__(self, context: InstallContext, environment: Environment, node: NodeEntry) -> None:
+    def __init__(
+        self, context: InstallContext, environment: Environment, node: NodeEntry, hosts: Hosts
+    ) -> None:
         self._context = context
         self._environment = environment
+        self._hosts = hosts
         self._node = node
         self._folder = context.home / "custom_nodes" / node.name
 
@@ -250,6 +260,7 @@ class _Pack:
                 repository,
                 self._folder,
                 attrs.evolve(clone, timeout=300, retries=2),
+                self._hosts,
             )
         ]
         if node.env:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from machine_lifecycle.config.nodes import NodeEntry, parse_nodes
+from machine_lifecycle.installers.commits import Commits
 from machine_lifecycle.installers.errors import InstallerBroken
 from machine_lifecycle.installers.packages import Environment, torch_backend
 from machine_lifecycle.installers.repository import Repository
@@ -18,6 +19,7 @@ __all__ = [
     "comfyui_nodes",
     "comfyui_python",
     "comfyui_repository",
+    "kept_commits",
     "packs_are_off",
 ]
 
@@ -80,3 +82,9 @@ def comfyui_environment(context: InstallContext) -> Environment:
         environ=context.environ,
         backend=torch_backend(settings, context.hardware, context.environ),
     )
+
+
+def kept_commits(context: InstallContext) -> Commits:
+    """Where fetched commits are kept."""
+    own = context.paths.workspace / ".machine-lifecycle" / "commits"
+    return Commits(context.settings.git_cache or own)

@@ -39,6 +39,8 @@ __all__ = ["Executor"]
 
 _WAIT_MAX = 8.0
 """Longest wait between two tries, in seconds."""
+_AFTER_MAX = 120.0
+"""Longest that a server may ask to wait, in seconds; one that wants more is not asked again."""
 
 
 _SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|CREDENTIAL|API_?KEY|ACCESS_KEY|_REDIS_URL")
@@ -69,7 +71,7 @@ class Executor:
         settings: Settings | None = None,
         environ: Mapping[str, str] | None = None,
         hardware: Callable[[], Hardware] = Hardware,
-        concurrency: int = 5,
+        concurrency: int = 8,
         resolve: Callable[[str], Installer] = load_installer,
         secrets: Collection[str] = (),
         retry_wait: float = 0.5,
@@ -269,10 +271,14 @@ class _StageRun:
             error = await self._try(step)
             if error is None or not error.recoverable or not left:
                 return error
-            ceiling = min(_WAIT_MAX, self._retry_wait * 2.0 ** (step.retries - left))
-            self._say(step, f"tried again within {ceiling:g} s after: {error.summary}")
+            if error.retry_after > _AFTER_MAX:
+                return error
+            asked, ceiling = error.retry_after, self._retry_wait * 2.0 ** (step.retries - left)
             # Full jitter, so that many machines that lost one host do not come back as one.
-            await asyncio.sleep(random.uniform(0, ceiling))  # noqa: S311 - no secret is drawn
+            wait = asked + random.uniform(0, min(_WAIT_MAX, ceiling))  # noqa: S311 - no secret
+            by_whom = " (as it was asked)" if asked else ""
+            self._say(step, f"tried again in {wait:.1f} s{by_whom} after: {error.summary}")
+            await asyncio.sleep(wait)
         return None
 
     async def _try(self, step: Step) -> LifecycleError | None:

@@ -6,43 +6,32 @@ well. It never asks anything, and reads no configuration file but the repository
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 from machine_lifecycle.installers.cloning import Clone
+from machine_lifecycle.installers.commits import Commits
 from machine_lifecycle.installers.errors import CommandFailed, CommandTimeout, ProgramMissing
+from machine_lifecycle.installers.git_causes import cause_in
 from machine_lifecycle.installers.git_errors import GitCause, GitCloneFailed, GitMissing
 from machine_lifecycle.installers.gitprogram import Git
+from machine_lifecycle.installers.hosts import Hosts
 from machine_lifecycle.installers.repository import Repository, check_repository
 from machine_lifecycle.installers.switching import Switch
 from machine_lifecycle.model.installing import StepContext
 
-__all__ = ["bring", "cause_of"]
-
-_WORDS = (
-    (GitCause.TLS, ("certificate", "SSL ", "TLS")),
-    (
-        GitCause.AUTH,
-        (
-            *("could not read Username", "Authentication failed", "Permission denied"),
-            *("Host key verification failed", "error: 401", "error: 403"),
-        ),
-    ),
-    (
-        GitCause.REF,
-        ("not our ref", "not a tree", "pathspec", "couldn't find remote ref", "needed a single"),
-    ),
-    (GitCause.NOT_FOUND, ("not found", "does not exist", "does not appear to be a git repo")),
-    (
-        GitCause.NETWORK,
-        ("Could not resolve host", "Failed to connect", "Connection ", "timed out", "early EOF"),
-    ),
-)
-"""Git's own words, as it says them in the C locale."""
+__all__ = ["bring", "clone_failed"]
 
 
 async def bring(
-    ctx: StepContext, repository: Repository, target: Path, env: Mapping[str, str]
+    ctx: StepContext,
+    repository: Repository,
+    target: Path,
+    env: Mapping[str, str],
+    *,
+    commits: Commits | None = None,
+    hosts: Hosts | None = None,
 ) -> str:
     """Have *repository* in *target*, at the wanted commit; the full hash of what is there.
 
@@ -51,43 +40,49 @@ async def bring(
     fetched, from another address too, and checked out; files that no commit knows stay. Safe to
     run again after any end.
 
+    Args:
+        ctx: Runs git.
+        repository: What is wanted.
+        target: Where it belongs.
+        env: The environment git gets.
+        commits: Commits that were fetched before, and will be kept; None: none are kept.
+        hosts: What is known of the hosts.
+
     Raises:
+        HostDown: Nobody answers there.
         GitCloneFailed: It can't be brought.
         GitMissing: There is no git.
         FolderInTheWay: The target holds something else.
         FilesChanged: The clone there holds work of somebody's, which a switch would lose.
     """
     check_repository(repository)
-    git = Git(ctx, repository, target, env)
+    git = Git(ctx, repository, target, env, hosts or Hosts())
+    # One fixed name, so that what a killed run left is found again.
+    aside = target.with_name(f".{target.name}.machine-lifecycle-commits")
+    kept = commits or Commits(aside)
     try:
         if (target / ".git").exists():
-            return await Switch(git).run()
-        return await Clone(git).run()
+            return await Switch(git, kept).run()
+        return await Clone(git, kept).run()
     except ProgramMissing as error:
         raise GitMissing from error
-    except CommandTimeout as error:
-        raise _failed(repository, target, error, GitCause.NETWORK) from error
     except CommandFailed as error:
-        raise _failed(repository, target, error, cause_of(error, repository)) from error
+        raise clone_failed(git, error) from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
-def cause_of(error: CommandFailed, repository: Repository) -> GitCause:
-    """What stood in git's way, as far as its words tell."""
-    text = "\n".join(error.context).lower()
-    for cause, words in _WORDS:
-        if any(word.lower() in text for word in words):
-            given = repository.url != repository.plain_url
-            return GitCause.LOGIN if cause is GitCause.AUTH and given else cause
-    return GitCause.OTHER
-
-
-def _failed(
-    repository: Repository, target: Path, error: CommandFailed, cause: GitCause
-) -> GitCloneFailed:
+def clone_failed(git: Git, error: CommandFailed) -> GitCloneFailed:
+    """The error of git, told of the repository that was to be brought."""
+    wanted = git.wanted
+    cause = cause_in(error.context, login=wanted.url != wanted.plain_url)
+    if isinstance(error, CommandTimeout):
+        cause = GitCause.NETWORK
     return GitCloneFailed(
-        url=repository.plain_url,
-        target=target,
-        wanted=repository.commit or repository.branch,
+        url=git.url,
+        target=git.target,
+        wanted=wanted.commit or wanted.branch,
         cause=cause,
         context=error.context[-12:],
+        retry_after=error.retry_after,
     )

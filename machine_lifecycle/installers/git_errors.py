@@ -19,6 +19,7 @@ __all__ = [
     "GitCloneFailed",
     "GitMissing",
     "GitUrlRefused",
+    "HostDown",
 ]
 
 
@@ -70,7 +71,7 @@ class GitCloneFailed(LifecycleError):
     @property
     def recoverable(self) -> bool:  # type: ignore[override]  # see above
         """Whether the cause may pass by itself; a password that was refused is so again."""
-        return self.cause in {GitCause.NETWORK, GitCause.OTHER}
+        return self.cause is GitCause.NETWORK
 
     @property
     def summary(self) -> str:
@@ -189,3 +190,31 @@ class GitUrlRefused(ConfigurationError):
     def summary(self) -> str:
         """What is refused, and why."""
         return f"{self.text!r} is refused: {self.problem}"
+
+
+@attrs.define(kw_only=True, slots=False, eq=False)
+class HostDown(LifecycleError):
+    """A host gave no answer, again and again: nothing more is asked of it.
+
+    Attributes:
+        host: Its name.
+        tried: Repositories that were asked for.
+    """
+
+    code: ClassVar[str] = "host-down"
+
+    host: str
+    tried: int
+
+    @property
+    def summary(self) -> str:
+        """Which host."""
+        return f"{self.host} does not answer"
+
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """See whether it can be reached from here; name a way that leads there."""
+        return (
+            Remedy("See whether it can be reached", f"curl -sSI https://{self.host}"),
+            Remedy("Behind a proxy, name it", "export HTTPS_PROXY=http://proxy.example.org:3128"),
+        )

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import attrs
 
+from machine_lifecycle.installers.errors import CommandFailed, CommandTimeout
+from machine_lifecycle.installers.git_causes import cause_in, retry_after_in
 from machine_lifecycle.installers.git_errors import GitCause, GitCloneFailed
+from machine_lifecycle.installers.hosts import Hosts
 from machine_lifecycle.installers.repository import Repository
 from machine_lifecycle.model.installing import CommandResult, StepContext
 
@@ -28,12 +32,14 @@ class Git:
         wanted: The repository.
         target: Where it belongs.
         env: The environment git gets.
+        hosts: What is known of those that are asked.
     """
 
     ctx: StepContext
     wanted: Repository
     target: Path
     env: Mapping[str, str] = attrs.field(repr=False)
+    hosts: Hosts = attrs.field(factory=Hosts)
 
     @property
     def url(self) -> str:
@@ -45,6 +51,41 @@ class Git:
     ) -> CommandResult:
         """Run git; without a folder of its own, nowhere in particular."""
         return await self.ctx.run_command(["git", *words], env=self.env, cwd=cwd, check=check)
+
+    async def network(
+        self, *words: str, cwd: Path | None = None, check: bool = True
+    ) -> CommandResult:
+        """Run git where it asks the repository's host.
+
+        Raises:
+            CommandFailed: It ended badly; with the time after which the host wants to be asked.
+            HostDown: The host is known not to answer.
+        """
+        try:
+            return await self.hosts.ask(self.url, lambda: self._traced(words, cwd), _is_silence)
+        except CommandTimeout:
+            raise
+        except CommandFailed as error:
+            if check:
+                raise
+            return CommandResult(status=error.status, output="", tail=error.context, seconds=0.0)
+
+    async def _traced(self, words: tuple[str, ...], cwd: Path | None) -> CommandResult:
+        """What a server wants to be waited for, only curl hears; it hides what is secret."""
+        with tempfile.NamedTemporaryFile(prefix="machine-lifecycle-git-") as trace:
+            env = {**self.env, "GIT_TRACE_CURL": trace.name, "GIT_TRACE_CURL_NO_DATA": "1"}
+            try:
+                return await self.ctx.run_command(["git", *words], env=env, cwd=cwd)
+            except CommandFailed as error:
+                error.retry_after = retry_after_in(trace.read().decode("utf-8", "replace"))
+                raise
+
+    async def local(self, place: Path, commit: str, *, cwd: Path) -> None:
+        """Fetch ``refs/locked/COMMIT`` alone from a repository of this machine."""
+        env = {name: value for name, value in self.env.items() if name != "GIT_ALLOW_PROTOCOL"}
+        words = ("fetch", "--quiet", "--depth", "1", "--no-tags", "--no-recurse-submodules")
+        argv = ["git", *words, "--", str(place), f"refs/locked/{commit}"]
+        await self.ctx.run_command(argv, env=env, cwd=cwd)
 
     async def text(self, *words: str, cwd: Path) -> str:
         """What a question to git is answered with; empty if there is no answer."""
@@ -65,7 +106,7 @@ class Git:
         if not branch:
             return ""
         refs = (f"refs/heads/{branch}", f"refs/tags/{branch}")
-        found = await self("ls-remote", "--exit-code", self.url, *refs, check=False)
+        found = await self.network("ls-remote", "--exit-code", self.url, *refs, check=False)
         if found.status != _NO_SUCH_REF:
             return branch  # or no answer, of which the next command tells the cause
         if not self.wanted.or_default:
@@ -80,7 +121,7 @@ class Git:
     async def submodules(self, folder: Path) -> None:
         """Bring submodules to what the commit says, from where it says."""
         await self("submodule", "sync", "--quiet", "--recursive", cwd=folder)
-        await self("submodule", "update", "--quiet", "--init", "--recursive", cwd=folder)
+        await self.network("submodule", "update", "--quiet", "--init", "--recursive", cwd=folder)
 
     async def remember(self, folder: Path, put: str = "") -> None:
         """Write down in the clone what was wanted, and the commit that was put there, if any."""
@@ -92,3 +133,7 @@ class Git:
         """What was wanted of a clone of ours, and what was put there; empty for others' clones."""
         wanted = await self.text("config", "--get", f"{_SECTION}.wanted", cwd=folder)
         return wanted, await self.text("config", "--get", f"{_SECTION}.head", cwd=folder)
+
+
+def _is_silence(error: CommandFailed) -> bool:
+    return isinstance(error, CommandTimeout) or cause_in(error.context) is GitCause.NETWORK

@@ -25,6 +25,7 @@ __all__ = [
 ]
 
 _ANEW = "machine-lifecycle lock"
+_NOT_HAD = "repository-not-had"
 
 
 @attrs.define(kw_only=True, slots=False, eq=False)
@@ -163,7 +164,7 @@ class PackImpossible(LifecycleError):
     @property
     def recoverable(self) -> bool:  # type: ignore[override]  # see above
         """Its host may answer later; what can't be solved stays so."""
-        return self.fault == "repository-not-had"
+        return self.fault == _NOT_HAD
 
     @property
     def summary(self) -> str:
@@ -186,9 +187,10 @@ class PackLeftOut(PackImpossible):
 
     @property
     def summary(self) -> str:
-        """Which, and why."""
+        """Why. Packs that are out for one reason say the same."""
         beside = f" beside {', '.join(self.against)}" if self.against else ""
-        return f"the lock leaves {self.pack} out{beside}: {self.fault}"
+        why = self.context[0] if self.fault == _NOT_HAD and self.context else self.fault
+        return f"the lock leaves it out{beside}: {why}"
 
 
 @attrs.define(kw_only=True, slots=False, eq=False)

@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 
 from machine_lifecycle.installers.compiling import Asking, Fault, Unsolved, UvSolver
 from machine_lifecycle.installers.families import families
-from machine_lifecycle.installers.git_errors import GitCloneFailed, GitUrlRefused
+from machine_lifecycle.installers.git_errors import GitCloneFailed, GitUrlRefused, HostDown
 from machine_lifecycle.installers.lock import Collapsed, Lock, LockedLine, LockedRepository
 from machine_lifecycle.installers.lock_errors import LockImpossible, PackImpossible
 from machine_lifecycle.installers.packages import TORCH_FAMILY
@@ -181,16 +181,17 @@ class _Locking:
         self._slots = asyncio.Semaphore(wanted.at_once)
 
     async def run(self) -> Lock:
-        comfyui, *packs = await asyncio.gather(
-            *(
-                self._look(entry, repository)
-                for entry, repository in zip(
-                    self._wanted.entries(),
-                    (self._wanted.comfyui, *(one.repository for one in self._wanted.packs)),
-                    strict=True,
-                )
-            )
-        )
+        repositories = (self._wanted.comfyui, *(one.repository for one in self._wanted.packs))
+        looks = [
+            asyncio.create_task(self._look(entry, repository))
+            for entry, repository in zip(self._wanted.entries(), repositories, strict=True)
+        ]
+        try:
+            comfyui, *packs = await asyncio.gather(*looks)
+        finally:  # without ComfyUI itself, nobody else need be asked
+            for look in looks:
+                look.cancel()
+            await asyncio.gather(*looks, return_exceptions=True)
         base = await self._base(comfyui[1])
         asking = [
             await self._asking(entry, reading) for entry, reading in packs if entry.requirements
@@ -216,7 +217,7 @@ class _Locking:
                 reading = Reading()
                 if entry.requirements:
                     reading = await self._sources.requirements(found, self._environment)
-        except (GitCloneFailed, GitUrlRefused) as error:
+        except (GitCloneFailed, GitUrlRefused, HostDown) as error:
             if not entry.name:
                 raise
             told = _words_of(error, repository)
@@ -234,7 +235,7 @@ class _Locking:
                     where = Repository(url=line.vcs, commit=line.revision)
                 try:
                     commit = await self._sources.resolve(where)
-                except (GitCloneFailed, GitUrlRefused) as error:
+                except (GitCloneFailed, GitUrlRefused, HostDown) as error:
                     told = (f"{line.place}: {line.text}", *_words_of(error, where))
                     self._out.append(Quarantined(pack=entry.name, fault=Fault.SOURCE, told=told))
                     return Asking(name=entry.name)
@@ -372,8 +373,12 @@ def _found(entry: LockedRepository, found: Snapshot, reading: Reading) -> Locked
     )
 
 
-def _words_of(error: GitCloneFailed | GitUrlRefused, repository: Repository) -> tuple[str, ...]:
+def _words_of(
+    error: GitCloneFailed | GitUrlRefused | HostDown, repository: Repository
+) -> tuple[str, ...]:
     """Why a repository can't be had, without the paths of this machine."""
+    if isinstance(error, HostDown):
+        return (error.summary,)
     cause = error.cause.value if isinstance(error, GitCloneFailed) else error.problem
     return f"{repository.shown}: {cause}", *error.context
 

@@ -24,6 +24,13 @@ __all__ = [
 _TORCH_INDEX = re.compile(r"https://download\.pytorch\.org/\S*")
 _AT_POSITION = re.compile(r"requirement in `([^`]+)` at position (\d+)")
 _AT_LINE = re.compile(r"^error: (.*): ([^:\s][^:]*):(\d+):\d+$", re.MULTILINE)
+_PASSES = re.compile(
+    r"error sending request|dns error|could not connect|timed out"
+    r"|connection (?:reset|closed|refused)|error decoding response body"
+    r"|server error \(5\d\d|client error \((?:408|429)",
+    re.IGNORECASE,
+)
+"""uv's words for what another try may mend; what can't be solved, or is not there, stays so."""
 
 
 @attrs.define(kw_only=True, slots=False, eq=False)
@@ -46,6 +53,12 @@ class PackagesFailed(LifecycleError):
     def of(cls, error: CommandFailed, what: str, python: Path) -> Self:
         """The error of a program that ended badly."""
         return cls(what=what, python=python, log=error.log, context=error.context[-15:])
+
+    # A fact of the cause, so it shadows the class attribute.
+    @property
+    def recoverable(self) -> bool:  # type: ignore[override]  # see above
+        """Whether it was the network."""
+        return any(_PASSES.search(line) for line in self.context)
 
     @property
     def summary(self) -> str:

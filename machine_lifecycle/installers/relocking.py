@@ -18,10 +18,11 @@ from machine_lifecycle.installers.comfyui_settings import (
     comfyui_environment,
     comfyui_nodes,
     comfyui_repository,
+    kept_commits,
     packs_are_off,
 )
 from machine_lifecycle.installers.compiling import UvSolver
-from machine_lifecycle.installers.git_errors import GitCloneFailed
+from machine_lifecycle.installers.git_errors import GitCloneFailed, HostDown
 from machine_lifecycle.installers.lock import Lock, changes
 from machine_lifecycle.installers.locked import wanted_packs
 from machine_lifecycle.installers.lockfile import Kept, own_lock_path, save_lock
@@ -62,6 +63,7 @@ async def wanted_of(context: InstallContext, ctx: StepContext) -> Wanted:
         versions=versions,
         gpu=_for_gpus(context, environment, versions),
         exclude_newer=context.environ.get("UV_EXCLUDE_NEWER", ""),
+        at_once=context.settings.install_concurrency,
     )
 
 
@@ -108,7 +110,7 @@ async def lock_of(
 def _sources(context: InstallContext, ctx: StepContext) -> Sources:
     return Sources(
         ctx=ctx,
-        cache=context.paths.workspace / ".machine-lifecycle" / "commits",
+        commits=kept_commits(context),
         environ=context.environ,
         global_config=context.settings.git_global_config,
     )
@@ -140,6 +142,8 @@ def locking_step(context: InstallContext, kept: Kept | None) -> Step:
         for line in changes(previous, lock):
             if previous or line.startswith("!"):
                 ctx.report(line)
+        if context.settings.git_cache is None:  # a shared one is not ours to clear
+            kept_commits(context).forget([wanted.comfyui, *(p.repository for p in wanted.packs)])
         packs, packages = len(lock.installed), len(lock.packages)
         ctx.report(f"{packs} packs and {packages} packages are locked, in {path}")
 
@@ -167,7 +171,7 @@ async def _came_back(context: InstallContext, ctx: StepContext, lock: Lock, want
         if pack.name in lock.out_of_reach:
             try:
                 await sources.resolve(pack.repository)
-            except GitCloneFailed:
+            except (GitCloneFailed, HostDown):
                 continue
             return True
     return False

@@ -24,6 +24,9 @@ _PASSED = (
     *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"),
 )
 
+_YIELD = frozenset({"http.lowspeedlimit", "http.lowspeedtime", "safe.directory"})
+"""What somebody may know better for their own network and disks."""
+
 
 @attrs.frozen(kw_only=True)
 class Repository:
@@ -108,6 +111,8 @@ def git_environment(
         header = "Authorization: Basic " + base64.b64encode(login.encode()).decode()
         host = parts.netloc.rpartition("@")[2]
         ours[f"http.{parts.scheme}://{host}/.extraHeader"] = header
+    keys = {env[f"GIT_CONFIG_KEY_{number}"].lower() for number in range(given)}
+    ours = {key: value for key, value in ours.items() if key.lower() not in _YIELD & keys}
     for number, (key, value) in enumerate(ours.items(), given):
         env[f"GIT_CONFIG_KEY_{number}"] = key
         env[f"GIT_CONFIG_VALUE_{number}"] = value
@@ -116,7 +121,6 @@ def git_environment(
     env["GIT_ASKPASS"] = ""
     env["SSH_ASKPASS"] = ""
     env["LC_ALL"] = "C"  # its words choose the remedy
-    keys = {env[f"GIT_CONFIG_KEY_{number}"].lower() for number in range(given)}
     if not {"GIT_SSH", "GIT_SSH_COMMAND"} & env.keys() and "core.sshcommand" not in keys:
         env["GIT_SSH_COMMAND"] = "ssh -o BatchMode=yes -o ConnectTimeout=20"
     if global_config:

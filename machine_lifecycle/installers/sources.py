@@ -1,24 +1,25 @@
 """Repositories looked at without a clone: which commit a branch is, and files of that commit.
 
-A commit is fetched alone, without its history, into a bare repository of its address; there it
-stays, and a boot takes it from there instead of from the network.
+A commit is fetched alone, without its history, and kept: a boot takes it from there instead of from
+the network.
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import attrs
 
+from machine_lifecycle.installers.commits import Commits
 from machine_lifecycle.installers.errors import CommandFailed
-from machine_lifecycle.installers.git import cause_of
+from machine_lifecycle.installers.git import clone_failed
 from machine_lifecycle.installers.git_errors import GitCause, GitCloneFailed
 from machine_lifecycle.installers.gitprogram import Git
+from machine_lifecycle.installers.hosts import Hosts
 from machine_lifecycle.installers.repository import (
     FULL_SHA,
     Repository,
@@ -70,34 +71,32 @@ class Snapshot:
 
 @attrs.frozen(kw_only=True)
 class Sources:
-    """Fetches commits into one folder.
+    """Finds commits, and fetches them.
 
     Attributes:
         ctx: Runs git.
-        cache: The folder.
+        commits: Where they are kept.
         environ: The machine's environment.
         global_config: Whether git reads the user's configuration.
+        hosts: What is known of those that are asked.
     """
 
     ctx: StepContext
-    cache: Path
+    commits: Commits
     environ: Mapping[str, str] = attrs.field(repr=False)
     global_config: bool = False
-
-    def folder(self, repository: Repository) -> Path:
-        """Where commits of a repository are kept."""
-        url = repository.plain_url.rstrip("/").removesuffix(".git")
-        return self.cache / (hashlib.sha256(url.encode()).hexdigest()[:24] + ".git")
+    hosts: Hosts = attrs.field(factory=Hosts)
 
     def _git(self, repository: Repository) -> Git:
         check_repository(repository)
         env = git_environment(self.environ, repository, global_config=self.global_config)
-        return Git(self.ctx, repository, self.folder(repository), env)
+        return Git(self.ctx, repository, self.commits.place(repository), env, self.hosts)
 
     async def resolve(self, repository: Repository) -> str:
         """The full hash of the commit that is wanted now.
 
         Raises:
+            HostDown: Nobody answers there.
             GitCloneFailed: Nobody answers, or there is no such branch or commit.
             GitUrlRefused: The address is none.
         """
@@ -109,9 +108,9 @@ class Sources:
         branch = repository.branch
         names = (f"refs/heads/{branch}", f"refs/tags/{branch}*") if branch else ("HEAD",)
         try:
-            listed = await git("ls-remote", "--", git.url, *names)
+            listed = await git.network("ls-remote", "--", git.url, *names)
         except CommandFailed as error:
-            raise self._failed(git, error) from error
+            raise clone_failed(git, error) from error
         if found := commit_of(listed.output, branch):
             return found
         if branch and repository.or_default:
@@ -123,14 +122,14 @@ class Sources:
         """Commits without their files: enough to find one by the beginning of its hash."""
         place = git.target.with_suffix(".commits")
         shutil.rmtree(place, ignore_errors=True)
-        self.cache.mkdir(parents=True, exist_ok=True)
+        self.commits.folder.mkdir(parents=True, exist_ok=True)
         try:
             words = ("clone", "--quiet", "--bare", "--filter=tree:0", "--", git.url, str(place))
-            await git(*words)
+            await git.network(*words)
             name = f"{git.wanted.commit}^{{commit}}"
             return (await git("rev-parse", "--verify", name, cwd=place)).output.strip()
         except CommandFailed as error:
-            raise self._failed(git, error) from error
+            raise clone_failed(git, error) from error
         finally:
             shutil.rmtree(place, ignore_errors=True)
 
@@ -138,22 +137,17 @@ class Sources:
         """Have a commit; nothing is asked for that is there.
 
         Raises:
+            HostDown: Nobody answers there.
             GitCloneFailed: It can't be had.
         """
         git = self._git(repository)
-        here = git.target
         try:
-            if not (here / "HEAD").exists():
-                here.mkdir(parents=True, exist_ok=True)
-                await git("init", "--quiet", "--bare", ".", cwd=here)
+            here = await self.commits.have(git, commit)
             name = f"{commit}^{{tree}}"
-            if not await git.text("rev-parse", "--verify", "--quiet", name, cwd=here):
-                await self._bring(git, commit)
-            await git("update-ref", f"refs/locked/{commit}", commit, cwd=here)
             tree = (await git("rev-parse", "--verify", name, cwd=here)).output.strip()
             modules = await self._submodules(git, commit)
         except CommandFailed as error:
-            raise self._failed(git, error) from error
+            raise clone_failed(git, error) from error
         return Snapshot(
             repository=repository, commit=commit, tree=tree, submodules=modules, folder=here
         )
@@ -166,17 +160,6 @@ class Sources:
             for path in sorted(paths)
         }
         return tuple((path, commit) for path, commit in found.items() if commit)
-
-    async def _bring(self, git: Git, commit: str) -> None:
-        """One commit alone; where that is not to be had, without its files; else everything."""
-        here = git.target
-        await git("config", "remote.origin.url", git.url, cwd=here)
-        alone = ("fetch", "--quiet", "--depth", "1", "--no-tags")
-        for words in ((*alone, "origin", commit), (*alone, "--filter=blob:none", "origin", commit)):
-            if not (await git(*words, cwd=here, check=False)).status:
-                return
-        every = ("+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")
-        await git("fetch", "--quiet", "--no-tags", "origin", *every, cwd=here)
 
     async def requirements(
         self, snapshot: Snapshot, environment: Mapping[str, str], start: str = "requirements.txt"
@@ -198,22 +181,6 @@ class Sources:
             unpack = (f"--git-dir={snapshot.folder}", "unpack-file", f"{snapshot.commit}:{path}")
             said = await git(*unpack, cwd=Path(place), check=False)
             return None if said.status else decode((Path(place) / said.output.strip()).read_bytes())
-
-    def forget(self, keep: Collection[str]) -> None:
-        """Remove repositories that no lock speaks of any more; *keep*: names of folders."""
-        for folder in self.cache.glob("*.git"):
-            if folder.name not in keep:
-                shutil.rmtree(folder, ignore_errors=True)
-
-    def _failed(self, git: Git, error: CommandFailed) -> GitCloneFailed:
-        wanted = git.wanted
-        return GitCloneFailed(
-            url=git.url,
-            target=git.target,
-            wanted=wanted.commit or wanted.branch,
-            cause=cause_of(error, wanted),
-            context=error.context[-12:],
-        )
 
 
 def _noting(texts: Mapping[str, str | None], asked: dict[str, None]) -> Callable[[str], str | None]:

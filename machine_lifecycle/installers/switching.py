@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from machine_lifecycle.installers.commits import Commits
 from machine_lifecycle.installers.git_errors import FilesChanged, FolderInTheWay
 from machine_lifecycle.installers.gitprogram import Git
 from machine_lifecycle.installers.repository import FULL_SHA, Repository
@@ -27,8 +28,9 @@ class Switch:
     way. The address is written last, so that a run that was killed is done again.
     """
 
-    def __init__(self, git: Git) -> None:
+    def __init__(self, git: Git, commits: Commits) -> None:
         self._git = git
+        self._commits = commits
         self._here = git.target
 
     async def run(self) -> str:
@@ -94,24 +96,24 @@ class Switch:
         branch = await git.branch()
         # A clone with all of its history keeps it.
         depth = ("--depth", "1") if (folder / "shallow").exists() else ()
-        await git(*_FETCH, *depth, git.url, branch or "HEAD", cwd=here)
+        await git.network(*_FETCH, *depth, git.url, branch or "HEAD", cwd=here)
         new = await git("rev-parse", "--verify", "FETCH_HEAD^{commit}", cwd=here)
         return branch or await self._default_branch(), new.output.strip()
 
     async def _default_branch(self) -> str:
-        said = await self._git("ls-remote", "--symref", self._git.url, "HEAD")
+        said = await self._git.network("ls-remote", "--symref", self._git.url, "HEAD")
         found = _SYMREF.search(said.output)
         return found[1] if found else ""
 
     async def _fetch_commit(self, commit: str, folder: Path) -> None:
         git = self._git
         if FULL_SHA.fullmatch(commit):
-            one = (*_FETCH, "--depth", "1", git.url, commit)
-            if (await git(*one, cwd=self._here, check=False)).status == 0:
-                return
+            place = await self._commits.have(git, commit)
+            await git.local(place, commit, cwd=self._here)
+            return
         deepen = ("--unshallow",) if (folder / "shallow").exists() else ()
         every = "+refs/heads/*:refs/remotes/origin/*"
-        await git(*_FETCH, *deepen, git.url, every, cwd=self._here)
+        await git.network(*_FETCH, *deepen, git.url, every, cwd=self._here)
 
     async def _changed(self) -> tuple[str, ...]:
         """Files of the repository that are not as its commit has them."""

@@ -54,7 +54,7 @@ async def test_what_is_left_out_is_told_by_name(machine: Machine) -> None:
     assert set(told) == {"b", "gone"}
     assert {error.code for error in told.values() if error} == {"lock-pack-left-out"}
     assert told["b"] is not None
-    assert told["b"].summary == "the lock leaves b out beside a: conflict"
+    assert told["b"].summary == "the lock leaves it out beside a: conflict"
     assert sorted(path.name for path in (machine.home / "custom_nodes").iterdir()) == ["a"]
 
 

@@ -8,11 +8,13 @@ import os
 import ssl
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-__all__ = ["Origin", "git_server", "self_signed"]
+import attrs
+
+__all__ = ["Fault", "Origin", "git_server", "self_signed"]
 
 _ENV = {
     "PATH": os.defpath + ":/usr/local/bin",
@@ -58,9 +60,31 @@ class Origin:
         return self.git("rev-parse", "HEAD")
 
 
+@attrs.frozen
+class Fault:
+    """An answer that is none."""
+
+    status: int
+    headers: Mapping[str, str] = attrs.field(factory=dict)
+
+    def send(self, handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(self.status)
+        for name, value in {**self.headers, "Content-Length": "0"}.items():
+            handler.send_header(name, value)
+        handler.end_headers()
+
+
+_WHO = Fault(401, {"WWW-Authenticate": 'Basic realm="git"'})
+
+
 @contextlib.contextmanager
 def git_server(
-    root: Path, *, login: str = "", tls: tuple[Path, Path] | None = None
+    root: Path,
+    *,
+    login: str = "",
+    tls: tuple[Path, Path] | None = None,
+    fault: Callable[[str, bytes], Fault | None] = lambda _path, _body: None,
+    old: bool = False,
 ) -> Iterator[str]:
     """Serve the repositories below *root*; ``host:port`` of the server.
 
@@ -68,6 +92,8 @@ def git_server(
         root: Folder with repositories.
         login: ``name:password`` that is asked for; empty: none.
         tls: Certificate and key; None: plain HTTP.
+        fault: What is answered instead, for a path and a body.
+        old: Whether it speaks the first version of the protocol alone.
     """
     wanted = "Basic " + base64.b64encode(login.encode()).decode()
 
@@ -82,18 +108,16 @@ def git_server(
             self._answer(self.rfile.read(int(self.headers["Content-Length"])))
 
         def _answer(self, body: bytes) -> None:
-            if login and self.headers.get("Authorization") != wanted:
-                self.send_response(401)
-                self.send_header("WWW-Authenticate", 'Basic realm="git"')
-                self.send_header("Content-Length", "0")
-                self.end_headers()
+            known = not login or self.headers.get("Authorization") == wanted
+            if answer := fault(self.path, body) if known else _WHO:
+                answer.send(self)
                 return
             path, _, query = self.path.partition("?")
             done = subprocess.run(
                 ["git", "http-backend"],  # noqa: S607 - the system's git
                 input=body,
                 stdout=subprocess.PIPE,
-                check=True,
+                check=False,  # it tells the client
                 env=_ENV
                 | {
                     "GIT_PROJECT_ROOT": str(root),
@@ -104,7 +128,7 @@ def git_server(
                     "CONTENT_TYPE": self.headers.get("Content-Type", ""),
                     "CONTENT_LENGTH": str(len(body)),
                     "HTTP_CONTENT_ENCODING": self.headers.get("Content-Encoding", ""),
-                    "GIT_PROTOCOL": self.headers.get("Git-Protocol", ""),
+                    "GIT_PROTOCOL": "" if old else self.headers.get("Git-Protocol", ""),
                 },
             )
             head, _, rest = done.stdout.partition(b"\r\n\r\n")

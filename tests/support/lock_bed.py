@@ -11,6 +11,7 @@ from typing import Any
 import attrs
 
 from machine_lifecycle.installers.command import CommandRunner, Journal, Redactor
+from machine_lifecycle.installers.commits import Commits
 from machine_lifecycle.installers.compiling import UvSolver
 from machine_lifecycle.installers.lock import Lock
 from machine_lifecycle.installers.locking import Wanted, WantedPack, make_lock
@@ -75,7 +76,7 @@ class Place:
         questions.mkdir()
         return await make_lock(
             wanted,
-            Sources(ctx=ctx, cache=self.root / "cache", environ=environ),
+            Sources(ctx=ctx, commits=Commits(self.root / "cache"), environ=environ),
             UvSolver(ctx=ctx, env=environ, folder=questions),
             previous=previous,
             upgrade=upgrade,

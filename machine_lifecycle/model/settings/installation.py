@@ -34,7 +34,13 @@ class OfInstallation(OfServices):
         "package index has; empty: `auto` with an NVIDIA driver, else `cpu`.",
     )
     install_concurrency: int = setting(
-        "MACHINE_INSTALL_CONCURRENCY", 5, "Installation steps that run at once."
+        "MACHINE_INSTALL_CONCURRENCY", 8, "Installation steps that run at once."
+    )
+    git_cache: Path | None = setting(
+        "MACHINE_GIT_CACHE",
+        None,
+        "Folder in which fetched commits are kept; workspaces and machines may share one. Unset: "
+        "in the workspace.",
     )
     git_global_config: bool = setting(
         "MACHINE_GIT_GLOBAL_CONFIG", False, "Let git read the user's and the system's settings."

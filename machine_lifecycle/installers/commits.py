@@ -1,0 +1,153 @@
+"""Commits that were fetched, each alone and once: a bare repository for each address.
+
+A lock is made from them, and clones too: what is here is asked of nobody. The folder may be shared
+by workspaces and machines: who fetches into a repository holds a lock of the kernel's on it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import shutil
+from collections.abc import AsyncIterator, Collection
+from pathlib import Path
+
+import attrs
+from filelock import AsyncFileLock
+
+from machine_lifecycle.installers.errors import CommandFailed, CommandTimeout
+from machine_lifecycle.installers.git_causes import cause_in
+from machine_lifecycle.installers.git_errors import GitCause
+from machine_lifecycle.installers.gitprogram import Git
+from machine_lifecycle.installers.repository import Repository
+
+__all__ = ["Commits"]
+
+_REFUSED = (GitCause.REF, GitCause.OTHER)
+"""What a server says that answers and does not hand out a commit alone."""
+
+
+@attrs.frozen
+class Commits:
+    """The folder with those repositories.
+
+    Attributes:
+        folder: The folder.
+    """
+
+    folder: Path
+
+    def place(self, repository: Repository) -> Path:
+        """The repository for an address."""
+        url = repository.plain_url.rstrip("/").removesuffix(".git")
+        return self.folder / (hashlib.sha256(url.encode()).hexdigest()[:24] + ".git")
+
+    async def have(self, git: Git, commit: str) -> Path:
+        """Have a commit, with all of its files; the bare repository that has it as
+        ``refs/locked/COMMIT``.
+
+        Raises:
+            CommandFailed: It can't be had.
+            HostDown: Nobody answers.
+        """
+        here = self.place(git.wanted)
+        if await self._is_there(git, here, commit):
+            return here
+        self.folder.mkdir(parents=True, exist_ok=True)
+        async with _alone(here):
+            if not await self._is_there(git, here, commit):
+                if (here / "refs" / "locked" / commit).exists():
+                    shutil.rmtree(here)  # it was, and what is there now is damaged
+                _clear_locks(here)
+                await git("init", "--quiet", "--bare", str(here))
+                await _bring(git, here, commit)
+                await git("update-ref", f"refs/locked/{commit}", commit, cwd=here)
+        return here
+
+    @staticmethod
+    async def _is_there(git: Git, here: Path, commit: str) -> bool:
+        if not (here / "refs" / "locked" / commit).exists():
+            return False
+        return bool(await git.text("rev-parse", "--verify", "-q", f"{commit}^{{tree}}", cwd=here))
+
+    async def drop(self, repository: Repository) -> None:
+        """Remove what there is of an address: it turned out to be damaged."""
+        here = self.place(repository)
+        async with _alone(here):
+            shutil.rmtree(here, ignore_errors=True)
+
+    def forget(self, keep: Collection[Repository]) -> None:
+        """Remove all but the repositories of *keep*."""
+        names = {self.place(one).name for one in keep}
+        for folder in self.folder.glob("*.git"):
+            if folder.name not in names:
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.with_suffix(".lock").unlink(missing_ok=True)
+
+
+@contextlib.asynccontextmanager
+async def _alone(here: Path) -> AsyncIterator[None]:
+    """Hold the lock of a repository; where the file system has none, git's own must do."""
+    lock = AsyncFileLock(here.with_suffix(".lock"), fallback_to_soft=False)
+    try:
+        await lock.acquire(poll_interval=0.02)
+    except (OSError, NotImplementedError):
+        yield
+        return
+    try:
+        yield
+    finally:
+        await lock.release()
+
+
+def _clear_locks(here: Path) -> None:
+    """Remove lock files of a git that was killed: none runs here while ours is held."""
+    for path in (*here.glob("*.lock"), *here.glob("refs/locked/*.lock")):
+        path.unlink(missing_ok=True)
+
+
+async def _bring(git: Git, here: Path, commit: str) -> None:
+    """One commit alone; from a host that does not hand it out so, by way of its history."""
+    try:
+        alone = ("fetch", "--quiet", "--depth", "1", "--no-tags", "--", git.url, commit)
+        await git.network(*alone, cwd=here)
+    except CommandTimeout:
+        raise
+    except CommandFailed as error:
+        if cause_in(error.context) not in _REFUSED:
+            raise
+        await _by_history(git, here, commit)
+
+
+async def _by_history(git: Git, here: Path, commit: str) -> None:
+    aside = here.with_suffix(".history")
+    refused = f"{git.url} does not hand out {commit[:12]} alone"
+    try:
+        git.ctx.report(f"{refused}: its history is fetched, without old files")
+        if not await _without_files(git, aside, commit):
+            git.ctx.report(f"{refused}, nor files alone: all of its history is fetched")
+            shutil.rmtree(aside, ignore_errors=True)
+            await git.network("clone", "--quiet", "--bare", "--", git.url, str(aside))
+            await git("update-ref", f"refs/locked/{commit}", f"{commit}^{{commit}}", cwd=aside)
+        await git.local(aside, commit, cwd=here)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+async def _without_files(git: Git, aside: Path, commit: str) -> bool:
+    """Commits and folders alone, then the files of the one; False where the host can't do that."""
+    shutil.rmtree(aside, ignore_errors=True)
+    clone = ("clone", "--quiet", "--bare", "--filter=blob:none", "--", git.url, str(aside))
+    if (await git.network(*clone, check=False)).status:
+        return False
+    # Which fails for a commit that is nowhere in the history: another way would not bring it.
+    await git("update-ref", f"refs/locked/{commit}", f"{commit}^{{commit}}", cwd=aside)
+    files = aside.with_suffix(".files")
+    files.mkdir(exist_ok=True)
+    try:
+        # Checking out asks for all that lacks in one question.
+        tree = (f"--git-dir={aside}", f"--work-tree={files}")
+        words = ("checkout", "--quiet", "--force", commit, "--", ".")
+        return not (await git.network(*tree, *words, check=False, cwd=files)).status
+    finally:
+        shutil.rmtree(files, ignore_errors=True)

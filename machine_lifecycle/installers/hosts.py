@@ -1,0 +1,109 @@
+"""Hosts that fall silent: found out once, by one question at a time, and not by every pack."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import defaultdict
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+import attrs
+
+from machine_lifecycle.installers.errors import CommandFailed
+from machine_lifecycle.installers.git_errors import HostDown
+
+__all__ = ["Hosts", "host_of"]
+
+_SUSPECT = 3
+"""Repositories that got no answer, and none that did meanwhile."""
+_PROBES = 3
+"""Further questions, with a wait before each, until a suspect is given up."""
+_Answer = TypeVar("_Answer")
+
+
+def host_of(url: str) -> str:
+    """The host that an address is of; empty for a folder of this machine."""
+    if "://" in url:
+        return urlsplit(url).hostname or ""
+    login, at, rest = url.partition("@")
+    return rest.partition(":")[0] if at and "/" not in login else ""
+
+
+@attrs.define
+class _Host:
+    silent: set[str] = attrs.field(factory=set)
+    probes: int = 0
+    turn: asyncio.Lock = attrs.field(factory=asyncio.Lock)
+
+    def heard(self) -> None:
+        """It answered, be it with a refusal."""
+        self.silent.clear()
+        self.probes = 0
+
+
+@attrs.define
+class Hosts:
+    """What is known of the hosts that one installation asks.
+
+    A host is suspected once several repositories got no answer of it. From then on it is asked one
+    question at a time, after a wait; if those fail too it is down, and nothing more is asked.
+
+    Attributes:
+        wait: Seconds before the first such question, at most; doubles each time.
+    """
+
+    wait: float = 0.5
+    _known: defaultdict[str, _Host] = attrs.field(init=False, factory=lambda: defaultdict(_Host))
+
+    async def ask(
+        self,
+        url: str,
+        question: Callable[[], Awaitable[_Answer]],
+        is_silence: Callable[[CommandFailed], bool],
+    ) -> _Answer:
+        """Ask the host of *url*, if it is one.
+
+        Args:
+            url: Of the repository, without credentials.
+            question: Asks it.
+            is_silence: Whether a failure of that says that nobody answers.
+
+        Raises:
+            HostDown: It is known not to answer.
+            CommandFailed: Of the question.
+        """
+        name = host_of(url)
+        if not name:
+            return await question()
+        host = self._known[name]
+        if len(host.silent) < _SUSPECT:
+            return await self._asked(host, url, question, is_silence)
+        async with host.turn:
+            if len(host.silent) >= _SUSPECT:
+                if host.probes >= _PROBES:
+                    raise HostDown(host=name, tried=len(host.silent))
+                # Full jitter, so that many machines do not come back as one.
+                longest = self.wait * 2.0**host.probes
+                await asyncio.sleep(random.uniform(longest / 2, longest))  # noqa: S311 - no secret
+                host.probes += 1
+            return await self._asked(host, url, question, is_silence)
+
+    @staticmethod
+    async def _asked(
+        host: _Host,
+        url: str,
+        question: Callable[[], Awaitable[_Answer]],
+        is_silence: Callable[[CommandFailed], bool],
+    ) -> _Answer:
+        try:
+            answer = await question()
+        except CommandFailed as error:
+            if is_silence(error):
+                host.silent.add(url)
+            else:
+                host.heard()
+            raise
+        host.heard()
+        return answer
