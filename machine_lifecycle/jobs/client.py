@@ -23,6 +23,7 @@ from machine_lifecycle.jobs.why import Why, why_from_answer
 from machine_lifecycle.model.jobs import Output
 from machine_lifecycle.system import redis_keys as keys
 from machine_lifecycle.system.redis import as_lifecycle_error, check, connect
+from machine_lifecycle.system.redis_line import Line
 
 __all__ = ["JobQueue", "open_job_queue"]
 
@@ -30,9 +31,15 @@ __all__ = ["JobQueue", "open_job_queue"]
 class JobQueue:
     """Submits jobs, and looks at what becomes of them."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Redis, line: Line | None = None) -> None:
+        """Make it. ``open_job_queue`` does, for an address.
+
+        Args:
+            redis: Where the queue is.
+            line: A quicker way there for what changes jobs.
+        """
         self._redis: Any = redis  # as redis-py types it, every answer is text or bytes
-        self._functions = QueueFunctions(redis)
+        self._functions = QueueFunctions(line or redis)
 
     async def submit(
         self,
@@ -243,12 +250,14 @@ async def open_job_queue(url: str) -> AsyncIterator[JobQueue]:
         RedisTooOld: It has no Functions.
     """
     redis = connect(url)
+    line = Line(redis)
     try:
         await check(redis, url)
-        yield JobQueue(redis)
+        yield JobQueue(redis, line)
     except (RedisError, OSError) as error:
         raise as_lifecycle_error(error, url) from error
     finally:
+        await line.aclose()
         await redis.aclose()
 
 

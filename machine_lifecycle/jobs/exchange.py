@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import uuid
-from collections.abc import Sequence
 from typing import Protocol
 
 import attrs
@@ -65,20 +64,24 @@ class Exchange:
 
     def __init__(
         self,
-        lanes: Sequence[QueueFunctions],
+        functions: QueueFunctions,
         config: WorkerConfig,
         taker: Offering,
         delivery: Delivery,
+        *,
+        lanes: int,
     ) -> None:
         """Make it; nothing is sent until ``run``.
 
         Args:
-            lanes: The queue, over one connection for each call that may be on its way at a time.
+            functions: The queue.
             config: Whose it is.
             taker: Who takes jobs.
             delivery: Sees to results while Redis is away.
+            lanes: How many calls may be on their way at a time.
         """
-        self._lanes = tuple(lanes)
+        self._functions = functions
+        self._lanes = lanes
         self._config = config
         self._taker = taker
         self._delivery = delivery
@@ -107,17 +110,19 @@ class Exchange:
         """Give and take until cancelled."""
         try:
             async with asyncio.TaskGroup() as group:
-                for number, functions in enumerate(self._lanes):
-                    group.create_task(self._run(number, functions))
+                for lane in range(self._lanes):
+                    group.create_task(self._run(lane))
         finally:
             if self._due:
                 self._due.cancel()
 
-    async def _run(self, lane: int, functions: QueueFunctions) -> None:
+    async def _run(self, lane: int) -> None:
         wait = 0.05
         token = ""
         while True:
             await self._stirred.wait()
+            if not self._stirred.is_set():
+                continue  # the other lane has gone
             self._stirred.clear()
             offer = self._offer()
             if offer is None and not self._outcomes:
@@ -128,7 +133,7 @@ class Exchange:
             self._asked += slots
             self._calls += 1
             try:
-                if await self._turn(functions, token, offer, given):
+                if await self._turn(token, offer, given):
                     token = ""
                 wait = 0.05
             except (RedisError, OSError) as error:
@@ -148,12 +153,10 @@ class Exchange:
         if offer is None:
             return None
         # What is on its way to one lane is not asked for by another, and each has its share.
-        slots = min(offer.slots - self._asked, -(-offer.whole // len(self._lanes)))
+        slots = min(offer.slots - self._asked, -(-offer.whole // self._lanes))
         return attrs.evolve(offer, slots=slots) if slots > 0 else None
 
-    async def _turn(
-        self, functions: QueueFunctions, token: str, offer: Offer | None, given: list[Outcome]
-    ) -> bool:
+    async def _turn(self, token: str, offer: Offer | None, given: list[Outcome]) -> bool:
         """One call; whether it brought jobs."""
         words: list[str | int] = [
             self._config.worker_id,
@@ -168,28 +171,28 @@ class Exchange:
             words.extend(outcome.arguments)
             files.update(outcome.outputs)
         answers, jobs, state, due = (
-            await functions.call_after(files, KEPT, "ml1_turn", *words)
+            await self._functions.call_after(files, KEPT, "ml1_turn", *words)
             if files
-            else await functions.call("ml1_turn", *words)
+            else await self._functions.call("ml1_turn", *words)
         )
         for outcome, answer in zip(given, answers, strict=True):
             outcome.answered(str(answer))
         for job in jobs:
             self._taker.start(Claimed.from_answer(job))
-        if state == "more":
+        if state == "more" or (offer and len(jobs) == offer.slots):
             self._stirred.set()
         elif state == "profile" and offer:
-            await self._introduce(functions, offer)
+            await self._introduce(offer)
             self._stirred.set()
         if int(due) >= 0 or self._due:
             self._wait_for(float(due))
         return bool(jobs)
 
-    async def _introduce(self, functions: QueueFunctions, offer: Offer) -> None:
+    async def _introduce(self, offer: Offer) -> None:
         cursor = ""
         while cursor != "0":
             cursor = str(
-                await functions.call(
+                await self._functions.call(
                     "ml1_profile",
                     self._config.worker_id,
                     offer.digest,
@@ -210,10 +213,10 @@ class Exchange:
     async def deliver(self, outcomes: list[Outcome]) -> None:
         """Write results without taking jobs, before anything else is done."""
         if outcomes:
-            await self._turn(self._lanes[0], "0", None, outcomes)
+            await self._turn("0", None, outcomes)
 
     async def leave(self, digests: set[str]) -> None:
         """Be counted no more among those who wait for jobs."""
         with contextlib.suppress(RedisError, OSError):
             for digest in digests:
-                await self._lanes[0].call("ml1_leave", self._config.worker_id, digest)
+                await self._functions.call("ml1_leave", self._config.worker_id, digest)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from machine_lifecycle.errors import LifecycleError
 from machine_lifecycle.jobs.breaker import Breaker
@@ -99,6 +100,8 @@ class Execution:
 
     async def end(self) -> None:
         """Stop whatever still goes on."""
+        for running in self.running.values():
+            running.abandon()
         for task in self._tasks:
             task.cancel()
         if self._tasks:
@@ -115,14 +118,38 @@ class Execution:
         service, connector = self._services.route(claimed.service_required)
         job = claimed.job(default_timeout=self._config.job_timeout)
         running = RunningJob(
-            job, claimed.fence, connector, report=lambda progress: self._report(claimed, progress)
+            job,
+            claimed.fence,
+            connector,
+            report=lambda progress: self._report(claimed, progress),
+            turned=lambda: self._turned(claimed, running, service, began),
         )
         self.running[claimed.id] = running
         self.by_service[service] = self.by_service.get(service, 0) + 1
         self._voice.taken(claimed.id)
+        began = time.monotonic()
+        running.begin()
         if Hold.STOPPING in self._voice.holds:
             self.give_back("its worker stops")
-        task = asyncio.create_task(self._do(claimed, running, service))
+
+    def _turned(self, claimed: Claimed, running: RunningJob, service: str, began: float) -> None:
+        """A run has ended, or is to end. What needs no waiting is done at once."""
+        seconds = time.monotonic() - began
+        result = running.result_at_once()
+        if result is None or (self._store and result.outputs):
+            self._spawn(self._settle(claimed, running, service, seconds))
+            return
+        try:
+            self._succeeded(service)
+            self._write(claimed, service, result, seconds)
+        except LifecycleError as error:
+            self._spawn(self._refused(claimed, error))
+        except Exception as error:  # noqa: BLE001 - a fault of ours ends the worker, see ``run``
+            self.fault = self.fault or error
+            self._on_free()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._done)
 
@@ -132,39 +159,45 @@ class Execution:
             self.fault = self.fault or task.exception()
         self._on_free()
 
-    async def _do(self, claimed: Claimed, running: RunningJob, service: str) -> None:
-        began = time.monotonic()
+    async def _settle(
+        self, claimed: Claimed, running: RunningJob, service: str, seconds: float
+    ) -> None:
         try:
-            result = await running.run()
+            result = await running.finish()
         except Ended as end:
             self._failed(claimed, service, await self._settle_cut(claimed, end))
+            return
         except LifecycleError as error:
             self._failed(claimed, service, await self._settle_error(claimed, service, error))
-        else:
-            if service in self._breakers:
-                self._breakers[service].succeeded()
-            # Its place is free for the next job: for the one that the same call claims, or one that
-            # is claimed while the files are put away.
-            self.by_service[service] -= 1
-            await self._settle_result(claimed, service, result, time.monotonic() - began)
+            return
+        self._succeeded(service)
+        try:
+            if self._store and result.outputs:
+                self._on_free()
+                result = await self._store.keep(claimed.id, claimed.fence, result)
+            self._write(claimed, service, result, seconds)
+        except LifecycleError as error:
+            await self._refused(claimed, error)
 
-    async def _settle_result(
-        self, claimed: Claimed, service: str, result: JobResult, seconds: float
-    ) -> None:
+    def _succeeded(self, service: str) -> None:
+        if service in self._breakers:
+            self._breakers[service].succeeded()
+        # Its place is free for the next job: for the one that the same call claims, or one that
+        # is claimed while the files are put away.
+        self.by_service[service] -= 1
+
+    def _write(self, claimed: Claimed, service: str, result: JobResult, seconds: float) -> None:
         def answered(answer: str) -> None:
             self._over(claimed, "completed" if answer == "ok" else "released")
 
-        if self._store and result.outputs:
-            self._on_free()
-            try:
-                result = await self._store.keep(claimed.id, claimed.fence, result)
-            except LifecycleError as error:
-                self._over(claimed, _outcome(await self._settler.fail(claimed, error)))
-                return
         outcome = self._settler.result(
             claimed, result, service=service, seconds=seconds, answered=answered
         )
         self._give(outcome)
+
+    async def _refused(self, claimed: Claimed, error: LifecycleError) -> None:
+        """What came out can't be kept or written."""
+        self._over(claimed, _outcome(await self._settler.fail(claimed, error)))
 
     def _over(self, claimed: Claimed, outcome: str) -> None:
         running = self.running.get(claimed.id)

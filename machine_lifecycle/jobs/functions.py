@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
+
+from machine_lifecycle.system.redis_line import Line
 
 __all__ = ["LIBRARY", "QueueFunctions"]
 
@@ -41,10 +44,8 @@ def _revision(code: str) -> int:
 class QueueFunctions:
     """The functions of one Redis."""
 
-    def __init__(self, redis: Redis) -> None:
-        self._redis: Any = redis
-        self._execute: Any = redis.execute_command
-        """redis-py gives it no types."""
+    def __init__(self, redis: Redis | Line) -> None:
+        self._execute: Callable[..., Awaitable[Any]] = redis.execute_command
         self._loaded = False
 
     async def ensure(self) -> None:
@@ -60,10 +61,10 @@ class QueueFunctions:
     async def _load(self, library: str, source: str) -> None:
         code = await self._code(library)
         if code != source and _revision(code) <= _revision(source):
-            await self._execute("FUNCTION LOAD", "REPLACE", source)
+            await self._execute("FUNCTION", "LOAD", "REPLACE", source)
 
     async def _code(self, library: str) -> str:
-        listed: Any = await self._execute("FUNCTION LIST", "LIBRARYNAME", library, "WITHCODE")
+        listed: Any = await self._execute("FUNCTION", "LIST", "LIBRARYNAME", library, "WITHCODE")
         for entry in listed or ():
             facts = (
                 entry
@@ -87,26 +88,17 @@ class QueueFunctions:
 
     async def tell(self, channel: str, message: str) -> None:
         """Publish to who listens; if nobody does, it is not even sent."""
-        ((_, listeners),) = await self._execute("PUBSUB NUMSUB", channel)
+        _, listeners = await self._execute("PUBSUB", "NUMSUB", channel)
         if int(listeners):
             await self._execute("PUBLISH", channel, message)
 
     async def call_after(
         self, files: Mapping[str, bytes], seconds: int, name: str, *args: str | float | bytes
     ) -> Any:
-        """Put files into keys that last so long, then call a function: all in one round trip.
+        """Put files into keys that last so long, then call a function.
 
         A call that fails leaves the files; it is safe to repeat.
         """
-        if not self._loaded:
-            await self.ensure()
-        pipeline = self._redis.pipeline(transaction=False)
-        for key, data in files.items():
-            pipeline.set(key, data, ex=seconds)
-        pipeline.fcall(name, 0, *args)
-        *_, answer = await pipeline.execute(raise_on_error=False)
-        if isinstance(answer, ResponseError) and "Function not found" in str(answer):
-            return await self.call(name, *args)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+        puts = (self._execute("SET", key, data, "EX", seconds) for key, data in files.items())
+        await asyncio.gather(*puts)
+        return await self.call(name, *args)

@@ -7,13 +7,14 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from machine_lifecycle.jobs.records import json_object
 from machine_lifecycle.jobs.submission import INDEXED
-from machine_lifecycle.jobs.worker_config import WorkerConfig
 from machine_lifecycle.system import redis_keys as keys
-from machine_lifecycle.system.redis import connect, spread
+from machine_lifecycle.system.redis import spread
+from machine_lifecycle.system.redis_line import Subscription
 from machine_lifecycle.system.tasks import end_tasks
 
 __all__ = ["Hearing"]
@@ -31,7 +32,8 @@ class Hearing:
 
     def __init__(
         self,
-        config: WorkerConfig,
+        redis: Redis,
+        worker_id: str,
         *,
         stir: Callable[[], None],
         cancelled: Callable[[str], None],
@@ -40,54 +42,47 @@ class Hearing:
         """Make it; it listens while ``run`` does.
 
         Args:
-            config: Whose it is.
+            redis: It connects as this client does.
+            worker_id: Whose it is.
             stir: Called when there may be a job.
             cancelled: Called with the id of a job that is to be cancelled.
             adopt: Called with the id of a job that another party submitted.
         """
-        self._url = config.redis_url
-        self._wake = keys.wake(config.worker_id)
+        self._wake = keys.wake(worker_id)
         self._stir = stir
         self._cancelled = cancelled
         self._adopt = adopt
         self._is_ear = False
-        self._subscription: Any = None
+        # Something may have come while nobody listened.
+        self._subscription = Subscription(redis, hear=self._hear, ready=stir)
+        self._foreign: asyncio.Queue[str] = asyncio.Queue(1000)
 
-    async def be_ear(self, *, ear: bool) -> None:
+    def be_ear(self, *, ear: bool) -> None:
         """Listen to what other parties submit, or do so no more."""
         if ear != self._is_ear:
             self._is_ear = ear
-            if self._subscription is not None:
-                call = self._subscription.subscribe if ear else self._subscription.unsubscribe
-                await call(keys.SUBMITTED)
+            self._subscription.change(keys.SUBMITTED, heard=ear)
 
     async def run(self) -> None:
         """Listen until cancelled."""
+        adopting = asyncio.create_task(self._adopt_all())
         wait = _FIRST_WAIT
-        while True:
-            redis = connect(self._url, blocking=True)
-            subscription: Any = redis.pubsub(ignore_subscribe_messages=True)
-            foreign: asyncio.Queue[str] = asyncio.Queue(1000)
-            adopting = asyncio.create_task(self._adopt_all(foreign))
-            try:
+        loop = asyncio.get_running_loop()
+        try:
+            while True:
+                began = loop.time()
                 names = [self._wake, keys.CANCEL, *([keys.SUBMITTED] if self._is_ear else [])]
-                await subscription.subscribe(*names)
-                self._subscription = subscription
-                # Something may have come while nobody listened.
-                self._stir()
-                wait = _FIRST_WAIT
-                async for message in subscription.listen():
-                    self._hear(str(message["channel"]), str(message["data"]), foreign)
-            except (RedisError, OSError):
+                try:
+                    await self._subscription.listen(*names)
+                except (RedisError, OSError):
+                    if loop.time() - began > _LONGEST_WAIT:
+                        wait = _FIRST_WAIT
                 await asyncio.sleep(spread(wait))
                 wait = min(wait * 2, _LONGEST_WAIT)
-            finally:
-                self._subscription = None
-                await end_tasks(adopting)
-                await subscription.aclose()
-                await redis.aclose()
+        finally:
+            await end_tasks(adopting)
 
-    def _hear(self, channel: str, data: str, foreign: asyncio.Queue[str]) -> None:
+    def _hear(self, channel: str, data: str) -> None:
         if channel == self._wake:
             self._stir()
         elif channel == keys.CANCEL:
@@ -95,10 +90,10 @@ class Hearing:
         elif not data.startswith(INDEXED):
             # Beyond the bound the queue's own search finds them.
             with contextlib.suppress(asyncio.QueueFull):
-                foreign.put_nowait(str(json_object(data).get("job_id", "")))
+                self._foreign.put_nowait(str(json_object(data).get("job_id", "")))
 
-    async def _adopt_all(self, foreign: asyncio.Queue[str]) -> None:
+    async def _adopt_all(self) -> None:
         while True:
-            job_id = await foreign.get()
+            job_id = await self._foreign.get()
             with contextlib.suppress(RedisError, OSError):
                 await self._adopt(job_id)

@@ -39,4 +39,4 @@ class Outcome:
 
     def telling(self, answered: Callable[[str], None]) -> Outcome:
         """The same, for another listener."""
-        return attrs.evolve(self, answered=answered)
+        return Outcome(self.arguments, answered, self.outputs)

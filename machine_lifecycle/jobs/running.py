@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 
@@ -54,34 +55,67 @@ class RunningJob:
         connector: Connector,
         *,
         report: Callable[[Progress], Awaitable[str]],
+        turned: Callable[[], None],
     ) -> None:
-        """Make a run; it starts with ``run``.
+        """Make a run; it starts with ``begin``.
 
         Args:
             job: What is to be done.
             fence: The number under which this run may write.
             connector: Who does it.
             report: Publishes progress; answers ``ok``, ``cancel`` or ``lost``.
+            turned: Called once, when the work has ended, was cut short, or took too long.
         """
         self.job = job
         self.fence = fence
         self._connector = connector
         self._report = report
+        self._turned = turned
         self._latest: Progress | None = Progress(fraction=0.0, message="started")
         self._changed: asyncio.Event | None = None
         self._reporter: asyncio.Task[None] | None = None
-        self._turned = asyncio.get_running_loop().create_future()
-        """Done when the work has ended, was cut short, or took too long."""
+        self._work: asyncio.Future[JobResult] | None = None
+        self._timers: tuple[asyncio.TimerHandle, ...] = ()
+        self._over: asyncio.Event | None = None
+        """Wakes the reporter at the end."""
+        self._has_turned = False
         self._end: Ended | None = None
+
+    def begin(self) -> None:
+        """Start the work."""
+        loop = asyncio.get_running_loop()
+        self._work = asyncio.ensure_future(self._connector.run(self.job, self._progress))
+        self._work.add_done_callback(self._turn)
+        self._timers = (
+            loop.call_later(self.job.timeout, self._turn),
+            loop.call_later(_FIRST_REPORT, self._begin_reports),
+        )
 
     def cut(self, outcome: str, reason: str = "") -> None:
         """End the run soon, whatever it does."""
-        if not self._turned.done():
+        if not self._has_turned:
             self._end = Ended(outcome, reason)
             self._turn()
 
-    async def run(self) -> JobResult:
-        """Do the job.
+    def abandon(self) -> None:
+        """Stop at once, without a word to anybody."""
+        self._has_turned = True
+        self._stop_timers()
+        for task in (self._work, self._reporter):
+            if task is not None:
+                task.cancel()
+
+    def result_at_once(self) -> JobResult | None:
+        """The result of work that ended well before anything of it was reported; else ``finish``
+        has more to do.
+        """
+        work = self._work
+        if work is None or self._reporter is not None or not work.done():
+            return None
+        return None if work.cancelled() or work.exception() else work.result()
+
+    async def finish(self) -> JobResult:
+        """What came out, once the run has turned.
 
         Raises:
             Ended: It was cut short.
@@ -89,34 +123,41 @@ class RunningJob:
             JobCrashed: The connector broke.
             LifecycleError: What the connector raised.
         """
-        loop = asyncio.get_running_loop()
-        work = asyncio.ensure_future(self._connector.run(self.job, self._progress))
-        work.add_done_callback(self._turn)
-        limit = loop.call_later(self.job.timeout, self._turn)
-        first = loop.call_later(_FIRST_REPORT, self._begin_reports)
+        work = self._work
+        if work is None:
+            raise self._end or Ended("released")
         try:
-            await self._turned
             if work.done():
                 return self._result(work)
             await self._stop(work)
             raise self._end or JobTimeout(job_id=self.job.id, seconds=self.job.timeout)
         finally:
-            limit.cancel()
-            first.cancel()
             if self._reporter:
                 await self._end_reports(self._reporter)
             if not work.done():
                 await end_tasks(work)
 
     def _turn(self, _work: object = None) -> None:
-        if not self._turned.done():
-            self._turned.set_result(None)
+        if not self._has_turned:
+            self._has_turned = True
+            self._stop_timers()
+            if self._over:
+                self._over.set()
+            self._turned()
+
+    def _stop_timers(self) -> None:
+        for timer in self._timers:
+            timer.cancel()
 
     def _result(self, work: asyncio.Future[JobResult]) -> JobResult:
         try:
             return work.result()
         except LifecycleError:
             raise
+        except asyncio.CancelledError as error:  # it cancelled itself
+            raise JobCrashed(
+                job_id=self.job.id, kind=type(error).__name__, message=str(error)
+            ) from error
         except Exception as error:  # a connector may be a stranger's: its faults fail its job only
             raise JobCrashed(
                 job_id=self.job.id, kind=type(error).__name__, message=str(error)
@@ -146,9 +187,9 @@ class RunningJob:
             self._changed.set()
 
     def _begin_reports(self) -> None:
-        self._changed = asyncio.Event()
+        self._changed, self._over = asyncio.Event(), asyncio.Event()
         self._changed.set()
-        self._reporter = asyncio.create_task(self._report_changes(self._changed))
+        self._reporter = asyncio.create_task(self._report_changes(self._changed, self._over))
 
     async def _end_reports(self, reporter: asyncio.Task[None]) -> None:
         # A report on its way may end: cancelling it would cost the connection.
@@ -171,14 +212,15 @@ class RunningJob:
         elif answer == "lost":
             self.cut("lost", "another worker has it, or it has ended")
 
-    async def _report_changes(self, changed: asyncio.Event) -> None:
+    async def _report_changes(self, changed: asyncio.Event, over: asyncio.Event) -> None:
         loop = asyncio.get_running_loop()
-        while not self._turned.done():
+        while not over.is_set():
             await changed.wait()
             changed.clear()
             latest, self._latest = self._latest, None
             began = loop.time()
-            if latest is not None and not self._turned.done():
+            if latest is not None and not over.is_set():
                 await self._tell(latest)
-            if not self._turned.done():
-                await asyncio.wait({self._turned}, timeout=_PROGRESS_GAP - (loop.time() - began))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(began + _PROGRESS_GAP):
+                    await over.wait()

@@ -15,6 +15,7 @@ from redis.exceptions import ResponseError
 from machine_lifecycle.errors import LifecycleError
 from machine_lifecycle.jobs import outputs
 from machine_lifecycle.jobs.claims import Claimed
+from machine_lifecycle.jobs.errors import JobCrashed
 from machine_lifecycle.jobs.functions import QueueFunctions
 from machine_lifecycle.jobs.outcomes import Outcome
 from machine_lifecycle.jobs.retrying import AWAY, passing, verdict
@@ -53,18 +54,27 @@ class Settler:
             service: Which service did it.
             seconds: How long it took.
             answered: Called with ``ok`` or ``lost``.
+
+        Raises:
+            JobCrashed: The connector's result is no JSON.
         """
         milliseconds = round(seconds * 1000)
-        text = json.dumps(
-            outputs.result_metadata(claimed.id, result, service=service, milliseconds=milliseconds)
+        facts = outputs.result_metadata(
+            claimed.id, result, service=service, milliseconds=milliseconds
         )
+        try:
+            text, raw = json.dumps(facts), json.dumps(facts["data"])
+        except (TypeError, ValueError) as error:
+            raise JobCrashed(
+                job_id=claimed.id, kind=type(error).__name__, message=str(error)
+            ) from error
         now = _now()
         proof = claimed.attestation(
             **self._who(now),
             status="completed",
             completed_at=iso(now),
             result=text,
-            raw_service_output=json.dumps(dict(result.data)),
+            raw_service_output=raw,
         )
         name = keys.attestation(claimed.id, claimed.workflow_id)
         key = f"worker:completion:{name}:attempt:{claimed.retry_count + 1}"

@@ -27,6 +27,7 @@ from machine_lifecycle.jobs.worker_config import WorkerConfig
 from machine_lifecycle.jobs.worker_services import WorkerServices
 from machine_lifecycle.jobs.worker_voice import Hold, WorkerVoice
 from machine_lifecycle.system.redis import as_lifecycle_error, spread
+from machine_lifecycle.system.redis_line import Line
 from machine_lifecycle.system.tasks import end_tasks
 
 __all__ = ["Worker"]
@@ -64,22 +65,23 @@ class Worker:
         self._config = config
         self._services = services
         self._delivery = Delivery(Outbox(config.outbox))
-        self._functions = QueueFunctions(redis)
+        self._lines = Line(redis), Line(redis)
+        self._functions = QueueFunctions(self._lines[0])
         self._registration = Registration(redis, config)
         self._voice = WorkerVoice(config, self._registration, order=self._told)
         services.warmer.on_word = self._voice.warming
         self._offers = Offers(services)
-        lanes = 1 if services.most < _TWO_LANES else 2
         self._exchange = Exchange(
-            [QueueFunctions(redis.client()) for _ in range(lanes)], config, self, self._delivery
-        )
+            QueueFunctions(self._lines[1]), config, self, self._delivery,
+            lanes=1 if services.most < _TWO_LANES else 2,
+        )  # fmt: skip
         self._execution = Execution(
             config, self._functions, Settler(self._functions, config), services, self._voice,
             give=lambda outcome: self._exchange.give(self._delivery.tracked(outcome)),
             on_free=self._freed, on_hung=self._rest,
         )  # fmt: skip
         self._hearing = Hearing(
-            config, stir=self._exchange.stir, cancelled=self._execution.cancel,
+            redis, config.worker_id, stir=self._exchange.stir, cancelled=self._execution.cancel,
             adopt=partial(self._functions.call, "ml1_adopt"),
         )  # fmt: skip
         self._changed = asyncio.Event()
@@ -238,13 +240,15 @@ class Worker:
         if not known and self._voice.advertised is not None:
             await self._registration.register(self._voice.advertised)
             self._exchange.stir()
-        await self._hearing.be_ear(ear=bool(ear))
+        self._hearing.be_ear(ear=bool(ear))
 
     async def _leave(self) -> None:
         with contextlib.suppress(RedisError, OSError, TimeoutError):
             async with asyncio.timeout(_LEAVE):
                 await self._exchange.leave(self._offers.digests())
                 await self._registration.deregister()
+        for line in self._lines:
+            await line.aclose()
         with contextlib.suppress(OSError, TimeoutError):
             async with asyncio.timeout(_LEAVE):
                 await self._voice.last_words()

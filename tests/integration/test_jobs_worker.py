@@ -127,6 +127,21 @@ async def test_failures_are_tried_again_or_not(valkey: Any, redis: Redis, worker
     assert sum(bug in line for line in runs) == 2
 
 
+async def test_a_result_that_is_no_json_fails_its_job_only(
+    valkey: Any, redis: Redis, workers: Workers
+) -> None:
+    client = JobQueue(redis)
+    await workers.start(valkey.url)
+    for size in (0, 10):  # with files it goes another way
+        payload = {"fail": "no json", "bytes": size}
+        job_id = await client.submit(payload, service_required="simulation", max_retries=1)
+        end = await end_of(client, job_id)
+        assert end.kind == "failed"
+        assert "not JSON serializable" in end.message
+    good = await client.submit({}, service_required="simulation")
+    assert (await end_of(client, good)).kind == "completed"
+
+
 async def test_cancelling_reaches_a_running_job(
     valkey: Any, redis: Redis, workers: Workers
 ) -> None:

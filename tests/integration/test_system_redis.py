@@ -13,6 +13,7 @@ from machine_lifecycle.jobs.client import JobQueue
 from machine_lifecycle.model.redis_url import RedisUrl
 from machine_lifecycle.system.redis import check, connect
 from machine_lifecycle.system.redis_errors import RedisCertificate, RedisUnreachable
+from machine_lifecycle.system.redis_line import Line
 from machine_lifecycle.system.valkey import find_server
 from tests.support.front import Front
 from tests.support.git_server import self_signed
@@ -30,6 +31,8 @@ async def test_tls_with_the_authority_that_is_named(own_valkey: Any, tmp_path: P
         await check(redis, url)
         client = JobQueue(redis)
         assert (await client.counts())["pending"] == 0
+        async with contextlib.aclosing(Line(redis)) as line:
+            assert await line.execute_command("ECHO", "over TLS") == "over TLS"
         await redis.aclose()
         for stranger, kind, words in (
             (base, RedisCertificate, "self-signed certificate"),
@@ -60,16 +63,19 @@ async def test_the_primary_that_sentinels_name_is_followed(watched: Watched) -> 
     url = f"redis+sentinel://127.0.0.1:{watched.sentinel}/main"
     async with contextlib.aclosing(connect(url)) as redis:
         await check(redis, url)
-        client, alone = JobQueue(redis), redis.client()
+        client, alone, line = JobQueue(redis), redis.client(), Line(redis)
         first = await client.submit({"a": 1}, service_required="simulation")
         await redis.wait(1, 5000)
         await alone.ping()
+        await line.execute_command("PING")
         with watched.switching():
             watched.kill_primary()
-        # Over a connection of the pool, and over the one that a client has for itself.
+        # Over a connection of the pool, over the one that a client has for itself, and over a line.
         second = await client.submit({"a": 2}, service_required="simulation")
         assert await alone.zcard("jobs:pending") == 2
+        assert await line.execute_command("ZCARD", "jobs:pending") == 2
         assert {record.id for record in await client.list()} == {first, second}
+        await line.aclose()
         await alone.aclose()
 
 

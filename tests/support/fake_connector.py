@@ -97,7 +97,8 @@ class FakeConnector:
                 reference="/view?filename=a.png",
             ),
         )
-        return JobResult(outputs=files if size else (), data={"list": []}, service_job_id="p1")
+        data = {"list": [], **({"bad": object()} if payload.get("fail") == "no json" else {})}
+        return JobResult(outputs=files if size else (), data=data, service_job_id="p1")
 
     async def _file(self, name: str) -> None:
         while not (self._folder / name).exists():  # noqa: ASYNC110 - a stand-in for GPU work

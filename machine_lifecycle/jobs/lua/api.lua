@@ -3,13 +3,14 @@
 
 -- id, score, message, fields…
 local function ml1_submit(_, a)
+  local at = now()
   if redis.call('EXISTS', 'job:' .. a[1]) == 1 then return 'known' end
   redis.call('HSET', 'job:' .. a[1], 'queue_score', a[2], unpack(a, 4))
   redis.call('ZADD', 'jobs:pending', a[2], a[1])
   redis.call('PUBLISH', 'job_submitted', a[3])
   local job = {}
   for i = 4, #a, 2 do job[a[i]] = a[i + 1] end
-  return file(a[1], job, now()) and 'ok' or 'dead'
+  return file(a[1], job, at) and 'ok' or 'dead'
 end
 
 -- worker, machine, digest, token, lease ms, jobs wanted, and for each result: id, fence, result JSON,

@@ -1,5 +1,5 @@
 #!lua name=machine_lifecycle_1
--- revision 6
+-- revision 7
 
 -- Every change of a job's state is one call here, so that it happens whole or not at all. Times
 -- are the server's own: clocks of workers never count.
@@ -18,9 +18,14 @@ local ENDED_FOR = 300000 -- … unless they ended within so many ms: who asked f
 local FORGOTTEN_AT_ONCE = 100
 local OUTPUTS_FORGOTTEN = 32
 
+local heard -- see below
+
+-- What time it is; every call begins with it.
 local function now()
   local t = redis.call('TIME')
-  return tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
+  local at = tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
+  heard = {at = at}
+  return at
 end
 
 local function given(value) return value ~= nil and value ~= false and value ~= '' end
@@ -73,8 +78,6 @@ local function ms_of(moment)
   return ms
 end
 
-local function text(number) return string.format('%.17g', number) end
-
 -- A key of another type than it should be reads as one that is not there.
 local function hash(key)
   local flat = redis.pcall('HGETALL', key)
@@ -85,6 +88,23 @@ local function hash(key)
 end
 
 local function publish(channel, message) redis.call('PUBLISH', channel, cjson.encode(message)) end
+
+-- Whether anybody may hear a channel; known for the length of one call. Most messages are heard by
+-- nobody, and making them would be a good part of the cost of a short job. Who listens at a replica
+-- can't be seen here: where there is one, or was within the hour, all is told.
+local told_always, looked_at
+
+local function is_heard(channel)
+  local known = heard[channel]
+  if known ~= nil then return known end
+  if told_always == nil or math.abs(heard.at - looked_at) > 1000 then
+    looked_at = heard.at
+    told_always = not string.find(redis.call('INFO', 'replication'), 'repl_backlog_active:0', 1, true)
+  end
+  if heard.all == nil then heard.all = told_always or redis.call('PUBSUB', 'NUMPAT') > 0 end
+  heard[channel] = heard.all or redis.call('PUBSUB', 'NUMSUB', channel)[2] > 0
+  return heard[channel]
+end
 
 local function workflow_fields(job, message)
   if given(job.workflow_id) then message.workflow_id = job.workflow_id end
@@ -141,8 +161,8 @@ end
 local function step(id, status, progress, at, worker, message, ttl)
   local key = 'progress:' .. id
   redis.call('XADD', key, 'MAXLEN', '~', STREAM_KEPT, '*', 'job_id', id, 'status', status,
-    'progress', tostring(progress), 'worker_id', worker or '', 'message', message or '',
-    'timestamp', text(at))
+    'progress', progress, 'worker_id', worker or '', 'message', message or '',
+    'timestamp', at)
   redis.call('EXPIRE', key, ttl or PROGRESS_TTL)
 end
 

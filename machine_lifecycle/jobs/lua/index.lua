@@ -214,7 +214,7 @@ local function file(id, job, at, avoided)
     bury(id, reason, at)
     return nil
   end
-  local h, place, status = known.h, text(place_of(job)), 'pending'
+  local h, place, status = known.h, place_of(job), 'pending'
   if redis.call('ZADD', 'jobs:class:' .. h, place, id) == 1 then redis.call('INCR', 'jobs:index:size') end
   if known.personal then arouse_anybody(h)
   else
@@ -412,10 +412,10 @@ local function best(worker, avoided, machine, digest, at, most)
     local floor = math.max(tonumber(top[4] or '0'), own and own[2] or 0)
     local found, first = first_of(h, worker, avoided, at, most, floor, place)
     if not first then redis.call('ZREM', heads, h)
-    elseif first ~= place then redis.call('ZADD', heads, text(first), h)
+    elseif first ~= place then redis.call('ZADD', heads, first, h)
     elseif #found > 0 then
       -- What comes after them is known: the next claim need not find out.
-      if found.following and not found.passed then redis.call('ZADD', heads, text(found.following), h) end
+      if found.following and not found.passed then redis.call('ZADD', heads, found.following, h) end
       return found, h
     else skipped = skipped + 1
     end

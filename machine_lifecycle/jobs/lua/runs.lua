@@ -23,8 +23,9 @@ local function promote(at)
 end
 
 local function worker_event(machine, worker, kind, id, service, outcome, at)
-  if machine == '' then return end
-  publish('machine:' .. machine .. ':worker:' .. worker, {worker_id = worker, event_type = kind,
+  local channel = 'machine:' .. machine .. ':worker:' .. worker
+  if machine == '' or not is_heard(channel) then return end
+  publish(channel, {worker_id = worker, event_type = kind,
     data = {job_id = id, service_type = service, outcome = outcome}, timestamp = at})
 end
 
@@ -69,12 +70,16 @@ local function take(id, score, worker, machine, at)
   if before.cancel_requested or before.started_at or before.release_reason then
     redis.call('HDEL', key, 'cancel_requested', 'cancel_reason', 'started_at', 'release_reason')
   end
-  publish('job_claimed', {job_id = id, worker_id = worker, status = 'claimed',
-    message = 'Job claimed by worker', claimed_at = when, timestamp = at,
-    service_required = before.service_required, customer_id = before.customer_id or '',
-    workflow_id = before.workflow_id or '', step_number = before.current_step or '',
-    total_steps = before.total_steps or ''})
-  publish('update_job_progress', {job_id = id, worker_id = worker, progress = 0, timestamp = at})
+  if is_heard('job_claimed') then
+    publish('job_claimed', {job_id = id, worker_id = worker, status = 'claimed',
+      message = 'Job claimed by worker', claimed_at = when, timestamp = at,
+      service_required = before.service_required, customer_id = before.customer_id or '',
+      workflow_id = before.workflow_id or '', step_number = before.current_step or '',
+      total_steps = before.total_steps or ''})
+  end
+  if is_heard('update_job_progress') then
+    publish('update_job_progress', {job_id = id, worker_id = worker, progress = 0, timestamp = at})
+  end
   step(id, 'assigned', 0, at, worker)
   worker_event(machine, worker, 'job_started', id, before.service_required, nil, at)
   return {id, fence, flat}, before
@@ -188,41 +193,39 @@ local function reap(at)
   end
 end
 
-local COMPLETED = {'status', 'worker_id', 'fence', 'started_at', 'assigned_at', 'workflow_id',
-  'current_step', 'total_steps', 'workflow_priority', 'workflow_datetime'}
+local STEP = {'workflow_id', 'current_step', 'total_steps', 'workflow_priority', 'workflow_datetime'}
+
+local function tell_completed(worker, at, id, result)
+  local seen, job = redis.call('HMGET', 'job:' .. id, unpack(STEP)), {}
+  for i, name in ipairs(STEP) do job[name] = seen[i] end
+  local message = cjson.encode(workflow_fields(job, {job_id = id, worker_id = worker,
+    progress = 100, status = 'completed', message = 'Job completed successfully', timestamp = at}))
+  redis.call('PUBLISH', 'complete_job', string.sub(message, 1, -2) .. ',"result":' .. result .. '}')
+end
 
 -- Write a result. `ok`, or `lost` for a run that may not write any more.
 local function complete(worker, machine, at, id, fence, result, proof, proof_key, took, service)
   local key = 'job:' .. id
-  local seen = redis.pcall('HMGET', key, unpack(COMPLETED))
-  local job = {}
-  for i, name in ipairs(COMPLETED) do job[name] = seen[i] end
-  if not (RUNNING[job.status] and job.worker_id == worker and job.fence == fence) then
-    if job.status == 'completed' and job.fence == fence then return 'ok' end
-    if not (RUNNING[job.status] and job.worker_id == worker) then
-      redis.call('HDEL', 'jobs:active:' .. worker, id)
-    end
+  local seen = redis.pcall('HMGET', key, 'status', 'worker_id', 'fence', 'started_at', 'assigned_at')
+  local status, mine_still = seen[1], RUNNING[seen[1]] and seen[2] == worker
+  if not (mine_still and seen[3] == fence) then
+    if status == 'completed' and seen[3] == fence then return 'ok' end
+    if not mine_still then redis.call('HDEL', 'jobs:active:' .. worker, id) end
     redis.call('SET', key .. ':late:' .. fence, result, 'EX', 3600)
     return 'lost'
   end
   local when = iso(at)
   redis.call('HSET', key, 'status', 'completed', 'completed_at', when, 'started_at',
-    given(job.started_at) and job.started_at or job.assigned_at or when, 'processing_time', took,
-    'proof', proof_key)
+    given(seen[4]) and seen[4] or seen[5] or when, 'processing_time', took, 'proof', proof_key)
   redis.call('EXPIRE', key, TERMINAL_TTL.completed)
   redis.call('SET', proof_key, proof, 'EX', RECORD_TTL)
-  -- The worker's own text goes in as it is: decoding and encoding would turn [] into {}.
-  redis.call('HSET', 'jobs:completed', id, '{"success":true,"data":' .. result .. ',"completed_at":"'
-    .. when .. '"}')
-  if job.status ~= 'assigned' then -- else it was over before it reported any progress
+  if status ~= 'assigned' then -- else it was over before it reported any progress
     redis.call('HSET', key .. ':progress', 'progress', '100', 'status', 'completed',
       'message', 'Job completed', 'updated_at', when)
     redis.call('EXPIRE', key .. ':progress', ENDED_PROGRESS_TTL)
   end
   step(id, 'completed', 100, at, worker, '', ENDED_PROGRESS_TTL)
-  local message = cjson.encode(workflow_fields(job, {job_id = id, worker_id = worker,
-    progress = 100, status = 'completed', message = 'Job completed successfully', timestamp = at}))
-  redis.call('PUBLISH', 'complete_job', string.sub(message, 1, -2) .. ',"result":' .. result .. '}')
+  if is_heard('complete_job') then tell_completed(worker, at, id, result) end
   worker_event(machine, worker, 'job_completed', id, service, 'completed', at)
   return 'ok'
 end
@@ -230,7 +233,7 @@ end
 -- Write results: a list of what became of each, and how many were written. *a* holds seven words
 -- for each, from *from* on.
 local function complete_all(worker, machine, at, a, from)
-  local answers, done, times = {}, {}, {}
+  local answers, done, times, results = {}, {}, {}, {}
   for i = from, #a, 7 do
     local said = complete(worker, machine, at, a[i], a[i + 1], a[i + 2], a[i + 3], a[i + 4], a[i + 5],
       a[i + 6])
@@ -238,12 +241,16 @@ local function complete_all(worker, machine, at, a, from)
     if said == 'ok' then
       done[#done + 1] = a[i]
       times[#times + 1], times[#times + 2] = at, a[i]
+      -- The worker's own text goes in as it is: decoding and encoding would turn [] into {}.
+      results[#results + 1], results[#results + 2] = a[i], '{"success":true,"data":' .. a[i + 2]
+        .. ',"completed_at":"' .. iso(at) .. '"}'
     end
   end
   if #done > 0 then
     redis.call('ZREM', 'jobs:leases', unpack(done))
     redis.call('HDEL', 'jobs:active:' .. worker, unpack(done))
     redis.call('ZADD', 'jobs:completed:at', unpack(times))
+    redis.call('HSET', 'jobs:completed', unpack(results))
     -- Not each time: that would be a third of the cost of a short job.
     if at % 8 == 0 then trim_records('jobs:completed', at, TERMINAL_TTL.completed) end
   end

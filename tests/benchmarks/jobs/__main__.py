@@ -91,10 +91,12 @@ async def server() -> AsyncIterator[tuple[str, Redis]]:
                 await redis.ping()
                 break
             await asyncio.sleep(0.05)
-        yield f"redis://127.0.0.1:{port}", redis
-        await redis.aclose()
-        process.terminate()
-        await process.wait()
+        try:
+            yield f"redis://127.0.0.1:{port}", redis
+        finally:
+            await redis.aclose()
+            process.terminate()
+            await process.wait()
 
 
 @contextlib.asynccontextmanager

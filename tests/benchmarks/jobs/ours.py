@@ -10,10 +10,9 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Self
 
-from machine_lifecycle.jobs.client import JobQueue
+from machine_lifecycle.jobs.client import open_job_queue
 from machine_lifecycle.model.jobs import Job, JobResult, Progress
 from machine_lifecycle.model.ports import Probe
-from machine_lifecycle.system.redis import connect
 
 
 class Clock:
@@ -48,13 +47,11 @@ class Clock:
 
 
 async def submit(url: str, jobs: int, gap: float) -> None:
-    redis = connect(url)
-    client = JobQueue(redis)
-    for _ in range(jobs):
-        if gap:
-            await asyncio.sleep(random.uniform(gap / 2, gap * 2))  # noqa: S311 - spreads, guards nothing
-        await client.submit({"t0": time.monotonic_ns()}, service_required="clock")
-    await redis.aclose()
+    async with open_job_queue(url) as queue:
+        for _ in range(jobs):
+            if gap:
+                await asyncio.sleep(random.uniform(gap / 2, gap * 2))  # noqa: S311 - spreads
+            await queue.submit({"t0": time.monotonic_ns()}, service_required="clock")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,123 @@
+"""Calls and messages over a stream that was taken over from redis-py."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ReadOnlyError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from machine_lifecycle.system.redis import connect
+from machine_lifecycle.system.redis_line import Line, Subscription
+from tests.support.front import Front
+
+
+@pytest_asyncio.fixture
+async def line(redis: Redis) -> AsyncIterator[Line]:
+    async with contextlib.aclosing(Line(redis)) as found:
+        yield found
+
+
+async def test_each_call_gets_its_own_answer(line: Line) -> None:
+    asked = [f"word {number}" for number in range(200)]
+    calls = [line.execute_command("ECHO", word) for word in asked]
+    assert await asyncio.gather(*calls) == asked
+    assert await line.execute_command("SET", "k", b"\xc3\xbc", "EX", 9) == "OK"
+    assert await line.execute_command("MGET", "k", "none") == ["\u00fc", None]
+
+
+async def test_a_refusal_ends_its_own_call_only(line: Line, redis: Redis) -> None:
+    await redis.set("text", "x")
+    refused = asyncio.create_task(line.execute_command("HGETALL", "text"))
+    answered = asyncio.create_task(line.execute_command("ECHO", "next"))
+    with pytest.raises(ResponseError, match="WRONGTYPE"):
+        await refused
+    assert await answered == "next"
+
+
+async def test_who_gives_up_gets_nobody_elses_answer(line: Line) -> None:
+    await line.execute_command("PING")
+    slow = asyncio.create_task(line.execute_command("BLPOP", "nothing", "0.2"))
+    await asyncio.sleep(0)
+    slow.cancel()
+    assert await line.execute_command("ECHO", "mine") == "mine"
+
+
+async def test_a_break_is_mended_once_and_told_then(own_valkey: Any) -> None:
+    front = Front(own_valkey.paths.runtime / "valkey.sock")
+    password = own_valkey.url.split("@")[0].split(":")[-1]
+    redis = connect(f"redis://:{password}@127.0.0.1:{front.port}")
+    try:
+        async with contextlib.aclosing(Line(redis)) as line:
+            client_id = await line.execute_command("CLIENT", "ID")
+            async with contextlib.aclosing(connect(own_valkey.url)) as other:
+                waiting = asyncio.create_task(line.execute_command("BLPOP", "later", "5"))
+                while not (await other.info("clients"))["blocked_clients"]:  # noqa: ASYNC110 - no event
+                    await asyncio.sleep(0.01)
+                await other.client_kill_filter(_id=client_id)
+                await other.rpush("later", "came")
+            assert await waiting == ["later", "came"]
+            assert await line.execute_command("CLIENT", "ID") != client_id
+            front.cut()
+            with pytest.raises(RedisConnectionError):
+                await line.execute_command("PING")
+            front.mend()
+            assert await line.execute_command("PING") == "PONG"
+    finally:
+        await redis.aclose()
+        front.close()
+
+
+async def test_a_server_that_says_nothing_is_given_up(redis: Redis) -> None:
+    async with contextlib.aclosing(Line(redis, patience=0.2)) as line:
+        with pytest.raises(RedisTimeoutError, match=r"no answer within 0\.2 s"):
+            await line.execute_command("BLPOP", "nothing", "0")
+        assert await line.execute_command("PING") == "PONG"
+
+
+async def test_a_primary_that_became_a_replica_is_asked_by_its_name_again(own_valkey: Any) -> None:
+    async with (
+        contextlib.aclosing(connect(own_valkey.url)) as redis,
+        contextlib.aclosing(Line(redis)) as line,
+    ):
+        before = await line.execute_command("CLIENT", "ID")
+        await redis.replicaof("127.0.0.1", "1")
+        with pytest.raises(ReadOnlyError):
+            await line.execute_command("SET", "a", 1)
+        await redis.replicaof("NO", "ONE")
+        assert await line.execute_command("SET", "a", 1) == "OK"
+        assert await line.execute_command("CLIENT", "ID") != before
+
+
+async def test_messages_are_heard_until_the_stream_breaks(own_valkey: Any) -> None:
+    heard: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
+    ready = asyncio.Event()
+    async with contextlib.aclosing(connect(own_valkey.url)) as redis:
+        subscription = Subscription(
+            redis, hear=lambda *message: heard.put_nowait(message), ready=ready.set
+        )
+        listening = asyncio.create_task(subscription.listen("one"))
+        await ready.wait()
+        assert await redis.publish("one", "a") == 1
+        assert await heard.get() == ("one", "a")
+        ready.clear()
+        subscription.change("two", heard=True)
+        await ready.wait()
+        assert await redis.publish("two", "b") == 1
+        assert await heard.get() == ("two", "b")
+        await redis.client_kill_filter(_type="pubsub")
+        with pytest.raises(RedisConnectionError):
+            await listening
+        ready.clear()
+        listening = asyncio.create_task(subscription.listen("one"))
+        await ready.wait()
+        listening.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await listening
