@@ -355,7 +355,11 @@ BLOCKS: dict[str, Callable[[], str]] = {
 
 def wanted() -> dict[Path, str]:
     """Every generated file with the text it must have."""
-    texts = {REFERENCE / name: f"{page().rstrip()}\n" for name, page in PAGES.items()}
+    ours = shlex.join((sys.executable,))
+    texts = {
+        REFERENCE / name: f"{page().rstrip()}\n".replace(f"{ours} ", "python ")
+        for name, page in PAGES.items()
+    }
     for path in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")):
         if path in texts:
             continue

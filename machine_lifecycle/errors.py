@@ -7,6 +7,9 @@ keyword-only fields, and builds its words late in ``summary`` and ``remedies``.
 
 from __future__ import annotations
 
+import shlex
+import sys
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import attrs
@@ -17,6 +20,9 @@ __all__ = [
     "LifecycleError",
     "Problems",
     "Remedy",
+    "RemoteError",
+    "import_remedies",
+    "our_python",
     "registered_errors",
 ]
 
@@ -49,6 +55,25 @@ class Remedy:
 
     def __str__(self) -> str:
         return f"{self.text}: {self.command}" if self.command else self.text
+
+
+def our_python(*words: str) -> str:
+    """A shell line for this very Python, which has this package, whatever is on PATH."""
+    return shlex.join((sys.executable, *words))
+
+
+def import_remedies(module: str, folder: str = "") -> tuple[Remedy, ...]:
+    """What to do about a module that can't be imported.
+
+    Args:
+        module: Its name.
+        folder: Where its file lies, if that is known and is not on Python's path.
+    """
+    line = f"export PYTHONPATH={shlex.quote(folder)}${{PYTHONPATH:+:$PYTHONPATH}}"
+    found = (Remedy(f"Put the folder that has {module} on Python's path", line),) if folder else ()
+    # -P: as the machine does it, without the folder where it is typed.
+    alone = our_python("-P", "-c", f"import {module}")
+    return (*found, Remedy("See the whole error", alone))
 
 
 _REGISTRY: dict[str, type[LifecycleError]] = {}
@@ -182,6 +207,42 @@ class Problems(LifecycleError):
     def parts(self) -> tuple[LifecycleError, ...]:
         """The members, and those of groups in the group."""
         return tuple(part for error in self.errors for part in error.parts())
+
+
+@attrs.define(kw_only=True, slots=False, eq=False)
+class RemoteError(LifecycleError):
+    """An error that happened in another process, as that told it: with its own code and words.
+
+    Attributes:
+        wire: The error's wire form.
+    """
+
+    code: ClassVar[str] = "remote-error"
+
+    wire: Mapping[str, Any] = attrs.field(factory=dict)
+
+    def __attrs_post_init__(self) -> None:
+        """Take over code, place and facts, so that it reads as if it had happened here."""
+        told = vars(self)
+        told["code"] = str(self.wire.get("code", type(self).code))
+        told["recoverable"] = bool(self.wire.get("recoverable", True))
+        told["exit_code"] = _REGISTRY.get(self.code, type(self)).exit_code
+        self.where: str = self.where or str(self.wire.get("where", ""))
+        context = map(str, self.wire.get("context", ()))
+        self.context: tuple[str, ...] = self.context or tuple(context)
+
+    @property
+    def summary(self) -> str:
+        """What it said."""
+        return str(self.wire.get("summary", "another process reports an error"))
+
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """What it advises."""
+        return tuple(
+            Remedy(str(told.get("text", "")), told.get("command"))
+            for told in self.wire.get("remedies", ())
+        )
 
 
 def registered_errors() -> dict[str, type[LifecycleError]]:

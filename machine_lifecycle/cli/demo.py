@@ -74,7 +74,10 @@ async def _demo(out: Path, prompt: str, seed: int, *, keep: bool) -> int:
                 view = BootView(screen)
                 machine.on(Event, view)
                 screen.print("A simulated GPU machine boots: WORKERS=simulation:1")
-                await machine.boot()
+                try:
+                    await machine.boot()
+                except LifecycleError as error:
+                    return error.exit_code  # the view has told it
                 screen.print(f"[green]Ready.[/] Its pages: {machine.status().health_url}")
                 saved = await _one_job(machine.paths, _graph(prompt, seed), out, screen)
                 if not saved:

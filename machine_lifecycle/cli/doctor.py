@@ -28,8 +28,8 @@ _SLOW = 1.0
 def doctor(ctx: click.Context, as_json: bool) -> None:  # noqa: FBT001 - click
     """Look at everything that a boot of this machine needs; change nothing.
 
-    Clock, folders, disk, inodes, GPUs and driver, the plan, ports, git, uv, Python, Redis: a line
-    each, with what to do about it. Ends with status 2 if something would make a boot fail.
+    Clock, folders, disk, inodes, driver and GPUs, mapping, plan, ports, git, uv, Python, Redis: a
+    line each, with what to do about it. Ends with status 2 if something would make a boot fail.
     """
     findings = asyncio.run(_examine(ctx, as_json=as_json))
     if as_json:

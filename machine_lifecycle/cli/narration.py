@@ -60,11 +60,11 @@ class Narrator:
 
     def _process(self, process: ProcessStatus) -> None:
         """What goes well is for those who look closely; an end is for everybody."""
-        why = process.last_exit.reason if process.last_exit else "for no known reason"
+        how = f"ended ({process.last_exit.reason})" if process.last_exit else "can't be started"
         if process.state is ProcessState.BACKOFF:
-            self._log.warning("%s ended (%s) and is started again", process.name, why)
+            self._log.warning("%s %s and is tried again", process.name, how)
         elif process.state is ProcessState.FATAL:
-            self._log.error("%s ended (%s) and is given up", process.name, why)
+            self._log.error("%s %s and is given up", process.name, how)
         elif process.ready and process.restarts:
             self._log.info("%s is ready again, restart %d", process.name, process.restarts)
         else:

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from machine_lifecycle.errors import LifecycleError, Problems
+from machine_lifecycle.errors import LifecycleError
 from machine_lifecycle.model.text import human_bytes, human_seconds
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["console", "emit_json", "human_bytes", "human_seconds", "show_error", "table"]
+__all__ = [
+    "console",
+    "emit_json",
+    "human_bytes",
+    "human_seconds",
+    "print_error",
+    "show_error",
+    "table",
+]
 
 _ANY_WIDTH = 100_000  # columns; wider than any table of ours
 
@@ -50,19 +58,46 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str =
 
 def show_error(error: LifecycleError) -> None:
     """Print an error with its context and remedies to stderr."""
+    print_error(console(stderr=True), error.to_wire())
+
+
+def print_error(out: Console, wire: Mapping[str, Any], *, indent: str = "") -> None:
+    """Print an error, from its wire form: each of a group, with context and remedies."""
     from rich.markup import escape  # noqa: PLC0415 - see above
 
-    out = console(stderr=True)
-    if isinstance(error, Problems) and len(error.parts()) > 1:
-        out.print(f"[bold red]error[/] {escape(error.summary)}")
-    for part in error.parts():
-        out.print(f"[bold red]error[/] {escape(part.summary)} [dim]\\[{part.code}][/]")
-        if part.where:
-            out.print(f"  [dim]at[/] {escape(part.where)}")
-        for line in part.context:
-            out.print(f"  [dim]|[/] {escape(line)}")
-        for remedy in part.remedies:
-            out.print(f"  [green]->[/] {escape(remedy.text)}")
-            if remedy.command:
-                out.print(f"       [bold]{escape(remedy.command)}[/]")
-        out.print(f"  [dim]more: machine-lifecycle explain {part.code}[/]")
+    if wire.get("errors"):
+        for part in wire["errors"]:
+            print_error(out, part, indent=indent)
+        return
+    out.print(f"{indent}[bold red]error[/] {escape(wire['summary'])} [dim]\\[{wire['code']}][/]")
+    if wire["where"]:
+        out.print(f"{indent}  [dim]at[/] {escape(wire['where'])}")
+    for line in wire["context"]:
+        out.print(f"{indent}  [dim]|[/] {escape(line)}")
+    for remedy in wire["remedies"]:
+        out.print(f"{indent}  [green]->[/] {escape(remedy['text'])}")
+        if remedy["command"]:
+            out.print(f"{indent}       [bold]{escape(remedy['command'])}[/]")
+    out.print(f"{indent}  [dim]more: machine-lifecycle explain {wire['code']}[/]")
+
+
+def human_seconds(seconds: float) -> str:
+    """A duration for people: ``340 ms``, ``4.8 s``, ``3 min 20 s``, ``2 h 5 min``, ``3 d 4 h``."""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < _MINUTE:
+        return f"{seconds:.1f} s"
+    if seconds < _HOUR:
+        return f"{seconds // _MINUTE:.0f} min {seconds % _MINUTE:.0f} s"
+    if seconds < _DAY:
+        return f"{seconds // _HOUR:.0f} h {seconds % _HOUR // _MINUTE:.0f} min"
+    return f"{seconds // _DAY:.0f} d {seconds % _DAY // _HOUR:.0f} h"
+
+
+def human_bytes(count: float) -> str:
+    """A size for people, in powers of 1024: ``512 B``, ``3.4 KiB``, ``1.2 GiB``."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < _KIB:
+            return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
+        count /= _KIB
+    return f"{count:.1f} TiB"

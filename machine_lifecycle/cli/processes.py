@@ -9,7 +9,14 @@ from typing import Any
 
 import click
 
-from machine_lifecycle.cli.output import console, emit_json, human_bytes, human_seconds, table
+from machine_lifecycle.cli.output import (
+    console,
+    emit_json,
+    human_bytes,
+    human_seconds,
+    print_error,
+    table,
+)
 from machine_lifecycle.cli.packs import pack_summary
 from machine_lifecycle.cli.talking import PROCESS, ask
 from machine_lifecycle.cli.times import SINCE
@@ -231,7 +238,8 @@ def _show_report(report: dict[str, Any]) -> None:
         out.print(f"  [yellow]{condition['kind']}[/]: {_escaped(condition['reason'])}")
     for what in report["waiting"]:
         out.print(f"  waiting for {_escaped(what)}")
-    _show_failure(report["failure"])
+    if report["failure"]:
+        print_error(out, report["failure"], indent="  ")
     queue = "connected" if report["redis_connected"] else "[red]not connected[/]"
     out.print(f"  queue    {queue} {_escaped(report['redis_where'])}")
     if report["redis_trouble"]:
@@ -279,20 +287,6 @@ def _show_packs(loaded: Loaded) -> None:
         if pack.state is not PackState.LOADED:
             out.print(f"  [yellow]{pack.state.value}[/] {_escaped(pack.name)}:", end=" ")
             out.print(_escaped(pack.reason))
-
-
-def _show_failure(failure: dict[str, Any] | None) -> None:
-    if failure is None:
-        return
-    out = console()
-    for part in failure.get("errors") or [failure]:
-        out.print(f"  [bold red]{_escaped(part['summary'])}[/] [dim]\\[{part['code']}][/]")
-        for line in part.get("context", ()):
-            out.print(f"    [dim]|[/] {_escaped(line)}")
-        for remedy in part.get("remedies", ()):
-            out.print(f"    [green]->[/] {_escaped(remedy['text'])}")
-            if remedy.get("command"):
-                out.print(f"         [bold]{_escaped(remedy['command'])}[/]")
 
 
 def _boot_took(report: dict[str, Any]) -> float | None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.status import Status
 from rich.table import Table
 
-from machine_lifecycle.cli.output import human_seconds
+from machine_lifecycle.cli.output import human_seconds, print_error
 from machine_lifecycle.cli.packs import slowest
 from machine_lifecycle.lifecycle import events
 from machine_lifecycle.model.packs import Pack
@@ -76,16 +75,7 @@ class BootView:
 
     def _failed(self, event: events.MachineFailed) -> None:
         self._rest()
-        error: dict[str, Any] = event.error
-        for part in error.get("errors", [error]):
-            self._console.print(
-                f"[bold red]error[/] {escape(part['summary'])} [dim]\\[{part['code']}][/]"
-            )
-            for line in part["context"]:
-                self._console.print(f"  [dim]|[/] {escape(line)}")
-            for remedy in part["remedies"]:
-                command = f": [bold]{escape(remedy['command'])}[/]" if remedy["command"] else ""
-                self._console.print(f"  [green]->[/] {escape(remedy['text'])}{command}")
+        print_error(self._console, event.error)
         if event.retry_in is not None:
             self._console.print(f"  next attempt in {human_seconds(event.retry_in)}")
 

@@ -12,6 +12,7 @@ from importlib.metadata import version
 
 from machine_lifecycle.errors import LifecycleError
 from machine_lifecycle.model.bundle import BUNDLE_FOLDER
+from machine_lifecycle.system.last_words import leave
 
 __all__ = ["run_worker"]
 
@@ -31,6 +32,7 @@ def run_worker(words: Sequence[str]) -> None:
         asyncio.run(_work(index))
     except LifecycleError as error:
         sys.stderr.write(f"{error}\n")
+        leave(error, os.environ)
         sys.exit(error.exit_code)
 
 

@@ -7,8 +7,9 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any, Self
 
-from machine_lifecycle.control.errors import MachineUnresponsive, RemoteError
+from machine_lifecycle.control.errors import MachineUnresponsive
 from machine_lifecycle.control.messages import MAX_LINE, decode, encode
+from machine_lifecycle.errors import RemoteError
 from machine_lifecycle.system.errors import MachineNotRunning
 
 __all__ = ["ControlClient"]

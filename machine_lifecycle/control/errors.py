@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import attrs
 
@@ -14,7 +13,6 @@ __all__ = [
     "ControlSocketInUse",
     "MachineUnresponsive",
     "ProcessUnknown",
-    "RemoteError",
     "UnknownCall",
 ]
 
@@ -125,38 +123,3 @@ class ProcessUnknown(LifecycleError):
         """The names there are."""
         names = (Remedy(f"There are: {', '.join(self.known)}"),) if self.known else ()
         return (*names, Remedy("List them", "machine-lifecycle ps"))
-
-
-@attrs.define(kw_only=True, slots=False, eq=False)
-class RemoteError(LifecycleError):
-    """An error that happened in the machine, as it told it: with its own code and words.
-
-    Attributes:
-        wire: The error's wire form.
-    """
-
-    code: ClassVar[str] = "remote-error"
-
-    wire: Mapping[str, Any] = attrs.field(factory=dict)
-
-    def __attrs_post_init__(self) -> None:
-        """Take over code, place and facts, so that it reads as if it had happened here."""
-        told = vars(self)
-        told["code"] = str(self.wire.get("code", type(self).code))
-        told["recoverable"] = bool(self.wire.get("recoverable", True))
-        self.where: str = self.where or str(self.wire.get("where", ""))
-        context = map(str, self.wire.get("context", ()))
-        self.context: tuple[str, ...] = self.context or tuple(context)
-
-    @property
-    def summary(self) -> str:
-        """What the machine said."""
-        return str(self.wire.get("summary", "the machine reports an error"))
-
-    @property
-    def remedies(self) -> tuple[Remedy, ...]:
-        """What the machine advises."""
-        return tuple(
-            Remedy(str(told.get("text", "")), told.get("command"))
-            for told in self.wire.get("remedies", ())
-        )

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import attrs
 
-from machine_lifecycle.errors import ConfigurationError, LifecycleError, Remedy
+from machine_lifecycle.errors import ConfigurationError, LifecycleError, Remedy, import_remedies
 
 __all__ = [
     "BundleUnreachable",
@@ -207,17 +207,25 @@ class InstallerBroken(ConfigurationError):
     Attributes:
         installer: As named by the plan.
         problem: What is wrong with it.
+        folder: Where its module lies, if it is not found for want of a path.
     """
 
     code: ClassVar[str] = "installer-broken"
 
     installer: str
     problem: str
+    folder: str = ""
 
     @property
     def summary(self) -> str:
         """Which installer, and why."""
         return f"installer {self.installer!r}: {self.problem}"
+
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """Put it on the path; try to import it."""
+        module, _, attribute = self.installer.partition(":")
+        return import_remedies(module, self.folder) if attribute else ()
 
 
 @attrs.define(kw_only=True, slots=False, eq=False)

@@ -8,10 +8,9 @@ from typing import ClassVar
 
 import attrs
 
-from machine_lifecycle.errors import ConfigurationError, LifecycleError, Remedy
+from machine_lifecycle.errors import ConfigurationError, LifecycleError, Remedy, our_python
 
 __all__ = [
-    "ConnectorBroken",
     "JobCrashed",
     "JobNotFound",
     "JobStateRefuses",
@@ -20,7 +19,6 @@ __all__ = [
     "ServiceDown",
     "ServiceFailing",
     "WarmUpFailed",
-    "WorkerSettingWrong",
 ]
 
 
@@ -231,59 +229,6 @@ class JobCrashed(LifecycleError):
 
 
 @attrs.define(kw_only=True, slots=False, eq=False)
-class ConnectorBroken(ConfigurationError):
-    """A connector can't be loaded.
-
-    Attributes:
-        reference: ``module:attribute``.
-        reason: What Python said.
-    """
-
-    code: ClassVar[str] = "connector-broken"
-
-    reference: str
-    reason: str
-
-    @property
-    def summary(self) -> str:
-        """Which, and why."""
-        return f"the connector {self.reference} can't be loaded: {self.reason}"
-
-    @property
-    def remedies(self) -> tuple[Remedy, ...]:
-        """Try to import it."""
-        module = self.reference.partition(":")[0]
-        return (Remedy("See the import fail", f"python -c 'import {module}'"),)
-
-
-@attrs.define(kw_only=True, slots=False, eq=False)
-class WorkerSettingWrong(ConfigurationError):
-    """A variable that a worker needs is missing or wrong.
-
-    Attributes:
-        name: Of the variable.
-        reason: What is wrong with it.
-        example: A value that would do.
-    """
-
-    code: ClassVar[str] = "worker-setting-wrong"
-
-    name: str
-    reason: str
-    example: str
-
-    @property
-    def summary(self) -> str:
-        """Which, and what is wrong."""
-        return f"{self.name} {self.reason}"
-
-    @property
-    def remedies(self) -> tuple[Remedy, ...]:
-        """Set it."""
-        return (Remedy("Set it", f"export {self.name}='{self.example}'"),)
-
-
-@attrs.define(kw_only=True, slots=False, eq=False)
 class PayloadUnusable(ConfigurationError):
     """A file holds nothing that can be submitted as a job.
 
@@ -341,7 +286,7 @@ class OutputStoreUnusable(ConfigurationError):
         folder = Remedy("Name a folder or a bucket", "export WORKER_OUTPUT_STORE=/mnt/outputs")
         if not self.package:
             return (folder,)
-        install = f"python -m pip install {shlex.quote(self.package)}"
+        install = our_python("-m", "pip", "install", self.package)
         return (Remedy("Install what speaks to that place", install), folder)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import attrs
 
-from machine_lifecycle.jobs.errors import ConnectorBroken, WorkerSettingWrong
+from machine_lifecycle.jobs.worker_errors import ConnectorBroken, WorkerSettingWrong
 from machine_lifecycle.model.ports import Connector
 from machine_lifecycle.model.warming import VARIABLE, WarmUp, warm_ups_from
 

@@ -94,6 +94,8 @@ class ServiceDefinition:
         restart: When an instance is started again.
         stop: How an instance is asked to end.
         required_env: Variables without which it can't work.
+        modules: Python modules that its process imports from where the machine runs, each with what
+            pip is to be asked for where it is missing.
         secrets: Names of secret variables that its workers get where they are set; one that must
             be set is in ``required_env`` too.
         aliases: Names of connectors and installers by which a service mapping refers to it.
@@ -114,6 +116,7 @@ class ServiceDefinition:
     restart: RestartPolicy = RestartPolicy()
     stop: StopPolicy = StopPolicy()
     required_env: tuple[str, ...] = ()
+    modules: tuple[tuple[str, str], ...] = ()
     secrets: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
     connector_env: Callable[[Instance], dict[str, str]] | None = None

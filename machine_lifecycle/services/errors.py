@@ -6,9 +6,9 @@ from typing import ClassVar
 
 import attrs
 
-from machine_lifecycle.errors import ConfigurationError, Remedy
+from machine_lifecycle.errors import ConfigurationError, Remedy, import_remedies, our_python
 
-__all__ = ["ComfyArgsUnusable", "PluginClash", "ServiceBroken", "ServiceUnknown"]
+__all__ = ["ComfyArgsUnusable", "ModuleMissing", "PluginClash", "ServiceBroken", "ServiceUnknown"]
 
 
 @attrs.define(kw_only=True, slots=False, eq=False)
@@ -68,7 +68,35 @@ class PluginClash(ConfigurationError):
     def remedies(self) -> tuple[Remedy, ...]:
         """One of them must go."""
         last = self.distributions[-1].partition(" ")[0]
-        return (Remedy("Uninstall one of them", f"pip uninstall {last}"),)
+        command = our_python("-m", "pip", "uninstall", "--yes", last)
+        return (Remedy("Uninstall one of them", command),)
+
+
+@attrs.define(kw_only=True, slots=False, eq=False)
+class ModuleMissing(ConfigurationError):
+    """A service needs a Python module that is not installed here.
+
+    Attributes:
+        service: Who needs it.
+        module: Its name.
+        package: What pip is to be asked for.
+    """
+
+    code: ClassVar[str] = "module-missing"
+
+    service: str
+    module: str
+    package: str
+
+    @property
+    def summary(self) -> str:
+        """Who needs what."""
+        return f"{self.service} needs the Python module {self.module}, which is not installed"
+
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """Install it."""
+        return (Remedy("Install it", our_python("-m", "pip", "install", self.package)),)
 
 
 @attrs.define(kw_only=True, slots=False, eq=False)
@@ -79,6 +107,7 @@ class ServiceBroken(ConfigurationError):
         reference: ``module:attribute``.
         origin: Who wrote it: WORKERS, the mapping, or a package.
         problem: What happened.
+        folder: Where its module lies, if it is not found for want of a path.
     """
 
     code: ClassVar[str] = "service-broken"
@@ -86,6 +115,7 @@ class ServiceBroken(ConfigurationError):
     reference: str
     origin: str
     problem: str
+    folder: str = ""
 
     @property
     def summary(self) -> str:
@@ -94,9 +124,8 @@ class ServiceBroken(ConfigurationError):
 
     @property
     def remedies(self) -> tuple[Remedy, ...]:
-        """See it fail alone."""
-        module = self.reference.partition(":")[0]
-        return (Remedy("See the whole error", f"python -c 'import {module}'"),)
+        """Put it on the path; see it fail alone."""
+        return import_remedies(self.reference.partition(":")[0], self.folder)
 
 
 @attrs.define(kw_only=True, slots=False, eq=False)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import sys
 from collections.abc import Iterable
 from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from machine_lifecycle.model.offers import Offer
 from machine_lifecycle.services.errors import PluginClash, ServiceBroken, ServiceUnknown
 
-__all__ = ["find_plugin", "load_reference", "offered", "package_of"]
+__all__ = ["find_plugin", "folder_of", "is_there", "load_reference", "offered", "package_of"]
 
 
 def load_reference(reference: str, origin: str) -> Any:
@@ -27,8 +30,33 @@ def load_reference(reference: str, origin: str) -> Any:
             found = getattr(found, name)
     except Exception as error:
         problem = f"{type(error).__name__}: {error}"
-        raise ServiceBroken(reference=reference, origin=origin, problem=problem) from error
+        folder = "" if is_there(reference) else folder_of(reference)
+        raise ServiceBroken(
+            reference=reference, origin=origin, problem=problem, folder=folder
+        ) from error
     return found
+
+
+def is_there(reference: str) -> bool:
+    """Whether the outermost package of a ``module:attribute`` can be found. Imports nothing."""
+    package = _package(reference)
+    try:
+        return package in sys.modules or find_spec(package) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def folder_of(reference: str) -> str:
+    """The folder that lacks on Python's path, if it is the one we are in: a program that pip made
+    does not look there, other than ``python -c``.
+    """
+    here, package = Path.cwd(), _package(reference)
+    lies_here = (here / f"{package}.py").is_file() or (here / package).is_dir()
+    return str(here) if lies_here else ""
+
+
+def _package(reference: str) -> str:
+    return reference.partition(":")[0].partition(".")[0]
 
 
 def offered(name: str, entries: Iterable[EntryPoint]) -> EntryPoint | None:

@@ -10,13 +10,26 @@ from typing import Any
 
 import attrs
 
+from machine_lifecycle.installers.errors import InstallerBroken
+from machine_lifecycle.jobs.worker_errors import ConnectorBroken
 from machine_lifecycle.model.bundle import BundledConnector
 from machine_lifecycle.model.catalogue import NO_INSTALLER, ServiceEntry
 from machine_lifecycle.model.offers import Offer
 from machine_lifecycle.model.services import ServiceDefinition
 from machine_lifecycle.services import comfyui, comfyui_remote, simulation
-from machine_lifecycle.services.errors import PluginClash, ServiceBroken, ServiceUnknown
-from machine_lifecycle.services.plugins import load_reference, offered, package_of
+from machine_lifecycle.services.errors import (
+    ModuleMissing,
+    PluginClash,
+    ServiceBroken,
+    ServiceUnknown,
+)
+from machine_lifecycle.services.plugins import (
+    folder_of,
+    is_there,
+    load_reference,
+    offered,
+    package_of,
+)
 
 __all__ = ["BUILTINS", "Registry", "ServiceOrigin"]
 
@@ -94,6 +107,9 @@ class Registry:
             ServiceUnknown: Nobody has its connector or installer.
             PluginClash: Two packages have it.
             ServiceBroken: A reference in it can't be followed.
+            ConnectorBroken: There is no module of its connector's name.
+            InstallerBroken: Nor of its installer's.
+            ModuleMissing: It needs a module that is not installed.
         """
         if entry.connector.startswith(BUNDLE):
             definition = self._with_connector(self._from_bundle(entry))
@@ -107,8 +123,27 @@ class Registry:
         else:
             definition = self.find(entry.name)
         if entry.external:
-            return attrs.evolve(definition, process=None, installer="", ports=None)
-        return attrs.evolve(definition, installer=self._installer(entry, definition))
+            definition = attrs.evolve(definition, process=None, installer="", ports=None)
+        else:
+            definition = attrs.evolve(definition, installer=self._installer(entry, definition))
+        self._look_for(definition)
+        return definition
+
+    def _look_for(self, definition: ServiceDefinition) -> None:
+        """Find what workers and installation will import, before anything is installed."""
+        connector, installer = definition.connector, definition.installer
+        of_bundle = any(one.reference == connector for one in self.bundled)
+        if not of_bundle and not is_there(connector):
+            raise ConnectorBroken(
+                reference=connector, reason="there is no such module", folder=folder_of(connector)
+            )
+        if installer and not is_there(installer):
+            raise InstallerBroken(
+                installer=installer, problem="there is no such module", folder=folder_of(installer)
+            )
+        for module, package in definition.modules if definition.process else ():
+            if not is_there(module):
+                raise ModuleMissing(service=definition.name, module=module, package=package)
 
     def origins(self) -> tuple[ServiceOrigin, ...]:
         """Everything that can be asked for, in order: services that are given, built in, of

@@ -45,6 +45,7 @@ SERVICE = ServiceDefinition(
     readiness=(NotifyReady(),),
     start_deadline=60.0,
     stop=StopPolicy(signal="SIGTERM", grace=3.0),
+    modules=(("PIL", "machine-lifecycle[demo]"),),
     aliases=(
         "installSimulation",
         "SimulationConnector",

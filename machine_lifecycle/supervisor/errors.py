@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import ClassVar
 
 import attrs
@@ -44,10 +45,12 @@ class ProgramNotFound(LifecycleError):
 
     @property
     def remedies(self) -> tuple[Remedy, ...]:
-        """Look at the file."""
+        """Look for the file; bring it."""
+        path = shlex.quote(self.path)
+        look = f"ls -l {path}" if "/" in self.path else f"command -v {path}; echo $PATH"
         return (
-            Remedy("Look whether it is there and may be executed", f"ls -l {self.path}"),
-            Remedy("If an installation was to bring it, run the installation again"),
+            Remedy("Look whether it is there and may be executed", look),
+            Remedy("If an installation is to bring it, install again", "machine-lifecycle install"),
         )
 
 
@@ -128,7 +131,8 @@ class ProcessFailed(LifecycleError):
     @property
     def summary(self) -> str:
         """Who failed, and how."""
-        times = f" after {self.restarts} restarts" if self.restarts else ""
+        count = f"{self.restarts} restart{'s'[: self.restarts > 1]}"
+        times = f" after {count}" if self.restarts else ""
         return f"{self.process} failed{times}: {self.reason}"
 
     @property

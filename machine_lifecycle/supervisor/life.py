@@ -185,6 +185,7 @@ class Life:
             failed=failed,
             now=now,
             fraction=random.random(),  # noqa: S311 - jitter
+            hopeless=(unit.startup.said() or {}).get("recoverable") is False,
         )
         match verdict:
             case policy.Wait(seconds=seconds):

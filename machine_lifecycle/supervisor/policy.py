@@ -79,7 +79,13 @@ def never_ready(history: History, cause: ExitCause) -> History:
 
 
 def decide(
-    policy: RestartPolicy, history: History, *, failed: bool, now: float, fraction: float
+    policy: RestartPolicy,
+    history: History,
+    *,
+    failed: bool,
+    now: float,
+    fraction: float,
+    hopeless: bool = False,
 ) -> Verdict:
     """What to do about a process that has just ended.
 
@@ -89,9 +95,13 @@ def decide(
         failed: Whether it ended other than with status 0.
         now: Seconds on the monotonic clock.
         fraction: A random number from 0 to 1, for the jitter.
+        hopeless: Whether it said that another start would end the same. One that was ready before
+            is not believed in that.
     """
     if policy.when is RestartWhen.NEVER or (policy.when is RestartWhen.ON_FAILURE and not failed):
         return GiveUp("it is never restarted") if failed else Rest()
+    if not history.proved and failed and hopeless:
+        return GiveUp("it said that another start would end the same")
     if not history.proved and policy.alike and history.alike >= policy.alike:
         return GiveUp(f"{history.alike} starts ended so, and none got ready")
     recent = sum(1 for time in history.times if now - time < policy.window)

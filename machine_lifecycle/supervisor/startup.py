@@ -7,12 +7,14 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 from machine_lifecycle.model.processes import LinkReady, NotifyReady, ProcessSpec
 from machine_lifecycle.supervisor.household import Household
 from machine_lifecycle.supervisor.journal import Entry
 from machine_lifecycle.supervisor.notify import NotifySocket, notify_path
 from machine_lifecycle.supervisor.readiness import Surroundings, describe, wait_until
+from machine_lifecycle.system import last_words
 
 __all__ = ["Startup"]
 
@@ -51,6 +53,7 @@ class Startup:
         self._since = 0.0
         self._deadline: asyncio.Timeout | None = None
         self._notify: NotifySocket | None = None
+        self._last_words = home.paths.runtime / "last-words" / f"{spec.name}.json"
 
     # What others tell
 
@@ -106,10 +109,12 @@ class Startup:
         self.linked.clear()
         self.expect("")
         self.log_offset = self._home.keeper.begin(self._log)
+        self._last_words.unlink(missing_ok=True)
+        told = {last_words.VARIABLE: str(self._last_words)}
         if self._notify is None:
-            return {}
+            return told
         self._notify.begin_anew()
-        told = {"NOTIFY_SOCKET": str(self._notify.path)}
+        told["NOTIFY_SOCKET"] = str(self._notify.path)
         if self._spec.watchdog:
             told["WATCHDOG_USEC"] = str(round(self._spec.watchdog * 1e6))
         return told
@@ -127,6 +132,10 @@ class Startup:
         if self._notify is None and (speaks or self._spec.watchdog):
             path = notify_path(self._home.paths.runtime, self._spec.name)
             self._notify = NotifySocket(path, self._said_ready, self._belongs)
+
+    def said(self) -> dict[str, Any] | None:
+        """The error that the last run left word of: why it ended, by its own account."""
+        return last_words.read(self._last_words)
 
     async def missed(self) -> str:
         """Return, with the reason, when a beat of its watchdog is missed; never if it has none."""

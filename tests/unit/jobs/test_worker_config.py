@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from machine_lifecycle.jobs.errors import ConnectorBroken, WorkerSettingWrong
 from machine_lifecycle.jobs.worker_config import WorkerConfig, load_connector
+from machine_lifecycle.jobs.worker_errors import ConnectorBroken, WorkerSettingWrong
 
 ROUTES = json.dumps([{"asks": "simulation", "service": "simulation", "connector": "module:Class"}])
 GOOD = {"HUB_REDIS_URL": "redis://127.0.0.1:6379", "MACHINE_ID": "m1", "WORKER_ROUTES": ROUTES}

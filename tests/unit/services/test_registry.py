@@ -68,20 +68,20 @@ def test_entries() -> None:
     assert plain.installer == comfyui.SERVICE.installer
     none = lookup(ServiceEntry(name="mine", connector="ComfyUIConnector", installer=NO_INSTALLER))
     assert none.installer == ""
-    other = lookup(ServiceEntry(name="comfyui", installer="my.pack:Installer"))
-    assert other.installer == "my.pack:Installer"
+    other = lookup(ServiceEntry(name="comfyui", installer="tests.support:Installer"))
+    assert other.installer == "tests.support:Installer"
     outside = lookup(ServiceEntry(name="comfyui", connector="ComfyUIConnector", external=True))
     assert outside.process is None
-    api = lookup(ServiceEntry(name="api", connector="my.pack:Api", external=True))
-    assert (api.connector, api.process) == ("my.pack:Api", None)
+    api = lookup(ServiceEntry(name="api", connector="tests.support:Api", external=True))
+    assert (api.connector, api.process) == ("tests.support:Api", None)
     with pytest.raises(LifecycleError, match="OpenAITextConnector"):
         lookup(ServiceEntry(name="openai", connector="OpenAITextConnector"))
 
 
 def test_a_package_offers_an_installer() -> None:
-    found = registry(("myInstaller", "my.pack:Installer"), offer=Offer.INSTALLER)
+    found = registry(("myInstaller", "tests.support:Installer"), offer=Offer.INSTALLER)
     assert found.lookup(ServiceEntry(name="comfyui", installer="myInstaller")).installer == (
-        "my.pack:Installer"
+        "tests.support:Installer"
     )
     with pytest.raises(ServiceUnknown) as caught:
         found.lookup(ServiceEntry(name="comfyui", installer="myinstaller"))
@@ -91,10 +91,10 @@ def test_a_package_offers_an_installer() -> None:
 
 
 def test_a_package_offers_a_connector_which_shadows_none_of_ours() -> None:
-    entries = (("Site", "my.pack:Connector"), ("ComfyUIConnector", "my.pack:Other"))
+    entries = (("Site", "tests.support:Connector"), ("ComfyUIConnector", "tests.support:Other"))
     found = registry(*entries, offer=Offer.CONNECTOR)
     assert found.lookup(ServiceEntry(name="comfyui", connector="Site")).connector == (
-        "my.pack:Connector"
+        "tests.support:Connector"
     )
     ours = found.lookup(ServiceEntry(name="comfyui", connector="ComfyUIConnector"))
     assert ours.connector == comfyui.SERVICE.connector
