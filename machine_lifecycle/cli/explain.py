@@ -33,6 +33,7 @@ ERROR_MODULES = (
     "machine_lifecycle.installers.lock_errors",
     "machine_lifecycle.installers.package_errors",
     "machine_lifecycle.jobs.errors",
+    "machine_lifecycle.jobs.worker_errors",
     "machine_lifecycle.lifecycle.errors",
     "machine_lifecycle.plan.errors",
     "machine_lifecycle.services.errors",

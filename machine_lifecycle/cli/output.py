@@ -70,34 +70,12 @@ def print_error(out: Console, wire: Mapping[str, Any], *, indent: str = "") -> N
             print_error(out, part, indent=indent)
         return
     out.print(f"{indent}[bold red]error[/] {escape(wire['summary'])} [dim]\\[{wire['code']}][/]")
-    if wire["where"]:
+    if wire.get("where"):
         out.print(f"{indent}  [dim]at[/] {escape(wire['where'])}")
-    for line in wire["context"]:
+    for line in wire.get("context", ()):
         out.print(f"{indent}  [dim]|[/] {escape(line)}")
-    for remedy in wire["remedies"]:
+    for remedy in wire.get("remedies", ()):
         out.print(f"{indent}  [green]->[/] {escape(remedy['text'])}")
-        if remedy["command"]:
+        if remedy.get("command"):
             out.print(f"{indent}       [bold]{escape(remedy['command'])}[/]")
     out.print(f"{indent}  [dim]more: machine-lifecycle explain {wire['code']}[/]")
-
-
-def human_seconds(seconds: float) -> str:
-    """A duration for people: ``340 ms``, ``4.8 s``, ``3 min 20 s``, ``2 h 5 min``, ``3 d 4 h``."""
-    if seconds < 1:
-        return f"{seconds * 1000:.0f} ms"
-    if seconds < _MINUTE:
-        return f"{seconds:.1f} s"
-    if seconds < _HOUR:
-        return f"{seconds // _MINUTE:.0f} min {seconds % _MINUTE:.0f} s"
-    if seconds < _DAY:
-        return f"{seconds // _HOUR:.0f} h {seconds % _HOUR // _MINUTE:.0f} min"
-    return f"{seconds // _DAY:.0f} d {seconds % _DAY // _HOUR:.0f} h"
-
-
-def human_bytes(count: float) -> str:
-    """A size for people, in powers of 1024: ``512 B``, ``3.4 KiB``, ``1.2 GiB``."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < _KIB:
-            return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
-        count /= _KIB
-    return f"{count:.1f} TiB"

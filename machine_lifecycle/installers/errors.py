@@ -313,4 +313,5 @@ class ModelsFolderUnusable(ConfigurationError):
         return (
             Remedy("See what is mounted there", f"ls -ld {parent}; df {parent}"),
             Remedy("Or name another folder", f"export {self.variable}=/path/to/models"),
+            Remedy("Or do without such a folder", f"unset {self.variable}"),
         )

@@ -6,6 +6,7 @@ import shlex
 from enum import Enum
 from pathlib import Path
 from typing import ClassVar
+from urllib.parse import urlsplit
 
 import attrs
 
@@ -90,10 +91,28 @@ class GitCloneFailed(LifecycleError):
             GitCause.REF: f"Choose one of the branches and tags of {self.url}",
             GitCause.NOT_FOUND: f"Check that {self.url} is there and may be read",
             GitCause.NETWORK: f"Check that the host of {self.url} can be reached",
-            GitCause.TLS: "Name the certificates to trust in GIT_SSL_CAINFO",
+            GitCause.TLS: f"See what is wrong with the certificate of {self.url}",
             GitCause.OTHER: f"Look what git says of {self.url}",
         }
-        return (Remedy(texts[self.cause], look),)
+        return (Remedy(texts[self.cause], look), *self._trust())
+
+    def _trust(self) -> tuple[Remedy, ...]:
+        """How to go on with a certificate of one's own."""
+        host = urlsplit(self.url).netloc.rpartition("@")[2]
+        if self.cause is not GitCause.TLS or not host:
+            return ()
+        at = shlex.quote(host if ":" in host else f"{host}:443")
+        keep = f"openssl s_client -connect {at} </dev/null 2>/dev/null | openssl x509"
+        return (
+            Remedy(
+                "If an authority of yours signed it, name its certificate",
+                "export GIT_SSL_CAINFO=/path/to/ca.pem",
+            ),
+            Remedy(
+                "If you know the server, and it signed it itself, trust what it shows now",
+                f'{keep} >"$HOME/git-ca.pem"; export GIT_SSL_CAINFO="$HOME/git-ca.pem"',
+            ),
+        )
 
 
 @attrs.define(kw_only=True, slots=False, eq=False)

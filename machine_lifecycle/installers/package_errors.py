@@ -67,10 +67,22 @@ class PackagesFailed(LifecycleError):
 
     @property
     def remedies(self) -> tuple[Remedy, ...]:
-        """Where to look."""
+        """Where to look; other requirements, or other packages."""
+        look = Remedy("Read all of the output", f"cat {shlex.quote(str(self.log))}")
+        if any("unsatisfiable" in line for line in self.context):
+            return (
+                look,
+                Remedy(
+                    "They exclude each other: take a commit whose requirements agree",
+                    "export COMFYUI_COMMIT=COMMIT",
+                ),
+            )
         return (
-            Remedy("Read all of the output", f"less {shlex.quote(str(self.log))}"),
-            Remedy("Name an index or a folder of wheels in UV_DEFAULT_INDEX or UV_FIND_LINKS"),
+            look,
+            Remedy(
+                "Name an index that has them, or a folder of wheels in UV_FIND_LINKS",
+                "export UV_DEFAULT_INDEX=https://HOST/simple",
+            ),
         )
 
 

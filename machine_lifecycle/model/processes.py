@@ -203,6 +203,7 @@ class ProcessSpec:
         max_memory_mib: MiB that the process and all that it started may hold together, before it is
             started anew; 0: any amount.
         restart_with_needs: Whether it is started anew when a process that it needs was.
+        port_variable: Variable that moves its port, for who must do so.
     """
 
     name: str
@@ -224,6 +225,7 @@ class ProcessSpec:
     watchdog: float = 0.0
     max_memory_mib: int = 0
     restart_with_needs: bool = False
+    port_variable: str = ""
 
     @functools.cached_property
     def started_as(self) -> str:
@@ -233,7 +235,9 @@ class ProcessSpec:
         return repr([getattr(self, name) for name in _STARTED_BY])
 
 
-_LATER = {"essential", "restart", "stop", "max_memory_mib", "restart_with_needs"}
+_LATER = {
+    *("essential", "restart", "stop", "max_memory_mib", "restart_with_needs", "port_variable"),
+}
 _STARTED_BY = [name for name in attrs.fields_dict(ProcessSpec) if name not in _LATER]
 
 

@@ -23,6 +23,10 @@ __all__ = [
 ]
 
 
+_HIGH = 65_000
+"""Above, there is little room for further ports: they end at 65535."""
+
+
 @attrs.define(kw_only=True, slots=False, eq=False)
 class NoGpu(ConfigurationError):
     """Something that needs a GPU is asked for, and there is none.
@@ -177,12 +181,12 @@ class PortTaken(LifecycleError):
     def remedies(self) -> tuple[Remedy, ...]:
         """See who has it; move us."""
         look = Remedy(
-            f"See who listens on port {self.port}, and end it or choose another port",
-            f"ss -ltnp 'sport = :{self.port}'",
+            f"See who listens on port {self.port}, and end it", f"ss -ltnp 'sport = :{self.port}'"
         )
         if not self.variable:
             return (look,)
-        return (look, Remedy("Or move ours", f"export {self.variable}={self.port + 100}"))
+        other = self.port + (100 if self.port < _HIGH else -100)
+        return (look, Remedy("Or move ours", f"export {self.variable}={other}"))
 
 
 @attrs.define(kw_only=True, slots=False, eq=False)

@@ -20,7 +20,7 @@ from machine_lifecycle.model.processes import Command, LinkReady, ProcessSpec, R
 from machine_lifecycle.model.services import Instance, ServiceDefinition
 from machine_lifecycle.model.settings import Settings, setting_info
 from machine_lifecycle.model.warming import VARIABLE, WarmUp, warm_ups_text
-from machine_lifecycle.plan.ports import reachable_host
+from machine_lifecycle.plan.ports import base_port_variable, reachable_host
 
 __all__ = [
     "CONNECTOR_OPTIONS",
@@ -127,6 +127,7 @@ def service_process(
         instance=instance.id,
         gpu=instance.gpu.index if instance.gpu else None,
         directories=(instance.data, *folders),
+        port_variable=base_port_variable(definition) if definition.ports else "",
     )
 
 

@@ -11,6 +11,14 @@ from machine_lifecycle.errors import LifecycleError, Remedy
 __all__ = ["ChecksFailed", "InternalFault", "StateStalled", "StateTooLong", "TriggerNotAllowed"]
 
 
+def _looks(waiting: tuple[str, ...]) -> tuple[Remedy, ...]:
+    """Look at what was waited for: processes, each by its log."""
+    if not waiting:
+        return ()
+    words = f"It waited for {'; '.join(waiting)}. See what they say"
+    return (Remedy(words, "machine-lifecycle logs"),)
+
+
 @attrs.define(kw_only=True, slots=False, eq=False)
 class TriggerNotAllowed(LifecycleError):
     """A fact was reported that the machine's state has no answer for."""
@@ -51,9 +59,8 @@ class StateStalled(LifecycleError):
     @property
     def remedies(self) -> tuple[Remedy, ...]:
         """What it waited for, and how to wait longer."""
-        waits = tuple(Remedy(f"Look at what it waited for: {what}") for what in self.waiting)
         return (
-            *waits,
+            *_looks(self.waiting),
             Remedy(
                 "If it only needs more time, raise the limit",
                 f"export MACHINE_STALL_LIMITS={self.state}={self.seconds * 2:.0f}",
@@ -79,9 +86,8 @@ class StateTooLong(LifecycleError):
     @property
     def remedies(self) -> tuple[Remedy, ...]:
         """How to allow more."""
-        waits = tuple(Remedy(f"Look at what it waited for: {what}") for what in self.waiting)
         return (
-            *waits,
+            *_looks(self.waiting),
             Remedy(
                 "If it only needs more time, raise the cap",
                 f"export MACHINE_STATE_CAPS={self.state}={self.seconds * 2:.0f}",

@@ -78,9 +78,9 @@ def describe(readiness: Readiness, spec: ProcessSpec) -> str:  # noqa: PLR0911 -
         case CommandReady(argv=argv):
             return f"command {' '.join(argv)}"
         case NotifyReady():
-            return "READY=1"
+            return "its READY=1"
         case LinkReady():
-            return "connected over its link"
+            return "its word that it is connected"
 
 
 async def _look(attempt: Callable[[], Awaitable[str]], say: Say) -> None:

@@ -90,7 +90,11 @@ def check_port(spec: ProcessSpec) -> None:
             if error.errno != errno.EADDRINUSE:
                 return  # a name or an address of elsewhere; the program itself will tell
             raise PortTaken(
-                wanted_by=spec.name, host=spec.host, port=spec.port, owner=_owner(spec.port)
+                wanted_by=spec.name,
+                host=spec.host,
+                port=spec.port,
+                owner=_owner(spec.port),
+                variable=spec.port_variable,
             ) from error
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -50,7 +49,6 @@ class Startup:
         self._belongs = belongs
         self._words = ""
         self._problem = ""
-        self._since = 0.0
         self._deadline: asyncio.Timeout | None = None
         self._notify: NotifySocket | None = None
         self._last_words = home.paths.runtime / "last-words" / f"{spec.name}.json"
@@ -83,17 +81,15 @@ class Startup:
 
     def expect(self, words: str, problem: str = "") -> None:
         """What is waited for now, and what stands against it."""
-        if words != self._words:
-            self._words, self._since = words, time.monotonic()
-        self._problem = problem
+        self._words, self._problem = words, problem
 
     def waiting(self) -> str:
-        """The same for people, with its age; empty if nothing is."""
+        """The same for people; empty if nothing is."""
         if not self._words:
             return ""
         problem = f": {self._problem}" if self._problem else ""
         said = f" ({self._notify.status})" if self._notify and self._notify.status else ""
-        return f"{self._words}{problem}{said}, {time.monotonic() - self._since:.0f} s"
+        return f"{self._words}{problem}{said}"
 
     # One start
 

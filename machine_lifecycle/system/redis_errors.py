@@ -31,6 +31,9 @@ def _where(address: str) -> str:
     return f"-h {host or address} -p {port or 6379}"
 
 
+_ISLAND = Remedy("Or let this machine alone have a queue of its own", "export REDIS=embedded")
+
+
 @attrs.define(kw_only=True, slots=False, eq=False)
 class RedisUnreachable(LifecycleError):
     """Redis does not answer.
@@ -65,7 +68,11 @@ class RedisUnreachable(LifecycleError):
                 if "closed by server" in self.reason
                 else []
             ),
-            Remedy(f"Set HUB_REDIS_URL if the queue is not at {self.address}"),
+            Remedy(
+                f"If the queue is not at {self.address}, name its address",
+                "export HUB_REDIS_URL='redis://USER:PASSWORD@HOST:PORT'",
+            ),
+            _ISLAND,
         )
 
 
@@ -95,6 +102,7 @@ class RedisAuth(ConfigurationError):
                 "Give user and password in the URL, with special characters percent-encoded",
                 f"export HUB_REDIS_URL='redis://USER:PASSWORD@{where}'",
             ),
+            _ISLAND,
         )
 
 
@@ -222,7 +230,7 @@ class RedisTooOld(ConfigurationError):
         """Another server."""
         return (
             Remedy(f"Replace the server at {self.address} by Redis 7.0 or later, or any Valkey"),
-            Remedy("Or use the embedded Valkey for one machine alone", "export REDIS=embedded"),
+            _ISLAND,
         )
 
 

@@ -1,19 +1,23 @@
-"""Every cause that people meet, made for real, told alike wherever somebody looks.
+"""Every cause that people meet, made for real, told alike wherever somebody looks, and mended.
 
 Each makes a machine fail as its user would see it: the same code and remedies on the terminal, on
-the status page, in the events, and in Redis where there is one.
+the status page, in the events, and in Redis where there is one. Then a remedy is pasted into a
+shell just as it was told, and the machine boots.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +32,25 @@ from tests.support.outside import Outside, machines
 from tests.support.redis_server import ValkeyServer
 
 pytestmark = pytest.mark.timeout(120)
+BASH = shutil.which("bash") or "/bin/bash"
 
 
-@attrs.frozen
+@attrs.frozen(kw_only=True)
 class Cause:
-    """What is wrong with a machine."""
+    """What is wrong with a machine.
+
+    Attributes:
+        remedy: Begins the command that mends it, or that says whether it is mended.
+        mend: What somebody does elsewhere, where the machine's own user can't mend it; gives what a
+            reader fills in for words in capitals.
+        healed: The state that it reaches then.
+    """
 
     code: str
     settings: dict[str, str]
     remedy: str
-    """Words of a remedy that can be pasted."""
+    mend: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext
+    healed: str = "ready"
     exit_code: int = 3
 
 
@@ -45,7 +58,7 @@ Make = Callable[[Path, ExitStack], Cause]
 
 
 def comfyui(folder: Path, **settings: str) -> dict[str, str]:
-    """A machine with ComfyUI from local repositories and wheels."""
+    """A machine with ComfyUI from local repositories and wheels. It can be installed, not run."""
     bed = make_bed(folder / "bed")
     return {
         **bed.environ,
@@ -60,27 +73,62 @@ def comfyui(folder: Path, **settings: str) -> dict[str, str]:
     }
 
 
+def mapped(folder: Path, connector: str) -> dict[str, str]:
+    """A machine whose simulated service is driven by a connector of one's own."""
+    mapping = {
+        "workers": {"mine": {"services": ["simulation"]}},
+        "services": {"simulation": {"connector": connector}},
+    }
+    path = folder / "mapping.json"
+    path.write_text(json.dumps(mapping), encoding="utf-8")
+    return {"WORKERS": "mine:1", "SERVICE_MAPPING_PATH": str(path), "REDIS": "embedded"}
+
+
+CONNECTOR = "from machine_lifecycle.connectors.comfyui import SimulationConnector as Site\n"
+
+
 # 1 Installation
 
 
 def dead_url(folder: Path, _: ExitStack) -> Cause:
-    url = f"http://127.0.0.1:{free_port()}/ComfyUI.git"
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/ComfyUI"
     settings = comfyui(folder, COMFYUI_REPO_URL=url)
-    return Cause("git-clone-failed", settings, f"git ls-remote {url}")
+    Origin(folder / "served" / "ComfyUI", main__py="")
+    return Cause(
+        code="git-clone-failed",
+        settings=settings,
+        remedy=f"git ls-remote {url}",
+        mend=lambda: git_server(folder / "served", port=port),
+        healed="pm_generation",
+    )
 
 
 def refused_certificate(folder: Path, stack: ExitStack) -> Cause:
     Origin(folder / "served" / "ComfyUI", main__py="")
     at = stack.enter_context(git_server(folder / "served", tls=self_signed(folder)))
     settings = comfyui(folder, COMFYUI_REPO_URL=f"https://{at}/ComfyUI")
-    return Cause("git-clone-failed", settings, "GIT_SSL_CAINFO")
+    return Cause(
+        code="git-clone-failed", settings=settings, remedy="openssl", healed="pm_generation"
+    )
 
 
 def conflicting_requirement(folder: Path, _: ExitStack) -> Cause:
     settings = comfyui(folder)
-    Origin(folder / "greedy", main__py="", requirements__txt="torch==2.0\ngreedy\n")
+    greedy = Origin(folder / "greedy", main__py="", requirements__txt="torch==2.0\ngreedy\n")
     settings["COMFYUI_REPO_URL"] = str(folder / "greedy")
-    return Cause("packages-failed", settings, "")
+
+    @contextlib.contextmanager
+    def agree() -> Iterator[dict[str, str]]:
+        yield {"COMMIT": greedy.commit(requirements__txt="torch==2.0\n")}
+
+    return Cause(
+        code="packages-failed",
+        settings=settings,
+        remedy="export COMFYUI_COMMIT=",
+        mend=agree,
+        healed="pm_generation",
+    )
 
 
 def full_disk(folder: Path, stack: ExitStack) -> Cause:
@@ -93,7 +141,16 @@ def full_disk(folder: Path, stack: ExitStack) -> Cause:
     Origin(folder / "large", main__py="", big__txt=os.urandom(40 << 20).hex())
     settings = comfyui(folder, WORKSPACE_PATH=str(small / "w"))
     settings["COMFYUI_REPO_URL"] = str(folder / "large")
-    return Cause("disk-full", settings, "df -h")
+
+    @contextlib.contextmanager
+    def room() -> Iterator[None]:
+        larger = ["/bin/mount", "-o", "remount,size=800m", str(small)]
+        subprocess.run(larger, check=True)
+        yield
+
+    return Cause(
+        code="disk-full", settings=settings, remedy="df -h", mend=room, healed="pm_generation"
+    )
 
 
 # 2 Node packs: a failed one is no failure of the boot; see tests/e2e/test_packs.py
@@ -101,9 +158,16 @@ def full_disk(folder: Path, stack: ExitStack) -> Cause:
 # 3 ComfyUI won't start
 
 
-def no_gpu(_: Path, __: ExitStack) -> Cause:
-    settings = {"WORKERS": "comfyui:1", "REDIS": "embedded", "CUDA_VISIBLE_DEVICES": ""}
-    return Cause("no-gpu", settings, "nvidia-smi --list-gpus", exit_code=2)
+def no_gpu(folder: Path, _: ExitStack) -> Cause:
+    settings = comfyui(folder, CUDA_VISIBLE_DEVICES="")
+    del settings["GPU_MODE"], settings["MOCK_GPU_NUM"]
+    return Cause(
+        code="no-gpu",
+        settings=settings,
+        remedy="export GPU_MODE=mock",
+        healed="pm_generation",
+        exit_code=2,
+    )
 
 
 def taken_port(_: Path, stack: ExitStack) -> Cause:
@@ -111,23 +175,31 @@ def taken_port(_: Path, stack: ExitStack) -> Cause:
     taker.bind(("127.0.0.1", 0))
     taker.listen()
     port = str(taker.getsockname()[1])
-    return Cause("port-taken", {"SIMULATION_BASE_PORT": port}, f"sport = :{port}")
+    settings = {"SIMULATION_BASE_PORT": port}
+    return Cause(code="port-taken", settings=settings, remedy="export SIMULATION_BASE_PORT=")
 
 
 def wrong_model_path(folder: Path, _: ExitStack) -> Cause:
     in_the_way = folder / "models"
     in_the_way.write_text("", encoding="utf-8")
     settings = comfyui(folder, COMFYUI_MODELS_PATH=str(in_the_way / "mine"))
-    return Cause("models-folder-unusable", settings, f"ls -ld {in_the_way}", exit_code=2)
+    return Cause(
+        code="models-folder-unusable",
+        settings=settings,
+        remedy="unset COMFYUI_MODELS_PATH",
+        healed="pm_generation",
+        exit_code=2,
+    )
 
 
 # 4 Workers can't connect
 
 
 def redis_away(_: Path, __: ExitStack) -> Cause:
-    port = free_port()
-    settings = {"HUB_REDIS_URL": f"redis://127.0.0.1:{port}"}
-    return Cause("redis-unreachable", settings, f"redis-cli -h 127.0.0.1 -p {port} ping")
+    url = f"redis://127.0.0.1:{free_port()}"
+    return Cause(
+        code="redis-unreachable", settings={"HUB_REDIS_URL": url}, remedy="export REDIS=embedded"
+    )
 
 
 def wrong_password(_: Path, stack: ExitStack) -> Cause:
@@ -135,25 +207,56 @@ def wrong_password(_: Path, stack: ExitStack) -> Cause:
     server.start()
     stack.callback(server.close)
     wrong = server.url.replace(server.url.split("@")[0].rpartition(":")[2], "wrong")
-    return Cause("redis-auth", {"HUB_REDIS_URL": wrong}, "HUB_REDIS_URL", exit_code=2)
+    return Cause(
+        code="redis-auth",
+        settings={"HUB_REDIS_URL": wrong},
+        remedy="export REDIS=embedded",
+        exit_code=2,
+    )
 
 
-def connector_missing(folder: Path, _: ExitStack) -> Cause:
-    mapping = {
-        "workers": {
-            "mine": {
-                "services": ["mine"],
-                "job_service_required_map": [
-                    {"job_service_required": "mine", "worker_service": "mine"}
-                ],
-            }
-        },
-        "services": {"mine": {"connector": "NobodysConnector", "type": "external"}},
-    }
-    path = folder / "mapping.json"
-    path.write_text(json.dumps(mapping), encoding="utf-8")
-    settings = {"WORKERS": "mine:1", "SERVICE_MAPPING_PATH": str(path), "REDIS": "embedded"}
-    return Cause("service-unknown", settings, "machine-lifecycle services", exit_code=2)
+def connector_misspelt(folder: Path, _: ExitStack) -> Cause:
+    settings = mapped(folder, "SimulatoinConnector")
+
+    @contextlib.contextmanager
+    def spelt() -> Iterator[None]:
+        mapped(folder, "SimulationConnector")  # as the remedy says: Write `SimulationConnector`
+        yield
+
+    return Cause(
+        code="service-unknown",
+        settings=settings,
+        remedy="machine-lifecycle services",
+        mend=spelt,
+        exit_code=2,
+    )
+
+
+def connector_not_on_the_path(folder: Path, _: ExitStack) -> Cause:
+    # As with the installed command: the folder where it is typed is not on Python's path.
+    settings = mapped(folder, "site_connectors:Site") | {"PYTHONSAFEPATH": "1"}
+    return Cause(
+        code="connector-broken", settings=settings, remedy="export PYTHONPATH=", exit_code=2
+    )
+
+
+def connector_broken(folder: Path, _: ExitStack) -> Cause:
+    site = folder / "broken_connectors.py"
+    site.write_text(f"import not_there\n{CONNECTOR}", encoding="utf-8")
+    settings = mapped(folder, "broken_connectors:Site") | {"PYTHONPATH": str(folder)}
+
+    @contextlib.contextmanager
+    def whole() -> Iterator[None]:
+        site.write_text(CONNECTOR, encoding="utf-8")
+        yield
+
+    return Cause(
+        code="connector-broken",
+        settings=settings,
+        remedy=sys.executable,
+        mend=whole,
+        exit_code=2,
+    )
 
 
 # 5 Health checks fail
@@ -161,16 +264,21 @@ def connector_missing(folder: Path, _: ExitStack) -> Cause:
 
 def never_ready(_: Path, __: ExitStack) -> Cause:
     settings = {
-        "SIMULATION_READY_DELAY_MS": "600000",
-        "MACHINE_STATE_CAPS": "services_starting=1",
+        "SIMULATION_READY_DELAY_MS": "3000",
+        "MACHINE_STATE_CAPS": "services_starting=3",
     }
-    return Cause("state-too-long", settings, "export MACHINE_STATE_CAPS=services_starting=2")
+    return Cause(
+        code="state-too-long",
+        settings=settings,
+        remedy="export MACHINE_STATE_CAPS=services_starting=6",
+    )
 
 
 CAUSES = (
     *(dead_url, refused_certificate, conflicting_requirement, full_disk),
     *(no_gpu, taken_port, wrong_model_path),
-    *(redis_away, wrong_password, connector_missing, never_ready),
+    *(redis_away, wrong_password),
+    *(connector_misspelt, connector_not_on_the_path, connector_broken, never_ready),
 )
 
 
@@ -193,18 +301,21 @@ def each() -> pytest.MarkDecorator:
     )
 
 
-def in_error(wire: dict[str, Any]) -> list[dict[str, Any]]:
-    """The single errors in one's wire form."""
-    return wire.get("errors") or [wire]
+def part_of(cause: Cause, wire: dict[str, Any], where: str) -> dict[str, Any]:
+    """The error that the cause is to lead to, alone or in a group; the remedy is in it."""
+    parts: list[dict[str, Any]] = wire.get("errors") or [wire]
+    found = [part for part in parts if part["code"] == cause.code]
+    assert found, (where, wire)
+    commands = [remedy["command"] or "" for remedy in found[0]["remedies"]]
+    assert any(command.startswith(cause.remedy) for command in commands), (where, commands)
+    return found[0]
 
 
-def hold_to(cause: Cause, wire: dict[str, Any], where: str) -> None:
-    codes = [part["code"] for part in in_error(wire)]
-    assert cause.code in codes, (where, wire)
-    part = in_error(wire)[codes.index(cause.code)]
-    told = json.dumps(part["remedies"])
-    assert part["remedies"], where
-    assert cause.remedy in told, (where, told)
+def page(report: dict[str, Any]) -> dict[str, Any]:
+    """The same, from the page that probes read."""
+    with urllib.request.urlopen(f"{report['health_url']}/status", timeout=10) as answer:  # noqa: S310 - loopback
+        status: dict[str, Any] = json.load(answer)
+    return status
 
 
 @each()
@@ -212,19 +323,20 @@ def test_a_cause_is_told_alike_wherever_somebody_looks(
     made: Cause, outside: Callable[..., Outside]
 ) -> None:
     machine = outside(**made.settings, ON_FAILED="stay", MACHINE_BOOT_ATTEMPTS="1")
+    (machine.folder / "site_connectors.py").write_text(CONNECTOR, encoding="utf-8")
     machine.start()
-    event = machine.until("machine_failed")
-    hold_to(made, event["error"], "event")
+    told = part_of(made, machine.until("machine_failed")["error"], "event")
     report = json.loads(machine.call("status", "--json").stdout)
     assert report["state"] == "failed"
-    hold_to(made, report["failure"], "status")
+    assert part_of(made, report["failure"], "status") == told
+    assert part_of(made, page(report)["failure"], "page") == told
     shown = machine.call("status").stdout
-    assert made.code in shown
-    if made.remedy:
-        assert made.remedy in shown.replace("\n", "")
+    assert f"[{made.code}]" in shown
+    for remedy in told["remedies"]:
+        assert (remedy["command"] or remedy["text"]) in shown.replace("\n", "")
     if report["redis_connected"] and not made.settings.get("HUB_REDIS_URL"):
-        stored = stream(machine)
-        hold_to(made, next(e for e in stored if e["kind"] == "machine_failed")["error"], "redis")
+        stored = next(e for e in stream(machine) if e["kind"] == "machine_failed")
+        assert part_of(made, stored["error"], "redis") == told
     explained = machine.call("explain", made.code)
     assert explained.returncode == 0
     machine.signal(signal.SIGTERM)
@@ -253,14 +365,43 @@ def read_discovery_url(machine: Outside) -> str:
     return read_discovery(Paths(workspace=machine.folder / "w", runtime=runtime)).url
 
 
+def paste(machine: Outside, command: str) -> int:
+    """Type a command where the machine is started; what it exports stays. Its exit status."""
+    after = machine.folder / "environment"
+    ours = Path(sys.executable).parent
+    done = subprocess.run(
+        [BASH, "-c", f'{{ {command}\n}}; done=$?; env -0 >"$AFTER"; exit $done'],
+        env={**machine.env, "AFTER": str(after), "PATH": f"{ours}:{os.defpath}"},
+        cwd=machine.folder,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    pairs = (line.partition("=") for line in after.read_text().split("\0") if line)
+    typed = {name: value for name, _, value in pairs}
+    for name in ("AFTER", "_", "SHLVL", "PWD", "OLDPWD"):
+        typed.pop(name, None)
+    machine.env = {**typed, "PATH": machine.env["PATH"]}
+    return done.returncode
+
+
 @each()
-def test_a_cause_ends_the_program_with_its_status_and_its_words(
+def test_its_remedy_can_be_pasted_and_the_machine_boots(
     made: Cause, outside: Callable[..., Outside]
 ) -> None:
-    machine = outside(**made.settings, MACHINE_BOOT_ATTEMPTS="1")
-    done = machine.call("boot")
-    assert done.returncode == made.exit_code, done.stdout[-2000:] + done.stderr[-2000:]
-    said = done.stdout + done.stderr
-    assert made.code in said
-    assert made.remedy in said
-    assert "Traceback" not in said
+    machine = outside(**made.settings, MACHINE_BOOT_ATTEMPTS="1", MACHINE_CRASH_BACKOFF_MAX="0")
+    (machine.folder / "site_connectors.py").write_text(CONNECTOR, encoding="utf-8")
+    machine.start()
+    told = part_of(made, machine.until("machine_failed")["error"], "event")
+    assert machine.wait() == made.exit_code, machine.said()
+    assert "Traceback" not in machine.said()
+    commands = [remedy["command"] or "" for remedy in told["remedies"]]
+    command = next(one for one in commands if one.startswith(made.remedy))
+    with made.mend() as known:
+        for word, value in known.items() if isinstance(known, dict) else ():
+            command = command.replace(f"={word}", f"={value}")
+        assert paste(machine, command) == 0, command
+        machine.start()
+        machine.until("changed", target=made.healed)
+    machine.signal(signal.SIGTERM)
+    machine.wait()

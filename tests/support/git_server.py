@@ -85,6 +85,7 @@ def git_server(
     tls: tuple[Path, Path] | None = None,
     fault: Callable[[str, bytes], Fault | None] = lambda _path, _body: None,
     old: bool = False,
+    port: int = 0,
 ) -> Iterator[str]:
     """Serve the repositories below *root*; ``host:port`` of the server.
 
@@ -94,6 +95,7 @@ def git_server(
         tls: Certificate and key; None: plain HTTP.
         fault: What is answered instead, for a path and a body.
         old: Whether it speaks the first version of the protocol alone.
+        port: To listen on; 0: any.
     """
     wanted = "Basic " + base64.b64encode(login.encode()).decode()
 
@@ -144,7 +146,7 @@ def git_server(
         def handle_error(self, request: object, client_address: object) -> None:
             """A client that refuses our certificate hangs up: that is what the test is about."""
 
-    with Server(("127.0.0.1", 0), Handler) as server:
+    with Server(("127.0.0.1", port), Handler) as server:
         if tls is not None:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(*tls)

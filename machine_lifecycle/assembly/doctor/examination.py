@@ -130,7 +130,7 @@ class Examination:
         made = await self._planned()
         address = self._settings.health_host
         wanted = [("the health pages", address, self._settings.health_port, "MACHINE_HEALTH_PORT")]
-        wanted += [(one.name, one.host, one.port or 0, "") for one in made.processes]
+        wanted += [(one.name, one.host, one.port or 0, one.port_variable) for one in made.processes]
         taken = await asyncio.to_thread(listeners)
         for who, where, port, variable in wanted:
             if port and port in taken:

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from machine_lifecycle.errors import our_python
 from machine_lifecycle.jobs.worker_config import WorkerConfig, load_connector
 from machine_lifecycle.jobs.worker_errors import ConnectorBroken, WorkerSettingWrong
 
@@ -48,7 +49,7 @@ def test_a_connector_that_can_not_be_loaded_is_named(reference: str) -> None:
     assert broken.value.code == "connector-broken"
     assert reference in broken.value.summary
     module = reference.partition(":")[0]
-    assert broken.value.remedies[0].command == f"python -c 'import {module}'"
+    assert broken.value.remedies[0].command == our_python("-P", "-c", f"import {module}")
 
 
 def test_what_services_loaded_is_advertised_for_jobs_to_require() -> None:
