@@ -135,12 +135,19 @@ class LockImpossible(LifecycleError):
 
     @property
     def remedies(self) -> tuple[Remedy, ...]:
-        """Name another index, another commit, or another build of torch."""
+        """Name another commit, another build of torch, or another index."""
+        index = Remedy(
+            "Name an index that has them, or a folder of wheels in UV_FIND_LINKS",
+            "export UV_DEFAULT_INDEX=https://HOST/simple",
+        )
+        if self.fault != "conflict":
+            return (index,)
         return (
-            Remedy("Name an index or a folder of wheels in UV_DEFAULT_INDEX or UV_FIND_LINKS"),
             Remedy(
-                "Or another version of ComfyUI or build of torch: COMFYUI_COMMIT, TORCH_BACKEND"
+                "Take a commit of ComfyUI whose requirements agree", "export COMFYUI_COMMIT=COMMIT"
             ),
+            Remedy("Or leave torch to your own index", "export TORCH_BACKEND=none"),
+            index,
         )
 
 

@@ -123,7 +123,7 @@ def conflicting_requirement(folder: Path, _: ExitStack) -> Cause:
         yield {"COMMIT": greedy.commit(requirements__txt="torch==2.0\n")}
 
     return Cause(
-        code="packages-failed",
+        code="lock-impossible",
         settings=settings,
         remedy="export COMFYUI_COMMIT=",
         mend=agree,
