@@ -12,7 +12,7 @@ from machine_lifecycle.lifecycle.core import Lifecycle
 from machine_lifecycle.lifecycle.hooks import EventBus
 from machine_lifecycle.model.packs import Loaded, Pack, PackState
 from machine_lifecycle.model.plan import BootPlan
-from machine_lifecycle.model.status import ConditionKind
+from machine_lifecycle.model.status import ConditionKind, causes_in_words
 
 __all__ = ["CAUSE", "PackWatch", "left_out_words", "missed", "with_absent"]
 
@@ -58,9 +58,9 @@ def left_out_words(missed_by: Mapping[str, tuple[Pack, ...]]) -> str:
     parts = []
     for out, instances in alike.items():
         many = "s" if len(out) > 1 else ""
-        reasons = "; ".join(f"{name} ({reason})" for name, reason in out)
         where = ", ".join(instances)
-        parts.append(f"{len(out)} node pack{many} did not load on {where}: {reasons}")
+        words = causes_in_words(dict(out))
+        parts.append(f"{len(out)} node pack{many} did not load on {where}: {words}")
     return "; ".join(parts)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from textwrap import shorten
 from typing import Any
 
 import attrs
@@ -12,7 +14,17 @@ from machine_lifecycle.model.packs import Loaded
 from machine_lifecycle.model.ports import Check
 from machine_lifecycle.model.processes import ProcessStatus
 
-__all__ = ["Condition", "ConditionKind", "StateTiming", "StatusReport", "WorkerStatus"]
+__all__ = [
+    "Condition",
+    "ConditionKind",
+    "StateTiming",
+    "StatusReport",
+    "WorkerStatus",
+    "causes_in_words",
+]
+
+_LONGEST_CAUSE = 160
+"""Characters of one cause: the whole of it is told where the thing itself is shown."""
 
 
 class ConditionKind:
@@ -38,6 +50,19 @@ class Condition:
     kind: str
     reason: str
     since: float
+
+
+def causes_in_words(causes: Mapping[str, str]) -> str:
+    """Things and the cause of each as one line for a ``reason``: a cause that several share is told
+    once, and a long one is cut.
+    """
+    alike: dict[str, list[str]] = {}
+    for name, cause in causes.items():
+        alike.setdefault(cause, []).append(name)
+    return "; ".join(
+        f"{', '.join(names)} ({shorten(cause, _LONGEST_CAUSE, placeholder=' …')})"
+        for cause, names in alike.items()
+    )
 
 
 @attrs.frozen(kw_only=True)

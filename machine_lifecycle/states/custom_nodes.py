@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from machine_lifecycle.errors import LifecycleError
-from machine_lifecycle.model.status import ConditionKind
+from machine_lifecycle.model.status import ConditionKind, causes_in_words
 from machine_lifecycle.states.context import Context
 from machine_lifecycle.states.installing import install
 from machine_lifecycle.states.stimuli import NodesInstalled, Stimulus
@@ -26,9 +26,6 @@ async def run(ctx: Context) -> Stimulus:
 
 
 def _words(out: Mapping[str, LifecycleError]) -> str:
-    """What is left out and why; a reason that several share is told once."""
-    alike: dict[str, list[str]] = {}
-    for name, error in out.items():
-        alike.setdefault(error.summary, []).append(name)
-    reasons = "; ".join(f"{', '.join(names)} ({reason})" for reason, names in alike.items())
-    return f"{len(out)} left out of the installation: {reasons}"
+    """What is left out and why."""
+    causes = {name: error.summary for name, error in out.items()}
+    return f"{len(out)} left out of the installation: {causes_in_words(causes)}"

@@ -71,6 +71,17 @@ def test_instances_that_miss_the_same_are_told_together() -> None:
     assert not left_out_words({"gpu0": ()})
 
 
+def test_a_cause_that_packs_share_is_told_once_and_a_long_one_cut() -> None:
+    other = attrs.evolve(LACKS, name="other")
+    long = attrs.evolve(LACKS, name="long", reason="no answer from the host " * 20)
+    words = left_out_words({"gpu0": (LACKS, other, long)})
+    told, rest = words.split("; ")
+    assert told == f"3 node packs did not load on gpu0: lacks, other ({LACKS.reason})"
+    assert rest.startswith("long (no answer from the host")
+    assert rest.endswith(" …)")
+    assert len(rest) < 180
+
+
 @attrs.define
 class Told:
     """What the watch raised and dropped, in order."""
