@@ -151,7 +151,7 @@ def _check(answer: aiohttp.ClientResponse, credentials: Credentials, url: str) -
         raise DownloadRefused(url=shown, problem=problem, token=variable, given=given)
     if answer.status in _BUSY:
         after = seconds_to_wait(answer.headers.get("Retry-After", ""), datetime.now(tz=UTC))
-        raise DownloadInterrupted(url=shown, problem=problem, after=after)
+        raise DownloadInterrupted(url=shown, problem=problem, retry_after=after)
     if answer.status not in _GOOD:
         raise DownloadMissing(url=shown, problem=problem)
     encoding = answer.headers.get("Content-Encoding", "identity")

@@ -16,7 +16,7 @@ __all__ = [
     "DownloadInterrupted",
     "DownloadMissing",
     "DownloadRefused",
-    "HostDown",
+    "HostUnreached",
     "ModelInTheWay",
 ]
 
@@ -29,7 +29,6 @@ class DownloadInterrupted(LifecycleError):
         url: Where from, without login and query.
         problem: What happened.
         have: Bytes that came so far.
-        after: Seconds that the server asked to wait; 0: it did not.
     """
 
     code: ClassVar[str] = "download-interrupted"
@@ -37,7 +36,6 @@ class DownloadInterrupted(LifecycleError):
     url: str
     problem: str
     have: int = 0
-    after: float = 0.0
 
     @property
     def summary(self) -> str:
@@ -55,7 +53,7 @@ class DownloadInterrupted(LifecycleError):
 
 
 @attrs.define(kw_only=True, slots=False, eq=False)
-class HostDown(LifecycleError):
+class HostUnreached(LifecycleError):
     """A host gave no connection several times in a row: nothing further is asked of it.
 
     Attributes:

@@ -25,7 +25,7 @@ from machine_lifecycle.installers.credentials import Credentials
 from machine_lifecycle.installers.download_errors import (
     DownloadDiffers,
     DownloadInterrupted,
-    HostDown,
+    HostUnreached,
 )
 from machine_lifecycle.installers.errors import DiskFull
 from machine_lifecycle.installers.partial import File, Partial, hash_of
@@ -73,7 +73,7 @@ class Downloader:
 
         Raises:
             DownloadInterrupted: It broke off too often; what came is kept.
-            HostDown: Its host can't be reached.
+            HostUnreached: Its host can't be reached.
             DownloadRefused: A login is wanted.
             DownloadMissing: There is no such file.
             DownloadDiffers: It is another file.
@@ -95,10 +95,10 @@ class Downloader:
                     left, wait = patience.tries, patience.first
                 left -= 1
                 error.have = partial.size
-                if not left or error.after > patience.longest:
+                if not left or error.retry_after > patience.longest:
                     raise
-                if error.after:  # said to one, meant for all
-                    host.not_before = max(host.not_before, time.monotonic() + error.after)
+                if error.retry_after:  # said to one, meant for all
+                    host.not_before = max(host.not_before, time.monotonic() + error.retry_after)
                     continue
                 # Full jitter, so that many machines that lost one host do not come back as one.
                 pause = random.uniform(0, wait)  # noqa: S311 - no secret is drawn
@@ -167,7 +167,7 @@ class Downloader:
         credentials = Credentials(file.url, self._environ)
         start = urlsplit(credentials.start).netloc
         if self._hosts[start].unreached >= _HOST_TRIES:
-            raise HostDown(host=start, problem=self._hosts[start].problem)
+            raise HostUnreached(host=start, problem=self._hosts[start].problem)
         patience = self._patience
         async with AsyncExitStack() as stack:
             session = await stack.enter_async_context(
@@ -181,7 +181,7 @@ class Downloader:
                 host = self._hosts[error.host]
                 host.unreached, host.problem = host.unreached + 1, str(error)
                 if host.unreached >= _HOST_TRIES:
-                    raise HostDown(host=error.host, problem=host.problem) from None
+                    raise HostUnreached(host=error.host, problem=host.problem) from None
                 raise broken(file, f"{error.host}: {error}") from None
             self._hosts[start].unreached = 0
             yield answer

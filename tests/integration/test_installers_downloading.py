@@ -17,7 +17,7 @@ from machine_lifecycle.installers.download_errors import (
     DownloadInterrupted,
     DownloadMissing,
     DownloadRefused,
-    HostDown,
+    HostUnreached,
 )
 from machine_lifecycle.installers.downloading import Downloader
 from machine_lifecycle.installers.errors import DiskFull
@@ -224,7 +224,7 @@ async def test_a_server_that_wants_more_patience_than_there_is(bed: Bed) -> None
     bed.server.add("m", DATA, answers=[(429, {"Retry-After": "4000"})])
     with pytest.raises(DownloadInterrupted) as caught:
         await bed.bring()
-    assert caught.value.after == 4000
+    assert caught.value.retry_after == 4000
     assert len(bed.server.asked) == 1
 
 
@@ -253,11 +253,11 @@ async def test_a_host_that_is_down_is_named_once_and_left_alone(bed: Bed) -> Non
     gone = f"127.0.0.1:{free_port()}"
     made = Downloader({}, QUICK)
     file = File(url=f"http://{gone}/m", sha256=SHA)
-    with pytest.raises(HostDown) as caught:
+    with pytest.raises(HostUnreached) as caught:
         await made.bring(file, bed.path, bed.lines.take)
     assert caught.value.summary.startswith(f"{gone} can't be reached")
     assert len(bed.lines) == 2
-    with pytest.raises(HostDown) as again:
+    with pytest.raises(HostUnreached) as again:
         await made.bring(attrs.evolve(file, url=f"http://{gone}/n"), bed.path, bed.lines.take)
     assert again.value.summary == caught.value.summary
     assert len(bed.lines) == 2
