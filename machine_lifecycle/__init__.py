@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from machine_lifecycle.errors import ConfigurationError, LifecycleError, Problems, Remedy
+    from machine_lifecycle.installers.ready_made import GitInstaller, PipInstaller
     from machine_lifecycle.jobs.client import JobQueue, open_job_queue
     from machine_lifecycle.jobs.records import JobEvent, JobRecord
     from machine_lifecycle.lifecycle.errors import GateRefused
@@ -72,6 +73,7 @@ __all__ = [
     "GateDefinition",
     "GatePoint",
     "GateRefused",
+    "GitInstaller",
     "Gpu",
     "GpuMode",
     "GpuSource",
@@ -104,6 +106,7 @@ __all__ = [
     "PacksLoaded",
     "Passage",
     "Phase",
+    "PipInstaller",
     "Ports",
     "Preview",
     "Probe",
@@ -131,6 +134,7 @@ __all__ = [
 
 _HOMES = {
     "errors": ("ConfigurationError", "LifecycleError", "Problems", "Remedy"),
+    "installers.ready_made": ("GitInstaller", "PipInstaller"),
     "jobs.client": ("JobQueue", "open_job_queue"),
     "jobs.records": ("JobEvent", "JobRecord"),
     "lifecycle.errors": ("GateRefused",),

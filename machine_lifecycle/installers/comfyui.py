@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 import attrs
 
@@ -16,11 +14,9 @@ from machine_lifecycle.installers.comfyui_settings import (
     comfyui_environment,
     comfyui_nodes,
     comfyui_repository,
-    kept_commits,
     packs_are_off,
 )
 from machine_lifecycle.installers.errors import CommandFailed, VerificationFailed
-from machine_lifecycle.installers.git import bring
 from machine_lifecycle.installers.hosts import Hosts
 from machine_lifecycle.installers.lock_errors import LockMissing
 from machine_lifecycle.installers.locked import Locked
@@ -29,7 +25,8 @@ from machine_lifecycle.installers.model_files import ModelFiles
 from machine_lifecycle.installers.models import Models
 from machine_lifecycle.installers.packages import Environment
 from machine_lifecycle.installers.relocking import locking_step
-from machine_lifecycle.installers.repository import Repository, check_repository, git_environment
+from machine_lifecycle.installers.repository import Repository, check_repository
+from machine_lifecycle.installers.steps import PACKAGES, bringing, nothing, requiring
 from machine_lifecycle.model.choices import LockMode
 from machine_lifecycle.model.installing import InstallContext, Step, StepContext
 
@@ -43,9 +40,6 @@ _SIZE_OF_CUDA = 7 << 30
 ten times that."""
 _SIZE_OF_REQUIREMENTS = 450 << 20
 """Bytes of what 0.3.12 requires beside torch; a whole environment for the processor is 1.15 GiB."""
-
-_PACKAGES = "packages"
-"""Installations into one environment go one at a time: pip takes no lock on it."""
 
 
 class ComfyUIInstaller:
@@ -99,50 +93,6 @@ def _settled(
     return ((locking_step(context, kept),) if kept.lock.out_of_reach else ()), locked
 
 
-def _git_step(
-    context: InstallContext, repository: Repository, target: Path, step: Step, hosts: Hosts
-) -> Step:
-    """*step*, with what it takes to bring *repository* to *target*."""
-    commits = kept_commits(context)
-    env = git_environment(
-        context.environ, repository, global_config=context.settings.git_global_config
-    )
-
-    async def run(ctx: StepContext) -> None:
-        head = await bring(ctx, repository, target, env, commits=commits, hosts=hosts)
-        ctx.report(f"{target.name} is at {head[:12]}")
-
-    def present() -> bool:
-        return (target / ".git").exists()
-
-    digest = fingerprint(
-        *(repository.plain_url, repository.branch, repository.commit),
-        *(repository.recursive, repository.or_default),
-    )
-    return attrs.evolve(step, fingerprint=digest, run=run, present=present)
-
-
-async def _nothing(_: StepContext) -> None:
-    """Stands where a step's ``run`` is filled in later."""
-
-
-def _require(
-    environment: Environment, file: Path, also: tuple[str, ...] = (), by: str = ""
-) -> Callable[[StepContext], Awaitable[None]]:
-    """What installs the requirements in *file*, if it is there, and leaves torch alone."""
-
-    async def run(ctx: StepContext) -> None:
-        listed = file.exists()  # noqa: ASYNC240 - one look at a local file
-        what = [*(("-r", str(file)) if listed else ()), *also]
-        if not what:
-            ctx.report(f"there is no {file.name}")
-            return
-        await environment.install(ctx, what, shown=str(file))
-        await environment.check_torch(ctx, by or file.parent.name)
-
-    return run
-
-
 class _Base:
     """The steps of ComfyUI itself."""
 
@@ -161,7 +111,7 @@ class _Base:
         """Clone, environment, torch, requirements, folders, verification."""
         repository, environment, home = self._repository, self._environment, self._home
         check_repository(repository)
-        clone = _git_step(
+        clone = bringing(
             self._context,
             repository,
             home,
@@ -171,7 +121,7 @@ class _Base:
                 fingerprint="",
                 timeout=900,
                 retries=2,
-                run=_nothing,
+                run=nothing,
                 space=_SIZE,
             ),
             Hosts(),
@@ -192,7 +142,7 @@ class _Base:
             needs=("environment",),
             timeout=self._limit,
             retries=1,
-            exclusive=_PACKAGES,
+            exclusive=PACKAGES,
             run=environment.install_torch,
             space=_SIZE_OF_TORCH.get(environment.backend, _SIZE_OF_CUDA) if environment.ours else 0,
             present=environment.torch_is_there,
@@ -204,8 +154,8 @@ class _Base:
             needs=("torch", "clone"),
             timeout=self._limit,
             retries=1,
-            exclusive=_PACKAGES,
-            run=_require(environment, home / "requirements.txt", ALSO),
+            exclusive=PACKAGES,
+            run=requiring(environment, home / "requirements.txt", ALSO),
             space=_SIZE_OF_REQUIREMENTS,
         )
         folders = Models.of(self._context).step()
@@ -255,7 +205,7 @@ class _Pack:
         )
         clone = self._step("clone", f"clone {repository.plain_url}", ("clone",))
         steps = [
-            _git_step(
+            bringing(
                 self._context,
                 repository,
                 self._folder,
@@ -276,15 +226,15 @@ class _Pack:
             packages = self._step(
                 "packages", "install requirements", (steps[-1].id, "requirements")
             )
-            run = _require(self._environment, self._folder / "requirements.txt", by=node.name)
+            run = requiring(self._environment, self._folder / "requirements.txt", by=node.name)
             steps.append(
-                attrs.evolve(packages, run=run, timeout=1800, retries=1, exclusive=_PACKAGES)
+                attrs.evolve(packages, run=run, timeout=1800, retries=1, exclusive=PACKAGES)
             )
         if node.custom_script:
             script = self._step("script", "run its script", (steps[-1].id, "requirements"))
             digest = fingerprint(node.custom_script)
             steps.append(
-                attrs.evolve(script, run=self._script, exclusive=_PACKAGES, fingerprint=digest)
+                attrs.evolve(script, run=self._script, exclusive=PACKAGES, fingerprint=digest)
             )
         return tuple(steps)
 
@@ -298,7 +248,7 @@ class _Pack:
             required=node.required,
             stage="nodes",
             subject=node.name,
-            run=_nothing,
+            run=nothing,
         )
 
     def _env_text(self) -> str:
