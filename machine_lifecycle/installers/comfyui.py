@@ -7,7 +7,6 @@ import shlex
 import attrs
 
 from machine_lifecycle.config.nodes import NodeEntry
-from machine_lifecycle.errors import LifecycleError
 from machine_lifecycle.installers.base import fingerprint, write_atomically
 from machine_lifecycle.installers.comfyui_settings import (
     ALSO,
@@ -25,7 +24,8 @@ from machine_lifecycle.installers.model_files import ModelFiles
 from machine_lifecycle.installers.models import Models
 from machine_lifecycle.installers.packages import Environment
 from machine_lifecycle.installers.relocking import locking_step
-from machine_lifecycle.installers.repository import Repository, check_repository
+from machine_lifecycle.installers.repository import Repository, check_repository, git_environment
+from machine_lifecycle.installers.scripts import PackScripts
 from machine_lifecycle.installers.steps import PACKAGES, bringing, nothing, requiring
 from machine_lifecycle.model.choices import LockMode
 from machine_lifecycle.model.installing import InstallContext, Step, StepContext
@@ -198,7 +198,7 @@ class _Pack:
         self._folder = context.home / "custom_nodes" / node.name
 
     def steps(self) -> tuple[Step, ...]:
-        """Clone, ``.env``, requirements, script: those that the list asks for."""
+        """Clone, scripts; ``.env`` and requirements if the list asks for them."""
         node = self._node
         repository = Repository(
             url=node.url, branch=node.branch, commit=node.commit, recursive=node.recursive
@@ -230,12 +230,19 @@ class _Pack:
             steps.append(
                 attrs.evolve(packages, run=run, timeout=1800, retries=1, exclusive=PACKAGES)
             )
-        if node.custom_script:
-            script = self._step("script", "run its script", (steps[-1].id, "requirements"))
-            digest = fingerprint(node.custom_script)
-            steps.append(
-                attrs.evolve(script, run=self._script, exclusive=PACKAGES, fingerprint=digest)
+        script = self._step("script", "run its scripts", (steps[-1].id, "requirements"))
+        git_env = git_environment(
+            self._context.environ,
+            repository,
+            global_config=self._context.settings.git_global_config,
+        )
+        scripts = PackScripts(self._context, self._environment, node, self._folder, git_env)
+        digest = fingerprint(node.custom_script, self._context.settings.comfyui_install_py)
+        steps.append(
+            attrs.evolve(
+                script, run=scripts.run, timeout=1800, exclusive=PACKAGES, fingerprint=digest
             )
+        )
         return tuple(steps)
 
     def _step(self, part: str, summary: str, needs: tuple[str, ...]) -> Step:
@@ -260,16 +267,3 @@ class _Pack:
 
     async def _write_env(self, _: StepContext) -> None:
         write_atomically(self._folder / ".env", self._env_text(), mode=0o600)
-
-    async def _script(self, ctx: StepContext) -> None:
-        argv = ["bash", "-c", self._node.custom_script]
-        environment = self._environment
-        failed: LifecycleError | None = None
-        try:
-            async with environment.changing(ctx):
-                await ctx.run_command(argv, env=environment.env, cwd=self._folder)
-        except LifecycleError as error:
-            failed = error  # it may have changed torch before
-        await environment.check_torch(ctx, self._node.name)
-        if failed:
-            raise failed

@@ -15,6 +15,7 @@ from machine_lifecycle.installers.lock import Lock, LockedRepository
 from machine_lifecycle.installers.mending import broken_packages
 from machine_lifecycle.installers.packages import Environment
 from machine_lifecycle.installers.repository import Repository, git_environment
+from machine_lifecycle.installers.scripts import changed_by_hand
 from machine_lifecycle.installers.uvprogram import uv_program
 from machine_lifecycle.model.installing import InstallContext, StepContext
 
@@ -87,9 +88,7 @@ async def _repository(
     if head != locked.commit:
         yield Difference(subject, f"is at {head[:12]}, not at {locked.commit[:12]}")
     # Submodules are told of here too, at another commit and with other files.
-    words = ("status", "--porcelain", "-z", "--untracked-files=no", "--no-renames")
-    status = (await git(*words, cwd=folder)).output
-    if changed := [entry[3:] for entry in status.split("\0") if entry]:
+    if changed := await changed_by_hand(ctx.run_command, folder, env):
         more = f" and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
         yield Difference(subject, f"has changed files: {', '.join(changed[:_SHOWN])}{more}")
 

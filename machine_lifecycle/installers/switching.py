@@ -11,6 +11,7 @@ from machine_lifecycle.installers.commits import Commits
 from machine_lifecycle.installers.git_errors import FilesChanged, FolderInTheWay
 from machine_lifecycle.installers.gitprogram import Git
 from machine_lifecycle.installers.repository import FULL_SHA, Repository
+from machine_lifecycle.installers.scripts import changed_by_hand
 
 __all__ = ["Switch"]
 
@@ -116,10 +117,10 @@ class Switch:
         await git.network(*_FETCH, *deepen, git.url, every, cwd=self._here)
 
     async def _changed(self) -> tuple[str, ...]:
-        """Files of the repository that are not as its commit has them."""
-        look = ("status", "--porcelain", "--untracked-files=no", "--ignore-submodules=dirty")
-        changes = await self._git(*_PLAIN, *look, cwd=self._here)
-        return tuple(line[3:] for line in changes.output.splitlines() if line.strip())
+        """Files of the repository that somebody changed."""
+        git = self._git
+        words = "--ignore-submodules=dirty"
+        return await changed_by_hand(git.ctx.run_command, self._here, git.env, words)
 
     async def _check(self, head: str, new: str) -> None:
         """Refuse what would lose somebody's work."""

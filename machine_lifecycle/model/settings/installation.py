@@ -33,6 +33,11 @@ class OfInstallation(OfServices):
         "Build of torch for a new environment: `cpu`, `cu128`, `auto` …; `none`: whatever the "
         "package index has; empty: `auto` with an NVIDIA driver, else `cpu`.",
     )
+    comfyui_install_py: bool = setting(
+        "COMFYUI_INSTALL_PY",
+        True,
+        "Run the `install.py` of node packs that have one, as ComfyUI's managers do.",
+    )
     install_concurrency: int = setting(
         "MACHINE_INSTALL_CONCURRENCY", 8, "Installation steps that run at once."
     )
