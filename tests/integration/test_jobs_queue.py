@@ -385,6 +385,46 @@ async def test_what_only_the_last_capable_worker_could_do_says_so_when_it_leaves
     assert await statuses() == {"pending"}
 
 
+async def test_a_long_queue_is_told_by_and_by_that_nobody_can_do_it(redis: Redis) -> None:
+    client = JobQueue(redis)
+    big = {"gpu_memory_gb": 141}
+    digest, text = profile(hardware=big)
+    await call(redis, "ml1_profile", "big", digest, text, "")
+    await claim(redis, "small")
+    needs = {"gpu_memory_gb": 80}
+    first = await client.submit({}, service_required="simulation", requirements=needs)
+    fields, place = await redis.hgetall(f"job:{first}"), await redis.zscore("jobs:pending", first)
+    del fields["queue_class"], fields["queue_score"]
+    jobs = [f"job-{number}" for number in range(2500)]
+    pipeline = redis.pipeline(transaction=False)
+    for job_id in jobs:
+        flat = [item for pair in (fields | {"id": job_id}).items() for item in pair]
+        pipeline.fcall("ml1_submit", 0, job_id, place, "{}", *flat)
+    await pipeline.execute()
+    await redis.delete(f"job:{first}")  # as another party may do
+
+    async def statuses() -> list[str]:
+        pipeline = redis.pipeline(transaction=False)
+        for job_id in jobs:
+            pipeline.hget(f"job:{job_id}", "status")
+        return list(await pipeline.execute())
+
+    async def told(status: str) -> int:
+        """In how many calls a worker with nothing to do tells the rest."""
+        calls = 0
+        while (await call(redis, "ml1_turn", "small", "m1", profile()[0], "", 20000, 1))[2]:
+            calls += 1
+        assert set(await statuses()) == {status}
+        return calls
+
+    await call(redis, "ml1_leave", "big", digest)
+    assert 0 < (await statuses()).count("unworkable") < 500
+    assert 5 < await told("unworkable") < 20
+    await call(redis, "ml1_profile", "big", digest, text, "")
+    assert 5 < await told("pending") < 20
+    assert not await redis.exists(f"job:{first}", "jobs:telling")
+
+
 async def test_what_only_a_worker_could_do_that_fell_silent_says_so(redis: Redis) -> None:
     client = JobQueue(redis)
     big = {"gpu_memory_gb": 141}

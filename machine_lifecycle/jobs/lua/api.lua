@@ -39,6 +39,8 @@ local function ml1_turn(_, a)
       again = 'profile'
     else
       jobs, again = claim(worker, machine, digest, want, lease, at)
+      -- Who has nothing else to do goes on with this until it is done.
+      if #jobs == 0 and again == '' and tell_some() then again = 'more' end
       turn = {token}
       for _, job in ipairs(jobs) do turn[#turn + 1] = job[1] end
       if #jobs == want then redis.call('ZREM', 'jobs:idle:' .. digest, worker)
@@ -93,10 +95,11 @@ local function ml1_profile(_, a)
       if fit(h, class, digest) then
         local head = redis.call('ZREVRANGE', 'jobs:class:' .. h, 0, 0, 'WITHSCORES')
         if head[1] then redis.call('ZADD', 'jobs:heads:' .. digest, head[2], h) end
-        if fresh then tell_class(h, 'pending') end
+        if fresh then retell(h) end
       end
     end
   end
+  tell_some()
   return reply[1] == '0' and '0' or 'c' .. reply[1]
 end
 
@@ -104,7 +107,10 @@ end
 local function ml1_leave(_, a)
   redis.call('ZREM', 'jobs:idle:' .. a[2], a[1])
   redis.call('ZREM', 'jobs:workers:' .. a[2], a[1])
-  if redis.call('EXISTS', 'jobs:workers:' .. a[2]) == 0 then drop_profile(a[2]) end
+  if redis.call('EXISTS', 'jobs:workers:' .. a[2]) == 0 then
+    drop_profile(a[2])
+    tell_some()
+  end
   if redis.call('GET', 'jobs:ear') == a[1] then redis.call('DEL', 'jobs:ear') end
   return 'ok'
 end
@@ -188,7 +194,7 @@ local function ml1_fail(_, a)
   end
   redis.call('HSET', 'job:' .. id, 'status', 'failed', 'failed_at', iso(at),
     'proof', 'worker:completion:' .. a[9])
-  record('jobs:failed', id, {error = a[4], failed_at = iso(at), retry_count = retries}, at, RECORD_TTL)
+  record(id, {error = a[4], failed_at = iso(at), retry_count = retries}, at, (retries + 2) * #proof)
   step(id, 'failed', 0, at, worker, a[4])
   ended(id, 'failed')
   publish('job_failed', workflow_fields(job, {job_id = id, worker_id = worker, status = 'failed',
@@ -245,8 +251,7 @@ local function ml1_retry(_, a)
   redis.call('HSET', 'job:' .. a[1], 'retry_count', '0', 'crashes', '0', 'losses', '0')
   redis.call('HDEL', 'job:' .. a[1], 'error', 'error_details', 'failed_at', 'cancel_requested',
     'cancel_reason')
-  redis.call('HDEL', 'jobs:failed', a[1])
-  redis.call('ZREM', 'jobs:failed:at', a[1])
+  drop_records('jobs:failed', {a[1]})
   redis.call('ZREM', 'jobs:dead', a[1])
   redis.call('HDEL', 'jobs:dead:reasons', a[1])
   requeue(a[1], job, now())
@@ -264,6 +269,7 @@ local function ml1_beat(_, a)
   redis.call('EXPIRE', 'worker:' .. worker, 120)
   redis.call('EXPIRE', 'jobs:active:' .. worker, ACTIVE_TTL)
   trim_records('jobs:completed', at, TERMINAL_TTL.completed)
+  trim_records('jobs:failed', at, RECORD_TTL)
   local lost, cancel = {}, {}
   for i = 4, #a, 2 do
     local job = mine(a[i], worker, a[i + 1])
@@ -288,6 +294,7 @@ local function ml1_beat(_, a)
   end
   redis.call('ZREMRANGEBYSCORE', 'jobs:workers:' .. digest, '-inf', at - PROFILE_KEPT)
   tidy(at)
+  tell_some()
   local ear = 0
   if redis.call('EXISTS', 'jobs:foreign') == 1 then
     local held = redis.call('GET', 'jobs:ear')

@@ -15,6 +15,9 @@ local DEAD_KEPT = 1000
 local STREAM_KEPT = 200
 local ENDED_KEPT = 10000 -- of those that completed, and of those that did not, …
 local ENDED_FOR = 300000 -- … unless they ended within so many ms: who asked for them may be slow
+local BYTES_KEPT = 536870912 -- of each, at most, and no more than a quarter of what the server may hold: …
+local BYTES_STRICTLY = 2 -- … times that of those, too, that ended just now
+local HEAVY = 4096 -- bytes from which on a job's are counted: below, the number is bound enough
 local FORGOTTEN_AT_ONCE = 100
 local OUTPUTS_FORGOTTEN = 32
 
@@ -114,16 +117,73 @@ local function workflow_fields(job, message)
   return message
 end
 
--- Remove all that is kept of an ended job, but for one that is set aside for somebody to look at.
-local function forget(id)
+-- The part of an attestation's key that names the job.
+local function attestation_of(id, workflow)
+  local step = 'step-id:' .. string.gsub(id, '^step%-', '')
+  return given(workflow) and 'job-id:' .. workflow .. ':' .. step or step
+end
+
+-- Remove all that is kept of an ended job; one that is set aside for somebody to look at only where
+-- that may be.
+local function forget(id, set_aside)
   local key = 'job:' .. id
-  local seen = redis.call('HMGET', key, 'status', 'proof')
+  local seen = redis.pcall('HMGET', key, 'status', 'proof', 'workflow_id', 'retry_count')
   local over = seen[1] == 'completed' or seen[1] == 'failed' or seen[1] == 'cancelled'
-  if not over or redis.call('ZSCORE', 'jobs:dead', id) then return end
-  local gone = {key, key .. ':progress', 'progress:' .. id}
+  if not over then return end
+  if redis.call('ZSCORE', 'jobs:dead', id) then
+    if not set_aside then return end
+    redis.call('ZREM', 'jobs:dead', id)
+    redis.call('HDEL', 'jobs:dead:reasons', id)
+  end
+  local gone, name = {key, key .. ':progress', 'progress:' .. id}, attestation_of(id, seen[3])
   if given(seen[2]) then gone[#gone + 1] = seen[2] end
+  for n = 1, math.min(tonumber(seen[4]) or 0, 99) do
+    gone[#gone + 1] = 'worker:failure:' .. name .. ':attempt:' .. n
+  end
+  if seen[1] == 'failed' then
+    gone[#gone + 1] = 'worker:failure:' .. name .. ':permanent'
+    if given(seen[3]) then gone[#gone + 1] = 'workflow:failure:' .. seen[3] .. ':permanent' end
+  end
   for n = 0, OUTPUTS_FORGOTTEN - 1 do gone[#gone + 1] = key .. ':output:' .. n end
   redis.call('DEL', unpack(gone))
+end
+
+-- Remember how many bytes an ended job takes, if it takes many; whether it does.
+local function weigh(name, id, bytes, at)
+  if bytes <= HEAVY then return false end
+  local known = tonumber(redis.call('HGET', name .. ':heavy', id)) or 0
+  redis.call('HSET', name .. ':heavy', id, bytes)
+  redis.call('ZADD', name .. ':heavy:at', at, id)
+  redis.call('INCRBY', name .. ':heavy:bytes', bytes - known)
+  for _, key in ipairs({':heavy', ':heavy:at', ':heavy:bytes'}) do
+    redis.call('EXPIRE', name .. key, RECORD_TTL)
+  end
+  return true
+end
+
+local function length_of(id, field)
+  local length = redis.pcall('HSTRLEN', 'job:' .. id, field)
+  return type(length) == 'number' and length or 0
+end
+
+local function unweigh(name, ids)
+  local bytes = 0
+  for _, size in ipairs(redis.call('HMGET', name .. ':heavy', unpack(ids))) do
+    bytes = bytes + (tonumber(size) or 0)
+  end
+  if bytes == 0 then return end
+  redis.call('HDEL', name .. ':heavy', unpack(ids))
+  redis.call('ZREM', name .. ':heavy:at', unpack(ids))
+  if redis.call('DECRBY', name .. ':heavy:bytes', bytes) <= 0 then
+    redis.call('DEL', name .. ':heavy:bytes')
+  end
+end
+
+local function drop_records(name, ids)
+  if #ids == 0 then return end
+  redis.call('HDEL', name, unpack(ids))
+  redis.call('ZREM', name .. ':at', unpack(ids))
+  unweigh(name, ids)
 end
 
 -- The oldest beyond the number that is kept, a few at a time.
@@ -132,29 +192,45 @@ local function trim_number(name, at)
   if over <= 0 then return end
   local old = redis.call('ZRANGEBYSCORE', name .. ':at', '-inf', at - ENDED_FOR, 'LIMIT', 0,
     math.min(over, FORGOTTEN_AT_ONCE))
-  if #old == 0 then return end
   for _, id in ipairs(old) do forget(id) end
-  redis.call('HDEL', name, unpack(old))
-  redis.call('ZREM', name .. ':at', unpack(old))
+  drop_records(name, old)
+end
+
+-- The oldest heavy ones beyond the bytes that are kept.
+local function trim_bytes(name, at)
+  local held = tonumber(redis.call('GET', name .. ':heavy:bytes') or '0')
+  if held == 0 then return end
+  local most = tonumber(string.match(redis.call('INFO', 'memory'), 'maxmemory:(%d+)') or '0')
+  most = most > 0 and math.min(BYTES_KEPT, most / 4) or BYTES_KEPT
+  if held <= most then return end
+  local old = redis.call('ZRANGE', name .. ':heavy:at', 0, FORGOTTEN_AT_ONCE - 1, 'WITHSCORES')
+  local gone = {}
+  for i = 1, #old, 2 do
+    local strictly = held > most * BYTES_STRICTLY
+    if held <= most or (not strictly and tonumber(old[i + 1]) > at - ENDED_FOR) then break end
+    held = held - (tonumber(redis.call('HGET', name .. ':heavy', old[i])) or 0)
+    forget(old[i], strictly)
+    gone[#gone + 1] = old[i]
+  end
+  drop_records(name, gone)
 end
 
 -- Bounded records of ended jobs: each field has its time in a sorted set beside the hash, and goes
 -- when it is too old. A TTL of the whole hash would either never fire or take all at once.
 local function trim_records(name, at, ttl)
-  local old = redis.call('ZRANGEBYSCORE', name .. ':at', '-inf', at - ttl * 1000, 'LIMIT', 0, 1000)
-  if #old > 0 then
-    redis.call('HDEL', name, unpack(old))
-    redis.call('ZREM', name .. ':at', unpack(old))
-  end
+  drop_records(name, redis.call('ZRANGEBYSCORE', name .. ':at', '-inf', at - ttl * 1000, 'LIMIT', 0, 1000))
   trim_number(name, at)
+  trim_bytes(name, at)
   redis.call('EXPIRE', name, ttl)
   redis.call('EXPIRE', name .. ':at', ttl)
 end
 
-local function record(name, id, value, at, ttl)
-  redis.call('HSET', name, id, cjson.encode(value))
-  redis.call('ZADD', name .. ':at', at, id)
-  trim_records(name, at, ttl)
+-- An ended job that did not complete.
+local function record(id, value, at, bytes)
+  redis.call('HSET', 'jobs:failed', id, cjson.encode(value))
+  redis.call('ZADD', 'jobs:failed:at', at, id)
+  weigh('jobs:failed', id, (bytes or 0) + length_of(id, 'payload') + length_of(id, 'error_details'), at)
+  trim_records('jobs:failed', at, RECORD_TTL)
 end
 
 -- A step of the job's life, in a bounded stream for those who look later.

@@ -17,6 +17,7 @@
 --   jobs:index:size     how many are filed; jobs:index:cursor: how far the search for unfiled ones is
 --   jobs:pins           set   of workflows that workers are kept for
 --   jobs:unworkable     set   of classes that no worker fits
+--   jobs:telling        hash  H -> how far its jobs were told whether some worker fits
 --   jobs:avoided:W      zset  jobs that failed on worker W and go to others for a while -> until when
 --   jobs:foreign        another party submitted jobs within the hour: jobs:ear, a worker, listens
 
@@ -41,6 +42,8 @@ local function remember(kind, key, value)
   memo[kind][key], memo.count = value, memo.count + 1
   return value
 end
+
+local WAITING = {pending = true, queued = true, unworkable = true}
 
 local function exactly(number, least, most, otherwise)
   number = tonumber(number) or otherwise
@@ -94,6 +97,8 @@ local function bury(id, reason, at)
   for _, gone in ipairs(over) do
     redis.call('ZREM', 'jobs:dead', gone)
     redis.call('HDEL', 'jobs:dead:reasons', gone)
+    -- Else it goes with the other records.
+    if not redis.call('ZSCORE', 'jobs:failed:at', gone) then forget(gone) end
   end
   redis.call('EXPIRE', 'jobs:dead', RECORD_TTL)
   redis.call('EXPIRE', 'jobs:dead:reasons', RECORD_TTL)
@@ -103,7 +108,7 @@ local function bury(id, reason, at)
     step(id, 'failed', 0, at, job.worker_id, reason)
     ended(id, 'failed')
   end
-  record('jobs:failed', id, {error = reason, failed_at = iso(at), retry_count = retries}, at, RECORD_TTL)
+  record(id, {error = reason, failed_at = iso(at), retry_count = retries}, at)
   publish('job_failed', workflow_fields(job, {job_id = id, worker_id = job.worker_id or '',
     status = 'failed', error = reason, failed_at = iso(at), retry_count = retries,
     can_retry = false, timestamp = at}))
@@ -285,12 +290,27 @@ local function unfiled()
   return redis.call('ZCARD', 'jobs:pending') - tonumber(redis.call('GET', 'jobs:index:size') or '0')
 end
 
--- Say of what waits in a class whether somebody can do it; of the best thousand, the rest follows
--- as they are filed anew or claimed.
-local function tell_class(h, status)
-  for _, id in ipairs(redis.call('ZREVRANGE', 'jobs:class:' .. h, 0, 999)) do
-    redis.call('HSET', 'job:' .. id, 'status', status)
+-- Say of all that waits in a class whether somebody can do it: a chunk now, the rest later.
+local function retell(h)
+  redis.call('HSET', 'jobs:telling', h, '0')
+  redis.call('EXPIRE', 'jobs:telling', INDEX_TTL)
+end
+
+-- Go on with one class of which that is to be told. False if there is none.
+local function tell_some()
+  local picked = redis.call('HRANDFIELD', 'jobs:telling', 1, 'WITHVALUES')
+  local h = picked[1]
+  if not h then return false end
+  local status = redis.call('SISMEMBER', 'jobs:unworkable', h) == 1 and 'unworkable' or 'pending'
+  local reply = redis.call('ZSCAN', 'jobs:class:' .. h, picked[2], 'COUNT', CHUNK)
+  for i = 1, #reply[2], 2 do
+    local key = 'job:' .. reply[2][i]
+    local known = redis.pcall('HGET', key, 'status')
+    if known ~= status and WAITING[known] then redis.call('HSET', key, 'status', status) end
   end
+  if reply[1] == '0' then redis.call('HDEL', 'jobs:telling', h)
+  else redis.call('HSET', 'jobs:telling', h, reply[1]) end
+  return true
 end
 
 local function drop_profile(digest)
@@ -304,7 +324,7 @@ local function drop_profile(digest)
       and redis.call('EXISTS', 'jobs:fits:' .. h) == 0
       and redis.call('EXISTS', 'jobs:class:' .. h) == 1 then
       unworkable(h)
-      tell_class(h, 'unworkable')
+      retell(h)
     end
   end
   memo.caps[digest] = nil
@@ -316,6 +336,7 @@ local function drop_class(h)
   redis.call('DEL', 'jobs:fits:' .. h)
   redis.call('SREM', 'jobs:personal', h)
   redis.call('SREM', 'jobs:unworkable', h)
+  redis.call('HDEL', 'jobs:telling', h)
 end
 
 -- Forget profiles without a worker, and classes that nobody files in any more.

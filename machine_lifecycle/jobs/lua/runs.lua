@@ -2,7 +2,6 @@
 -- Runs of jobs ------------------------------------------------------------------------------------
 
 local RUNNING = {assigned = true, in_progress = true, accepted = true}
-local WAITING = {pending = true, queued = true, unworkable = true}
 
 -- Jobs whose wait after a failure is over go back to the place they had. Returns when the next is due.
 local function promote(at)
@@ -150,8 +149,8 @@ local function end_cancelled(id, job, reason, at)
   redis.call('ZREM', 'jobs:delayed', id)
   unfile(id, job)
   redis.call('HSET', 'job:' .. id, 'status', 'cancelled', 'error', reason, 'failed_at', iso(at))
-  record('jobs:failed', id, {error = reason, failed_at = iso(at), cancelled = true,
-    retry_count = tonumber(job.retry_count or '0') or 0}, at, RECORD_TTL)
+  record(id, {error = reason, failed_at = iso(at), cancelled = true,
+    retry_count = tonumber(job.retry_count or '0') or 0}, at)
   step(id, 'cancelled', 0, at, job.worker_id, reason)
   ended(id, 'cancelled')
   publish('jobs:ended', {job_id = id, status = 'cancelled', reason = reason, timestamp = at})
@@ -230,10 +229,21 @@ local function complete(worker, machine, at, id, fence, result, proof, proof_key
   return 'ok'
 end
 
+-- Bytes of the files that came with a result, whose keys it names.
+local function output_bytes(id, result)
+  local key, bytes, from = 'job:' .. id .. ':output:', 0, 1
+  while true do
+    local _, over = string.find(result, '"' .. key, from, true)
+    if not over then return bytes end
+    bytes = bytes + redis.call('STRLEN', key .. (string.match(result, '^%d+', over + 1) or ''))
+    from = over + 1
+  end
+end
+
 -- Write results: a list of what became of each, and how many were written. *a* holds seven words
 -- for each, from *from* on.
 local function complete_all(worker, machine, at, a, from)
-  local answers, done, times, results = {}, {}, {}, {}
+  local answers, done, times, results, heavy = {}, {}, {}, {}, false
   for i = from, #a, 7 do
     local said = complete(worker, machine, at, a[i], a[i + 1], a[i + 2], a[i + 3], a[i + 4], a[i + 5],
       a[i + 6])
@@ -244,6 +254,8 @@ local function complete_all(worker, machine, at, a, from)
       -- The worker's own text goes in as it is: decoding and encoding would turn [] into {}.
       results[#results + 1], results[#results + 2] = a[i], '{"success":true,"data":' .. a[i + 2]
         .. ',"completed_at":"' .. iso(at) .. '"}'
+      heavy = weigh('jobs:completed', a[i], #a[i + 2] + #a[i + 3] + length_of(a[i], 'payload')
+        + output_bytes(a[i], a[i + 2]), at) or heavy
     end
   end
   if #done > 0 then
@@ -252,7 +264,7 @@ local function complete_all(worker, machine, at, a, from)
     redis.call('ZADD', 'jobs:completed:at', unpack(times))
     redis.call('HSET', 'jobs:completed', unpack(results))
     -- Not each time: that would be a third of the cost of a short job.
-    if at % 8 == 0 then trim_records('jobs:completed', at, TERMINAL_TTL.completed) end
+    if heavy or at % 8 == 0 then trim_records('jobs:completed', at, TERMINAL_TTL.completed) end
   end
   return answers, #done
 end
