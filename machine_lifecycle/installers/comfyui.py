@@ -16,6 +16,7 @@ from machine_lifecycle.installers.comfyui_settings import (
     packs_are_off,
 )
 from machine_lifecycle.installers.errors import CommandFailed, VerificationFailed
+from machine_lifecycle.installers.guarding import protect
 from machine_lifecycle.installers.hosts import Hosts
 from machine_lifecycle.installers.lock_errors import LockMissing
 from machine_lifecycle.installers.locked import Locked
@@ -143,7 +144,7 @@ class _Base:
             timeout=self._limit,
             retries=1,
             exclusive=PACKAGES,
-            run=environment.install_torch,
+            run=self._torch,
             space=_SIZE_OF_TORCH.get(environment.backend, _SIZE_OF_CUDA) if environment.ours else 0,
             present=environment.torch_is_there,
         )
@@ -169,6 +170,10 @@ class _Base:
             present=(home / "main.py").exists,
         )
         return (clone, venv, torch, requirements, folders, verify)
+
+    async def _torch(self, ctx: StepContext) -> None:
+        protect(self._environment)
+        await self._environment.install_torch(ctx)
 
     async def _verify(self, ctx: StepContext) -> None:
         python = str(self._environment.python)

@@ -16,6 +16,7 @@ from machine_lifecycle.config.nodes import NodeEntry
 from machine_lifecycle.installers.base import fingerprint, write_atomically
 from machine_lifecycle.installers.comfyui_settings import packs_are_off
 from machine_lifecycle.installers.compiling import LockedPackage
+from machine_lifecycle.installers.guarding import check_unmoved, protect
 from machine_lifecycle.installers.lock import Lock
 from machine_lifecycle.installers.lock_errors import LockStale, PackLeftOut
 from machine_lifecycle.installers.lockfile import Kept
@@ -165,6 +166,7 @@ class Locked:
         async def run(ctx: StepContext) -> None:
             file.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(file, "".join(f"{one.line}\n" for one in packages))
+            protect(self.environment, self.lock.packages)
             words = ("--no-deps", "--compile-bytecode", "-r", str(file))
             await self.environment.install(ctx, words, shown=str(file))
 
@@ -175,15 +177,19 @@ class Locked:
 
         async def run(ctx: StepContext) -> None:
             await install(ctx)
-            await self.environment.check_torch(ctx, "comfyui")
+            await check_unmoved(self.environment, ctx, "comfyui", packages)
 
-        return attrs.evolve(step, run=run, fingerprint=_digest(packages))
+        def present() -> bool:
+            return self.environment.has(packages)
+
+        return attrs.evolve(step, run=run, fingerprint=_digest(packages), present=present)
 
     def _torch(self, step: Step, packages: Sequence[LockedPackage]) -> Step:
         """Torch comes with all that it needs; it is pinned then, as in a boot without a lock."""
         install = self._install(packages, "locked-comfyui")
 
         async def run(ctx: StepContext) -> None:
+            protect(self.environment, self.lock.packages)
             if self.environment.ours:
                 self.environment.constraints.unlink(missing_ok=True)  # of another lock
                 await install(ctx)
@@ -196,7 +202,10 @@ class Locked:
 
         async def run(ctx: StepContext) -> None:
             await install(ctx)
-            await self.environment.check_torch(ctx, _TOGETHER)
+            await check_unmoved(self.environment, ctx, _TOGETHER)
+
+        def present() -> bool:
+            return self.environment.has(packages)
 
         (like,) = (step for step in steps if step.id == "requirements")
         return attrs.evolve(
@@ -208,6 +217,7 @@ class Locked:
             stage="nodes",
             required=any(step.required and step.subject for step in steps),
             run=run,
+            present=present,
         )
 
 

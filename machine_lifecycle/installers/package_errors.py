@@ -13,6 +13,7 @@ from machine_lifecycle.errors import ConfigurationError, LifecycleError, Remedy
 from machine_lifecycle.installers.errors import CommandFailed
 
 __all__ = [
+    "PackagesChanged",
     "PackagesFailed",
     "RequirementUnreadable",
     "TorchChanged",
@@ -152,22 +153,22 @@ class RequirementUnreadable(LifecycleError):
 
 
 @attrs.define(kw_only=True, slots=False, eq=False)
-class TorchChanged(LifecycleError):
-    """An installation replaced torch; the version that was there has been put back.
+class PackagesChanged(LifecycleError):
+    """A script replaced packages that others need; the versions that were there have been put back.
 
     Attributes:
-        before: Package and version, as pinned.
-        after: As found.
+        before: Packages and versions, as protected.
+        after: What was found of each.
         by: The step that did it.
         python: The environment's interpreter.
-        problem: Why it could not be put back; empty: it was.
+        problem: Why they could not be put back; empty: they were.
     """
 
-    code: ClassVar[str] = "torch-changed"
+    code: ClassVar[str] = "packages-changed"
     recoverable: ClassVar[bool] = False
 
-    before: str
-    after: str
+    before: tuple[str, ...]
+    after: tuple[str, ...]
     by: str
     python: Path
     problem: str = ""
@@ -175,17 +176,30 @@ class TorchChanged(LifecycleError):
     @property
     def summary(self) -> str:
         """What changed, and how it is now."""
-        now = f"could not be put back: {self.problem}" if self.problem else "was put back"
-        return f"{self.by} changed {self.before} to {self.after}; it {now}"
+        one = len(self.before) == 1
+        was = ("it was" if one else "all was") + " put back"
+        now = f"it could not be put back: {self.problem}" if self.problem else was
+        pairs = zip(self.before, self.after, strict=True)
+        changes = [f"{before} to {after}" for before, after in pairs]
+        more = f" and {len(changes) - 3} more" if len(changes) > 3 else ""  # noqa: PLR2004
+        return f"{self.by} changed {', '.join(changes[:3])}{more}; {now}"
 
     @property
     def remedies(self) -> tuple[Remedy, ...]:
         """Leave the pack out, or mend its script."""
-        found = [Remedy(f"Take {self.by} out of the list, or keep its script off torch")]
+        what = "torch" if any(one.startswith("torch") for one in self.before) else "them"
+        found = [Remedy(f"Take {self.by} out of the list, or keep its script off {what}")]
         if self.problem:
-            argv = ("uv", "pip", "install", "--python", str(self.python), self.before)
-            found.insert(0, Remedy("Put it back", shlex.join(argv)))
+            argv = ("uv", "pip", "install", "--python", str(self.python), *self.before)
+            found.insert(0, Remedy("Put back what was there", shlex.join(argv)))
         return tuple(found)
+
+
+@attrs.define(kw_only=True, slots=False, eq=False)
+class TorchChanged(PackagesChanged):
+    """An installation replaced torch; the version that was there has been put back."""
+
+    code: ClassVar[str] = "torch-changed"
 
 
 @attrs.define(kw_only=True, slots=False, eq=False)

@@ -10,18 +10,20 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
 import attrs
+from packaging.utils import canonicalize_name
 
 from machine_lifecycle.installers.base import write_atomically
+from machine_lifecycle.installers.compiling import LockedPackage
 from machine_lifecycle.installers.errors import CommandFailed, CommandTimeout
 from machine_lifecycle.installers.mending import SCRIPT, Broken, read_broken
 from machine_lifecycle.installers.package_errors import (
     PackagesFailed,
-    TorchChanged,
     TorchMissing,
     packages_failed,
 )
+from machine_lifecycle.installers.protection import Protection, has_packages
 from machine_lifecycle.installers.uvprogram import uv_program
-from machine_lifecycle.installers.variables import package_environment
+from machine_lifecycle.installers.variables import package_environment, protected_file
 from machine_lifecycle.model.hardware import GpuSource, Hardware
 from machine_lifecycle.model.installing import StepContext
 from machine_lifecycle.model.settings import Settings
@@ -63,7 +65,8 @@ class Environment:
     @property
     def env(self) -> dict[str, str]:
         """The environment variables for installations into it, and for scripts of node packs."""
-        pinned = self.constraints if self.constraints.exists() else None
+        files = (self.protection.constraints, self.constraints)
+        pinned = next((path for path in files if path.exists()), None)
         # What is there decides which build it is; asking that build's index needs a network.
         backend = self.backend if self.ours else ""
         env = package_environment(self.environ, constraints=pinned, backend=backend)
@@ -74,6 +77,16 @@ class Environment:
         else:  # it was named as the one to use, be it the system's
             env["PIP_BREAK_SYSTEM_PACKAGES"] = env["UV_BREAK_SYSTEM_PACKAGES"] = "1"
         return env
+
+    @property
+    def protection(self) -> Protection:
+        """What no pack may move."""
+        return Protection(protected_file(self.constraints.parent.parent))
+
+    def has(self, packages: Sequence[LockedPackage]) -> bool:
+        """Whether these are there, as far as folders tell; what others made is not looked into."""
+        sites = tuple((self.python.parent.parent / "lib").glob("python*/site-packages"))
+        return not self.ours or has_packages(sites, packages)
 
     @property
     def _mark(self) -> Path:
@@ -147,24 +160,22 @@ class Environment:
             again = ("--no-deps", "--reinstall", *broken.packages)
             await self._install(ctx, again, ", ".join(broken.packages))
 
+    async def versions(self, ctx: StepContext) -> dict[str, str]:
+        """Versions of all packages that are installed, by name."""
+        words = ("list", "--quiet", "--format", "json", "--python", str(self.python))
+        # Its own line is data: it is read, and not part of the story that is reported.
+        listed = await ctx.run_command([uv_program(), "pip", *words], env=self.env)
+        return {
+            canonicalize_name(str(one["name"])): str(one["version"])
+            for one in json.loads(listed.output)
+        }
+
     async def torch(self, ctx: StepContext) -> dict[str, str]:
         """Versions of torch and its family that are installed."""
-        argv = [
-            uv_program(),
-            "pip",
-            "list",
-            "--quiet",
-            "--format",
-            "json",
-            "--python",
-            str(self.python),
-        ]
-        # Its own line is data: it is read, and not part of the story that is reported.
-        listed = await ctx.run_command(argv, env=self.env)
-        found = {str(one["name"]): str(one["version"]) for one in json.loads(listed.output)}
+        found = await self.versions(ctx)
         return {name: found[name] for name in TORCH_FAMILY if name in found}
 
-    def _pinned(self) -> tuple[str, dict[str, str]]:
+    def pinned(self) -> tuple[str, dict[str, str]]:
         """Which build the pins were made for (empty if unknown), and the pins."""
         try:
             lines = self.constraints.read_text("utf-8").splitlines()
@@ -180,7 +191,7 @@ class Environment:
 
     def torch_is_there(self) -> bool:
         """Whether torch is what it was pinned to, as far as its folder tells."""
-        _, pins = self._pinned()
+        _, pins = self.pinned()
         if not self.constraints.exists():
             return False
         sites = (self.python.parent.parent / "lib").glob("python*/site-packages")
@@ -198,7 +209,7 @@ class Environment:
             TorchMissing: There is none in an environment that is used as it is.
         """
         found = await self.torch(ctx)
-        made_for, pins = self._pinned()
+        made_for, pins = self.pinned()
         if not self.ours and "torch" not in found:
             raise TorchMissing(python=self.python)
         build = self.backend or "the package index"
@@ -211,34 +222,18 @@ class Environment:
                 found, pins = await self.torch(ctx), {}
         cut_short = self.ours or self._mark.exists()
         if cut_short and any(found.get(name) != version for name, version in pins.items()):
-            await self._put_back(ctx, pins)
+            await self.put_back(ctx, pins)
             found = await self.torch(ctx)
         self._pin(build, found)
         ctx.report(f"torch stays as it is: {', '.join(_words(found)) or 'there is none'}")
 
-    async def _put_back(self, ctx: StepContext, pins: Mapping[str, str]) -> None:
-        await self.install(ctx, _words(pins), shown="torch")
-
-    async def check_torch(self, ctx: StepContext, by: str) -> None:
-        """Check that torch is what it was; if not, put it back.
+    async def put_back(self, ctx: StepContext, pins: Mapping[str, str]) -> None:
+        """Install these versions again.
 
         Raises:
-            TorchChanged: *by* changed it.
+            PackagesFailed: They can't be had.
         """
-        _, pins = self._pinned()
-        found = await self.torch(ctx)
-        for name, version in pins.items():
-            if found.get(name) == version:
-                continue
-            problem = ""
-            try:
-                await self._put_back(ctx, pins)
-            except PackagesFailed as error:
-                problem = error.summary
-            after = f"{name}=={found[name]}" if name in found else "nothing"
-            raise TorchChanged(
-                before=f"{name}=={version}", after=after, by=by, python=self.python, problem=problem
-            )
+        await self.install(ctx, _words(pins), shown="torch")
 
 
 def _words(versions: Mapping[str, str]) -> list[str]:

@@ -14,6 +14,7 @@ import attrs
 
 from machine_lifecycle.config.nodes import NodeEntry
 from machine_lifecycle.errors import LifecycleError
+from machine_lifecycle.installers.guarding import check_unmoved
 from machine_lifecycle.installers.packages import Environment
 from machine_lifecycle.model.installing import InstallContext, RunCommand, StepContext
 
@@ -62,7 +63,7 @@ class PackScripts:
                     await ctx.run_command(words, env=self._environ, cwd=self.folder)
         except LifecycleError as error:
             failed = error  # it may have changed the environment before
-        await self.environment.check_torch(ctx, self.node.name)
+        await check_unmoved(self.environment, ctx, self.node.name)
         if failed:
             raise failed
         await _keep(ctx.run_command, self.folder, self.env)

@@ -10,6 +10,7 @@ import attrs
 from machine_lifecycle.installers.base import fingerprint
 from machine_lifecycle.installers.comfyui_settings import kept_commits
 from machine_lifecycle.installers.git import bring
+from machine_lifecycle.installers.guarding import check_unmoved
 from machine_lifecycle.installers.hosts import Hosts
 from machine_lifecycle.installers.packages import Environment
 from machine_lifecycle.installers.repository import Repository, git_environment
@@ -60,6 +61,6 @@ def requiring(
             ctx.report(f"there is no {file.name}")
             return
         await environment.install(ctx, what, shown=str(file))
-        await environment.check_torch(ctx, by or file.parent.name)
+        await check_unmoved(environment, ctx, by or file.parent.name, ())
 
     return run

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-__all__ = ["package_environment"]
+__all__ = ["held_environment", "package_environment", "protected_file", "shown_constraints"]
 
 _PASSED = (
     *("PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TMPDIR", "XDG_CACHE_HOME"),
@@ -40,6 +40,25 @@ _TWINS = (
 )
 
 
+def protected_file(home: Path) -> Path:
+    """What may not be moved in the environment of the service in *home*, as constraints."""
+    return home / ".machine-lifecycle" / "protected.txt"
+
+
+def held_environment(home: Path) -> dict[str, str]:
+    """Variables for the service itself: a node pack may call pip while it is imported."""
+    path = protected_file(home)
+    if not path.exists():
+        return {}
+    held = shown_constraints(path)
+    return {"PIP_CONSTRAINT": held, "UV_CONSTRAINT": held, "PIP_NO_INPUT": "1"}
+
+
+def shown_constraints(path: Path) -> str:
+    """A file of constraints as pip and uv take it: they split at blanks, and know no quotes."""
+    return str(path) if " " not in str(path) else path.as_uri()
+
+
 def package_environment(
     environ: Mapping[str, str], *, constraints: Path | None = None, backend: str = ""
 ) -> dict[str, str]:
@@ -62,8 +81,7 @@ def package_environment(
         elif uv and not env.get(pip):
             env[pip] = " ".join(env[uv].split(between))
     if constraints is not None:
-        # Both split at blanks, and know no quotes.
-        text = str(constraints) if " " not in str(constraints) else constraints.as_uri()
+        text = shown_constraints(constraints)
         for name in ("PIP_CONSTRAINT", "UV_CONSTRAINT"):
             env[name] = f"{env.get(name, '')} {text}".strip()
     if backend:

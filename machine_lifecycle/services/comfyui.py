@@ -6,6 +6,7 @@ import re
 import shlex
 from pathlib import Path
 
+from machine_lifecycle.installers.variables import held_environment
 from machine_lifecycle.model.processes import Command, HttpReady, StopPolicy, WebSocketReady
 from machine_lifecycle.model.services import Binding, Instance, Ports, ServiceDefinition
 from machine_lifecycle.services.errors import ComfyArgsUnusable
@@ -82,7 +83,7 @@ def _process(instance: Instance) -> Command:
         # Of two instances on one database, the second goes without.
         argv += ["--database-url", f"sqlite:///{instance.data / 'comfyui.db'}"]
     argv += _further(settings.get("COMFY_ARGS", ""))
-    env = {"PYTHONUNBUFFERED": "1"}
+    env = {"PYTHONUNBUFFERED": "1", **held_environment(instance.home)}
     if on_gpu and instance.gpu is not None:
         env["CUDA_VISIBLE_DEVICES"] = instance.gpu.visible
         # CUDA's own order is by speed; the driver's tools, and so our numbers, go by bus.

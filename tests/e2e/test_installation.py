@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 
-from tests.support.comfyui_bed import Bed, make_bed
+from tests.support.comfyui_bed import Bed, bundled_pip, make_bed
 from tests.support.outside import Outside, free_port
 
 MAIN = f"""
@@ -143,6 +143,29 @@ def test_what_was_installed_beforehand_a_boot_finds_done(
     refused = machine.call("install")
     assert refused.returncode == 2
     assert "machine-already-running" in refused.stderr
+
+
+def test_a_pack_that_calls_pip_while_it_is_imported_moves_nothing(
+    tmp_path: Path, outside: Callable[..., Outside]
+) -> None:
+    words = f"-m pip install --upgrade torch --no-index --find-links {tmp_path}/wheels"
+    calls = f"""
+import subprocess, sys
+if sys.argv[1:] != ["--help"]:
+    argv = [sys.executable, *{words.split()!r}]
+    said = subprocess.run(argv, capture_output=True, text=True)
+    open({str(tmp_path / "said")!r}, "w").write(said.stdout + said.stderr)
+"""
+    bed = make_bed(tmp_path, main=calls + MAIN)
+    bundled_pip(bed.wheels)
+    bed.listed()
+    machine = machine_of(bed, outside)
+    machine.start().until("machine_ready")
+    assert "Requirement already satisfied: torch" in (tmp_path / "said").read_text()
+    (site,) = (machine.folder / "w/ComfyUI/venv/lib").glob("python*/site-packages")
+    assert [path.name for path in site.glob("torch-*")] == ["torch-2.0.dist-info"]
+    machine.signal(signal.SIGTERM)
+    assert machine.wait() == 0
 
 
 def check_named(machine: Outside, pack: str) -> None:

@@ -17,7 +17,7 @@ from machine_lifecycle.installers.package_errors import (
     TorchIndexUnreachable,
     TorchMissing,
 )
-from tests.support.comfyui_bed import PLAN, Bed, make_bed, wheel
+from tests.support.comfyui_bed import PLAN, Bed, bundled_pip, make_bed, wheel
 from tests.support.progress import KeptProgress
 
 
@@ -46,21 +46,13 @@ async def nodes(bed: Bed, *packs: dict[str, Any], **environ: str) -> dict[str, s
     return {one.subject: one.error.code for one in run.failures if one.error}
 
 
-def real_pip(bed: Bed) -> None:
-    """The pip of this Python instead of a stand-in: scripts of packs run it."""
-    import ensurepip  # noqa: PLC0415 - only where a script runs pip
-
-    (bundled,) = (Path(ensurepip.__file__).parent / "_bundled").glob("pip-*.whl")
-    (bed.wheels / "pip-1.0-py3-none-any.whl").unlink()
-    (bed.wheels / bundled.name).write_bytes(bundled.read_bytes())
-
-
 @pytest.mark.parametrize(
     "script",
     [
         "pip install --upgrade torch",
         "python -m pip install torch==2.1",
         "pip install greedy",
+        "env -u PIP_CONSTRAINT pip install --upgrade torch",
         "$UV pip install torch==2.1 --no-index",
         "$UV pip install --upgrade torch --no-index",
     ],
@@ -68,7 +60,7 @@ def real_pip(bed: Bed) -> None:
 async def test_no_script_moves_torch(bed: Bed, script: str) -> None:
     import uv  # noqa: PLC0415 - only its program is wanted
 
-    real_pip(bed)
+    bundled_pip(bed.wheels)
     pack = bed.pack("pack", x="1")
     script = script.replace("$UV", str(uv.find_uv_bin()))
     failed = await nodes(bed, {"name": "Mover", "url": pack, "custom_script": script})
@@ -79,10 +71,10 @@ async def test_no_script_moves_torch(bed: Bed, script: str) -> None:
 
 
 async def test_a_script_that_gets_round_the_pins_is_named_and_torch_put_back(bed: Bed) -> None:
-    real_pip(bed)
+    bundled_pip(bed.wheels)
     pack = bed.pack("pack", x="1")
     # It fails as well, afterwards: torch is looked at all the same.
-    script = "env -u PIP_CONSTRAINT pip install --upgrade torch && exit 3"
+    script = "env -u PIP_CONSTRAINT PIP_CONFIG_FILE=/dev/null pip install --upgrade torch && exit 3"
     failed = await nodes(bed, {"name": "Mover", "url": pack, "custom_script": script})
     assert failed == {"Mover": "torch-changed"}
     assert torch_of(bed.site) == {"torch-2.0.dist-info"}
@@ -91,9 +83,9 @@ async def test_a_script_that_gets_round_the_pins_is_named_and_torch_put_back(bed
 async def test_a_torch_that_can_not_be_put_back_is_told_and_put_back_by_the_next_boot(
     bed: Bed,
 ) -> None:
-    real_pip(bed)
+    bundled_pip(bed.wheels)
     kept = bed.wheels / "torch-2.0-py3-none-any.whl"
-    away = f"env -u PIP_CONSTRAINT pip install --upgrade torch; rm {kept}"
+    away = f"env -u PIP_CONSTRAINT PIP_CONFIG_FILE=/dev/null pip install --upgrade torch; rm {kept}"
     bed.environ["UV_NO_CACHE"] = "1"  # so that it can come from the wheels alone
     run = bed.executor({"name": "Mover", "url": bed.pack("pack", x="1"), "custom_script": away})
     await run.install(PLAN, "base", KeptProgress())
@@ -178,7 +170,7 @@ async def test_settings_reach_every_program_that_installs(bed: Bed) -> None:
     )
     assert failed == {}
     env = dict(line.split("=", 1) for line in seen.read_text().splitlines() if "=" in line)
-    pins = str(bed.home / ".machine-lifecycle" / "torch-constraints.txt")
+    pins = str(bed.home / ".machine-lifecycle" / "protected.txt")
     mine = str(bed.root / "constraints.txt")
     assert env["PIP_CONSTRAINT"] == env["UV_CONSTRAINT"] == f"{mine} {pins}"
     assert env["PIP_INDEX_URL"] == env["UV_INDEX_URL"] == "http://127.0.0.1:9/simple"
@@ -194,7 +186,7 @@ async def test_a_workspace_with_blanks_in_its_name(tmp_path: Path) -> None:
     bed = make_bed(tmp_path)
     blank = Bed(tmp_path / "my machine", bed.settings, bed.environ)
     blank.root.mkdir()
-    real_pip(bed)
+    bundled_pip(bed.wheels)
     pack = bed.pack("pack", requirements__txt="small\n")
     failed = await nodes(
         blank,

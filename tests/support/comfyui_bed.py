@@ -16,7 +16,7 @@ from machine_lifecycle.model.plan import InstallPlan
 from machine_lifecycle.model.settings import Settings
 from tests.support.git_server import Origin
 
-__all__ = ["PLAN", "Bed", "make_bed", "modules", "wheel"]
+__all__ = ["PLAN", "Bed", "bundled_pip", "make_bed", "modules", "wheel"]
 
 MAIN = """
 import sys
@@ -128,6 +128,19 @@ def make_bed(root: Path, main: str = MAIN) -> Bed:
     (root / "constraints.txt").write_text("torch<2.1\n")
     Origin(root / "origin", main__py=main, requirements__txt="torch\nsmall\n")
     return bed
+
+
+def bundled_pip(wheels: Path) -> None:
+    """The pip of this Python instead of a stand-in: scripts of packs run it."""
+    import ensurepip  # noqa: PLC0415 - only where a script runs pip
+
+    (bundled,) = (Path(ensurepip.__file__).parent / "_bundled").glob("pip-*.whl")
+    for stand_in in wheels.glob("pip-*"):
+        stand_in.unlink()
+    (wheels / bundled.name).write_bytes(bundled.read_bytes())
+    with zipfile.ZipFile(bundled) as archive:  # as an index hands it out beside the wheel
+        facts = next(name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        (wheels / f"{bundled.name}.metadata").write_bytes(archive.read(facts))
 
 
 def modules(python: Path) -> set[str]:

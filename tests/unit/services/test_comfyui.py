@@ -126,3 +126,13 @@ def test_what_each_instance_is_told_by_itself_is_refused(
 
 def test_it_is_ready_when_it_answers_as_itself() -> None:
     assert SERVICE.readiness == (HttpReady(path="/system_stats"), WebSocketReady(path="/ws"))
+
+
+def test_what_is_protected_holds_for_what_comfyui_starts(tmp_path: Path) -> None:
+    assert "PIP_CONSTRAINT" not in command(instance(tmp_path)).env
+    held = instance(tmp_path).home / ".machine-lifecycle" / "protected.txt"
+    held.parent.mkdir(parents=True)
+    held.write_text("torch==2.0\n")
+    env = command(instance(tmp_path)).env
+    assert env["PIP_CONSTRAINT"] == env["UV_CONSTRAINT"] == str(held)
+    assert env["PIP_NO_INPUT"] == "1"
