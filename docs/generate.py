@@ -335,6 +335,7 @@ def redis_rights() -> str:
     lines = [f"~{key}" for key in KEYS], [f"&{each}" for each in CHANNELS], ["-@all", *COMMANDS]
     keys, channels, allowed = (shlex.join(words) for words in lines)
     return (
+        "<!-- run: skip: needs redis-cli -->\n"
         "```bash\nredis-cli ACL SETUSER NAME on '>PASSWORD' \\\n"
         f"  resetkeys {keys} \\\n  resetchannels {channels} \\\n  {allowed}\n```\n"
     )

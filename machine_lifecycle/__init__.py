@@ -15,6 +15,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from machine_lifecycle.connectors.http import HttpAnswer, HttpConnector
     from machine_lifecycle.errors import ConfigurationError, LifecycleError, Problems, Remedy
     from machine_lifecycle.installers.ready_made import GitInstaller, PipInstaller
     from machine_lifecycle.jobs.client import JobQueue, open_job_queue
@@ -78,6 +79,8 @@ __all__ = [
     "GpuMode",
     "GpuSource",
     "Hardware",
+    "HttpAnswer",
+    "HttpConnector",
     "HttpReady",
     "InstallContext",
     "Installer",
@@ -133,6 +136,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "connectors.http": ("HttpAnswer", "HttpConnector"),
     "errors": ("ConfigurationError", "LifecycleError", "Problems", "Remedy"),
     "installers.ready_made": ("GitInstaller", "PipInstaller"),
     "jobs.client": ("JobQueue", "open_job_queue"),

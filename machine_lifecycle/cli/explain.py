@@ -23,6 +23,7 @@ ERROR_MODULES = (
     "machine_lifecycle.assembly.errors",
     "machine_lifecycle.config.errors",
     "machine_lifecycle.connectors.errors",
+    "machine_lifecycle.connectors.http_errors",
     "machine_lifecycle.control.errors",
     "machine_lifecycle.errors",
     "machine_lifecycle.fleet.errors",

@@ -50,7 +50,7 @@ class ServiceUnreachable(LifecycleError):
         """Look whether it runs, and ask it by hand."""
         return (
             Remedy(text="See whether the service runs", command="machine-lifecycle ps"),
-            Remedy(text="Ask it by hand", command=f"curl -sS {self.url}/system_stats"),
+            Remedy(text="Ask it by hand", command=f"curl -sS {self.url}"),
         )
 
 

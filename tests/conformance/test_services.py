@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import sys
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -14,7 +16,11 @@ import pytest
 from machine_lifecycle import (
     Changed,
     Command,
+    CommandReady,
     Event,
+    GateDefinition,
+    GatePoint,
+    GateRefused,
     HttpReady,
     InstallContext,
     Instance,
@@ -22,18 +28,23 @@ from machine_lifecycle import (
     JobResult,
     LifecycleError,
     MachineState,
+    Output,
+    Passage,
     Ports,
     Probe,
     Progress,
+    Remedy,
     ServiceDefinition,
     Step,
     StepContext,
 )
 from machine_lifecycle.lifecycle.events import EVENTS
 from machine_lifecycle.services.registry import BUILTINS
+from machine_lifecycle.system.network import port_is_free
 from machine_lifecycle.testing import (
     RulesBroken,
     check_connector,
+    check_gate,
     check_installer,
     check_observer,
     check_service,
@@ -71,6 +82,8 @@ async def test_the_example_keeps_the_rules(tmp_path: Path, monkeypatch: pytest.M
 
 # The rules, each broken once
 
+FILE = Output(name="a.txt", kind="text", mime="text/plain", data=b"a")
+
 
 @attrs.define
 class Deaf:
@@ -80,6 +93,8 @@ class Deaf:
     fraction: float = 0.5
     cancels: bool = False
     capable: Any = attrs.field(factory=dict)
+    result: Any = JobResult()
+    stubborn: bool = False
 
     @classmethod
     def from_env(cls, _: Mapping[str, str]) -> Self:
@@ -97,12 +112,40 @@ class Deaf:
     async def capabilities(self) -> Mapping[str, Any]:
         return self.capable  # type: ignore[no-any-return]  # that is what is tried
 
-    async def run(self, _: Job, progress: Callable[[Progress], None]) -> JobResult:
+    async def run(self, job: Job, progress: Callable[[Progress], None]) -> JobResult:
         progress(Progress(fraction=self.fraction))
-        return JobResult()
+        if self.stubborn and job.id == "check-2":
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                raise ValueError("not now") from None
+        return self.result  # type: ignore[no-any-return]  # that is what is tried
 
     async def cancel(self, _: str) -> bool:
         return self.cancels
+
+
+@attrs.define
+class Looking(Deaf):
+    """One that looks whether its service is there."""
+
+    port: int = 0
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> Self:
+        return cls(port=int(environ["FILES_PORT"]))
+
+    async def probe(self) -> Probe:
+        return Probe(healthy=not port_is_free("127.0.0.1", self.port))
+
+
+class Touchy(Looking):
+    """One that takes a service that is away for an accident."""
+
+    async def probe(self) -> Probe:
+        if port_is_free("127.0.0.1", self.port):
+            raise ConnectionRefusedError("it is away")
+        return Probe(healthy=True)
 
 
 async def test_a_connector_that_keeps_the_rules_passes() -> None:
@@ -116,12 +159,37 @@ async def test_a_connector_that_keeps_the_rules_passes() -> None:
         (Deaf(fraction=50), "progress of 50: it goes from 0 to 1"),
         (Deaf(cancels=True), "cancel() of a job that it does not have is not False"),
         (Deaf(capable=["list"]), "capabilities() is no mapping"),
+        (Deaf(result="done"), "run() returns no JobResult"),
+        (Deaf(result=JobResult(data={"at": Path("/")})), "the result's data is no JSON: "),
+        (
+            Deaf(result=JobResult(outputs=(attrs.evolve(FILE, name="../a.txt"),))),
+            "an output is called '../a.txt': a name without a folder, please",
+        ),
+        (
+            Deaf(result=JobResult(outputs=(attrs.evolve(FILE, mime=""),))),
+            "the output a.txt has no MIME type",
+        ),
+        (Deaf(stubborn=True), "a cancelled run() raises ValueError"),
     ],
 )
 async def test_a_connector_that_breaks_a_rule_is_told_which(broken: Deaf, rule: str) -> None:
     with pytest.raises(RulesBroken) as told:
         await check_connector(broken, payload={})
-    assert rule in told.value.rules
+    assert any(one.startswith(rule) for one in told.value.rules), told.value
+
+
+async def test_a_connector_that_is_none_is_told_what_it_lacks() -> None:
+    class Nothing:
+        def probe(self) -> Probe:
+            return Probe(healthy=True)
+
+    with pytest.raises(RulesBroken) as told:
+        await check_connector(Nothing(), payload={})  # type: ignore[arg-type]  # that is tried
+    assert told.value.rules == (
+        *(f"{name}() is no coroutine function" for name in ("probe", "run", "cancel")),
+        "capabilities() is no coroutine function",
+        "it has no from_env(): no worker can make it",
+    )
 
 
 @attrs.define
@@ -132,6 +200,10 @@ class Careless:
     moody: bool = False
     forgetful: bool = False
     late_need: bool = False
+    twin: bool = False
+    silent: bool = False
+    elsewhere: bool = False
+    hasty: bool = False
     calls: int = 0
 
     def plan(self, context: InstallContext) -> tuple[Step, ...]:
@@ -144,8 +216,10 @@ class Careless:
 
         return (
             Step(
-                id="one",
-                summary="one",
+                id="two" if self.twin else "one",
+                summary="" if self.silent else "one",
+                stage="models" if self.elsewhere else "base",
+                timeout=0.0 if self.hasty else 60.0,
                 fingerprint=str(self.calls) if self.moody else "1",
                 needs=("two",) if self.late_need else (),
                 run=nothing,
@@ -168,6 +242,10 @@ async def test_an_installer_that_keeps_the_rules_passes(tmp_path: Path) -> None:
         (Careless(moody=True), "plan() gives other ids or fingerprints at the second call"),
         (Careless(forgetful=True), "step one is done, and present() says that it is not"),
         (Careless(late_need=True), "step one needs {'two'}, which do not come before it"),
+        (Careless(twin=True), "two steps have one id"),
+        (Careless(silent=True), "step one has no summary"),
+        (Careless(elsewhere=True), "step one is of stage 'models'"),
+        (Careless(hasty=True), "step one has no time"),
     ],
 )
 async def test_an_installer_that_breaks_a_rule_is_told_which(
@@ -175,6 +253,15 @@ async def test_an_installer_that_breaks_a_rule_is_told_which(
 ) -> None:
     with pytest.raises(RulesBroken, match=rule.replace("(", r"\(").replace(")", r"\)")):
         await check_installer(broken, folder=tmp_path, service="careless")
+
+
+async def test_an_installer_that_waits_while_it_plans_is_told_so(tmp_path: Path) -> None:
+    class Waiting:
+        async def plan(self, _: InstallContext) -> tuple[Step, ...]:
+            return ()
+
+    with pytest.raises(RulesBroken, match="is a coroutine function: it only decides"):
+        await check_installer(Waiting(), folder=tmp_path, service="x")  # type: ignore[arg-type]  # tried
 
 
 def serve(instance: Instance) -> Command:
@@ -186,7 +273,7 @@ def described(**changes: Any) -> ServiceDefinition:
         "name": "files",
         "summary": "Files.",
         "capabilities": ("files",),
-        "connector": "tests.conformance.test_services:Deaf",
+        "connector": "tests.conformance.test_services:Looking",
         "process": serve,
         "ports": Ports(base=9300),
         "readiness": (HttpReady(path="/"),),
@@ -207,6 +294,24 @@ async def test_a_service_that_keeps_the_rules_passes(tmp_path: Path) -> None:
         ({"process": None}, "it has no process: it runs elsewhere"),
         ({"readiness": ()}, "it has a port, and nothing says when it is ready"),
         (
+            {"connector": "tests.conformance.test_services:Deaf"},
+            "probe() is healthy, and the service is away",
+        ),
+        (
+            {"connector": "tests.conformance.test_services:Touchy"},
+            "it raises while the service is away, instead of saying so: ConnectionRefusedError",
+        ),
+        (
+            {"process": lambda one: Command(argv=("/bin/sleep", f"10{one.port}"), env={})}
+            | {"readiness": (CommandReady(argv=("true",)),), "start_deadline": 1.0},
+            "it does not listen on its port",
+        ),
+        (
+            {"process": lambda one: attrs.evolve(serve(one), env={"AT": str(one.index)})}
+            | {"directories": lambda _: (Path("/etc/files"),)},
+            "/etc/files is outside of the instance's and the service's folders",
+        ),
+        (
             {
                 "process": lambda one: attrs.evolve(serve(one), env={"API_KEY": "x"}),
             },
@@ -219,7 +324,7 @@ async def test_a_service_that_breaks_a_rule_is_told_which(
 ) -> None:
     with pytest.raises(RulesBroken) as told:
         await check_service(described(**changes), folder=tmp_path, payload={})
-    assert rule in told.value.rules
+    assert any(one.startswith(rule) for one in told.value.rules), told.value
 
 
 async def test_a_service_that_does_not_start_says_why(tmp_path: Path) -> None:
@@ -263,3 +368,73 @@ async def test_an_observer_that_raises_is_told_at_what() -> None:
 
     with pytest.raises(RulesBroken, match="it raises at Changed, and would be switched off"):
         await check_observer(touchy, sample=sample)
+
+
+async def test_an_observer_that_holds_up_the_machine_is_told_so() -> None:
+    def slow(event: Event) -> None:
+        if isinstance(event, Changed):
+            time.sleep(1.1)  # sleep: that is what is tried
+
+    with pytest.raises(RulesBroken, match=r"it holds up the machine for 1\.\d s: make it"):
+        await check_observer(slow, sample=sample)
+
+
+# Gates
+
+ADVICE = (Remedy("Wait for Monday", "date"),)
+
+
+async def test_a_gate_that_lets_pass_and_one_that_refuses_well_both_pass() -> None:
+    async def opened(_: Passage) -> None:
+        """Nothing is against it."""
+
+    def closed(passage: Passage) -> None:
+        if passage.point is not GatePoint.STOP:
+            raise GateRefused(reason="not today", advice=ADVICE)
+
+    assert await check_gate(opened)
+    assert not await check_gate(closed)
+    assert not await check_gate(GateDefinition(point=GatePoint.LAUNCH, gate=closed))
+
+
+def refusing(**words: Any) -> Callable[[Passage], None]:
+    def refuse(_: Passage) -> None:
+        raise GateRefused(**words)
+
+    return refuse
+
+
+def answers(_: Passage) -> bool:
+    return False
+
+
+def breaks(_: Passage) -> None:
+    raise KeyError("plan")
+
+
+async def dawdles(_: Passage) -> None:
+    await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize(
+    ("broken", "rule"),
+    [
+        (refusing(reason=" ", advice=ADVICE), "before install it refuses without a reason"),
+        (refusing(reason="no"), "before install it refuses, and advises nothing: give remedies"),
+        (refusing(reason="no", advice=ADVICE), "it refuses a stop: nothing can prevent one"),
+        (answers, "before install it returns False, which nobody reads; to refuse, raise"),
+        (breaks, "before install it raises KeyError: 'plan'; to refuse, raise GateRefused"),
+        (
+            GateDefinition(point=GatePoint.READY, gate=dawdles, deadline=0.1),
+            "before ready it has no answer after 0.1 s",
+        ),
+        (
+            GateDefinition(point=GatePoint.READY, gate=dawdles, deadline=0.0),
+            "it has 0 s: it can never answer",
+        ),
+    ],
+)
+async def test_a_gate_that_breaks_a_rule_is_told_which(broken: Any, rule: str) -> None:
+    with pytest.raises(RulesBroken) as told:
+        await check_gate(broken)
+    assert any(one.startswith(rule) for one in told.value.rules), told.value

@@ -14,7 +14,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[3]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PYTHON = re.compile(
-    r"^(?P<indent> *)(?:<!-- given:\n(?P<given>[^`]*?)-->\n *)?"
+    r"^(?P<indent> *)(?:<!-- file: (?P<file>\w+)\.py -->\n *)?"
+    r"(?:<!-- given:\n(?P<given>[^`]*?)-->\n *)?"
     r"```python\n(?P<code>.*?)^(?P=indent)```",
     re.DOTALL | re.MULTILINE,
 )
@@ -43,14 +44,15 @@ def test_links_commands_and_settings_exist() -> None:
 def programs() -> Iterator[tuple[str, str]]:
     """Each example as a module of its own: its name, with the line it stands at, and its text.
 
-    Before a fragment, ``<!-- given: … -->`` holds in Python what the text around it speaks of.
+    A file of the reader's goes by its name, so that others can import it. Before a fragment,
+    ``<!-- given: … -->`` holds in Python what the text around it speaks of.
     """
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
         for found in PYTHON.finditer(text):
             code = textwrap.dedent(found["code"])
             at = text[: found.start("code")].count("\n") + 1
-            name = re.sub(r"\W", "_", str(page.relative_to(ROOT))) + f"_{at}"
+            name = found["file"] or re.sub(r"\W", "_", str(page.relative_to(ROOT))) + f"_{at}"
             try:
                 ast.parse(code)
                 compile(code, name, "exec", dont_inherit=True)
