@@ -16,7 +16,15 @@ import attrs
 from machine_lifecycle.model.redis_url import RedisUrl
 from machine_lifecycle.model.settings import Settings
 
-__all__ = ["Unusable", "check", "convert", "field_types", "parse_limits", "text_of"]
+__all__ = [
+    "Unusable",
+    "check",
+    "convert",
+    "field_types",
+    "parse_limits",
+    "parse_mirrors",
+    "text_of",
+]
 
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
@@ -128,6 +136,29 @@ def parse_limits(text: str) -> Mapping[str, float]:
     return limits
 
 
+def parse_mirrors(text: str) -> Mapping[str, str]:
+    """Read ``ADDRESS=INSTEAD,…``.
+
+    Returns:
+        Beginnings of addresses, and what stands there instead.
+
+    Raises:
+        Unusable: With the item that can't be read.
+    """
+    example = "https://github.com/=https://git.example.org/github/"
+    mirrors: dict[str, str] = {}
+    for item in filter(None, (part.strip() for part in text.split(","))):
+        start, equals, instead = (part.strip() for part in item.partition("="))
+        if not equals or "://" not in start or not instead or instead.startswith("-"):
+            raise Unusable(f"`{item}` is not `ADDRESS=INSTEAD`", example)
+        if start.endswith("/") != instead.endswith("/"):
+            raise Unusable(f"`{item}`: both end with a slash, or none", example)
+        if start in mirrors:
+            raise Unusable(f"`{start}` is given twice", example)
+        mirrors[start] = instead
+    return mirrors
+
+
 def _between(low: float, high: float, example: str) -> Callable[[Any], Any]:
     def checked(value: Any) -> Any:
         if value is not None and not low <= value <= high:
@@ -180,6 +211,18 @@ def _limits(value: str) -> str:
     return value
 
 
+def _mirrors(value: str) -> str:
+    parse_mirrors(value)
+    return value
+
+
+def _hosts(value: str) -> str:
+    for host in filter(None, (part.strip() for part in value.split(","))):
+        if "/" in host or "*" in host or "@" in host:
+            raise Unusable(f"`{host}` is no host", "github.com,huggingface.co")
+    return value
+
+
 def _status_interval(value: float) -> float:
     if not 0 < value < _STATUS_INTERVAL_LIMIT:
         raise Unusable("must be above 0 and below 30, else readers take us for lost", "10")
@@ -191,6 +234,8 @@ _NOT_NEGATIVE = _between(0, math.inf, "0")
 
 _CHECKS: Mapping[str, Callable[[Any], Any]] = {
     "redis_url": _redis_url,
+    "mirrors": _mirrors,
+    "allowed_hosts": _hosts,
     "crash_backoff_max": _NOT_NEGATIVE,
     "gpu_memory_wait": _NOT_NEGATIVE,
     "disk_low_gb": _NOT_NEGATIVE,

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 
 import attrs
 
+from machine_lifecycle.config.models import ModelEntry
 from machine_lifecycle.config.nodes import NodeEntry
+from machine_lifecycle.errors import Problems
 from machine_lifecycle.installers.base import fingerprint, write_atomically
+from machine_lifecycle.installers.blocking import Blocklist
 from machine_lifecycle.installers.comfyui_settings import (
     ALSO,
     comfyui_environment,
@@ -23,9 +27,10 @@ from machine_lifecycle.installers.locked import Locked
 from machine_lifecycle.installers.lockfile import kept_lock, own_lock_path
 from machine_lifecycle.installers.model_files import ModelFiles
 from machine_lifecycle.installers.models import Models
+from machine_lifecycle.installers.origins import Origins
 from machine_lifecycle.installers.packages import Environment
 from machine_lifecycle.installers.relocking import locking_step
-from machine_lifecycle.installers.repository import Repository, check_repository, git_environment
+from machine_lifecycle.installers.repository import Repository, check_repository
 from machine_lifecycle.installers.scripts import PackScripts
 from machine_lifecycle.installers.steps import PACKAGES, bringing, nothing, requiring
 from machine_lifecycle.model.choices import LockMode
@@ -50,7 +55,8 @@ class ComfyUIInstaller:
         """What settles the lock, where that is to be done; the base steps; those of each pack.
 
         Raises:
-            Problems: The list of node packs, or that of models, can't be used.
+            Problems: The list of node packs, or that of models, can't be used, or something in
+                them may not come from where it is.
             InstallerBroken: One of them can't be read.
             LockMissing: A lock is required, and there is none.
             LockStale: There is a lock beside the list, and it is of another one.
@@ -59,13 +65,40 @@ class ComfyUIInstaller:
         repository, environment = comfyui_repository(context), comfyui_environment(context)
         nodes = () if packs_are_off(context) else comfyui_nodes(context)
         settling, locked = _settled(context, environment, repository, nodes)
+        by_hand = locked is not None and locked.path != own_lock_path(context)
+        wanted = (
+            (locked.comfyui, locked.nodes(nodes)) if locked and by_hand else (repository, nodes)
+        )
+        models, blocklist = ModelFiles.of(context), Blocklist.of(context.settings)
+        _check_origins(context, *wanted, models.entries)
         if locked:
             repository, nodes = locked.comfyui, locked.nodes(nodes)
-        steps = _Base(context, environment, repository).steps() + ModelFiles.of(context).steps()
+        steps = _Base(context, environment, repository).steps() + models.steps()
         hosts = Hosts()  # what one pack finds out of a host, the others need not
         for node in nodes:
             steps += _Pack(context, environment, node, hosts).steps()
-        return settling + (locked.over(steps) if locked else steps)
+        return settling + blocklist.over(locked.over(steps) if locked else steps, nodes)
+
+
+def _check_origins(
+    context: InstallContext,
+    comfyui: Repository,
+    nodes: Sequence[NodeEntry],
+    models: Sequence[ModelEntry],
+) -> None:
+    """Whether all of it may come from where it is.
+
+    Raises:
+        Problems: All that may not.
+    """
+    origins = Origins.of(context.settings)
+    packs = (Repository(url=node.url, branch=node.branch, commit=node.commit) for node in nodes)
+    errors = (
+        *origins.refused((comfyui, *packs)),
+        *origins.refused_addresses(one.url for one in models),
+    )
+    if errors:
+        raise Problems(subject="Where things come from", errors=errors)
 
 
 def _settled(
@@ -236,11 +269,8 @@ class _Pack:
                 attrs.evolve(packages, run=run, timeout=1800, retries=1, exclusive=PACKAGES)
             )
         script = self._step("script", "run its scripts", (steps[-1].id, "requirements"))
-        git_env = git_environment(
-            self._context.environ,
-            repository,
-            global_config=self._context.settings.git_global_config,
-        )
+        origins = Origins.of(self._context.settings)
+        git_env = origins.environment(self._context.environ, repository)
         scripts = PackScripts(self._context, self._environment, node, self._folder, git_env)
         digest = fingerprint(node.custom_script, self._context.settings.comfyui_install_py)
         steps.append(

@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from machine_lifecycle.config.nodes import NodeEntry, parse_nodes
+from machine_lifecycle.installers.blocking import blocked_packages
 from machine_lifecycle.installers.commits import Commits
 from machine_lifecycle.installers.errors import InstallerBroken
+from machine_lifecycle.installers.origins import Origins
 from machine_lifecycle.installers.packages import Environment, torch_backend
-from machine_lifecycle.installers.repository import Repository
+from machine_lifecycle.installers.repository import Repository, with_git_config
 from machine_lifecycle.model.installing import InstallContext
 from machine_lifecycle.model.paths import Paths
 from machine_lifecycle.model.settings import Settings
@@ -79,7 +81,8 @@ def comfyui_environment(context: InstallContext) -> Environment:
         python=comfyui_python(settings, context.paths, context.service),
         ours=not settings.comfyui_python,
         constraints=context.home / ".machine-lifecycle" / "torch-constraints.txt",
-        environ=context.environ,
+        environ=with_git_config(context.environ, Origins.of(settings).git_config()),
+        blocked=blocked_packages(settings),
         backend=torch_backend(settings, context.hardware, context.environ),
     )
 

@@ -54,6 +54,7 @@ class Fault(Enum):
     UNKNOWN = "not-on-index"
     UNREACHED = "index-not-reached"
     SOURCE = "repository-not-had"
+    BLOCKED = "blocked"
     OTHER = "other"
 
 

@@ -60,10 +60,18 @@ class Downloader:
     Args:
         environ: The machine's environment: tokens, proxies, certificates.
         patience: How long is waited.
+        mirrored: Gives the address where one is asked for instead.
     """
 
-    def __init__(self, environ: Mapping[str, str], patience: Patience | None = None) -> None:
+    def __init__(
+        self,
+        environ: Mapping[str, str],
+        patience: Patience | None = None,
+        *,
+        mirrored: Callable[[str], str] = str,
+    ) -> None:
         self._environ = environ
+        self._mirrored = mirrored
         self._patience = patience or Patience()
         self._hosts: defaultdict[str, _Host] = defaultdict(_Host)
         self._room = Room()
@@ -80,7 +88,7 @@ class Downloader:
             DiskFull: There is no room for it.
         """
         partial = file.partial(path)
-        host = self._hosts[urlsplit(Credentials(file.url, self._environ).start).netloc]
+        host = self._hosts[urlsplit(self._credentials(file).start).netloc]
         patience = self._patience
         left, wait = patience.tries, patience.first
         while True:
@@ -111,6 +119,9 @@ class Downloader:
                 partial.forget()  # others need the room, the machine's own files first
                 folder, free = fullest((path.parent,))
                 raise DiskFull(folder=folder, free=free, needed=file.size) from error
+
+    def _credentials(self, file: File) -> Credentials:
+        return Credentials(self._mirrored(file.url), self._environ)
 
     async def _try(self, file: File, partial: Partial, report: Callable[[str], None]) -> str:
         have = partial.size
@@ -164,7 +175,7 @@ class Downloader:
         self, file: File, wanted: Mapping[str, str]
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """The server's answer. Whether its host can be reached is then known to all."""
-        credentials = Credentials(file.url, self._environ)
+        credentials = self._credentials(file)
         start = urlsplit(credentials.start).netloc
         if self._hosts[start].unreached >= _HOST_TRIES:
             raise HostUnreached(host=start, problem=self._hosts[start].problem)

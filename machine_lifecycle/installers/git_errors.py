@@ -14,6 +14,7 @@ from machine_lifecycle.errors import ConfigurationError, LifecycleError, Remedy
 from machine_lifecycle.installers.errors import ProgramMissing
 
 __all__ = [
+    "CommitWanted",
     "FilesChanged",
     "FolderInTheWay",
     "GitCause",
@@ -21,6 +22,8 @@ __all__ = [
     "GitMissing",
     "GitUrlRefused",
     "HostDown",
+    "HostNotAllowed",
+    "PackBlocked",
 ]
 
 
@@ -209,6 +212,89 @@ class GitUrlRefused(ConfigurationError):
     def summary(self) -> str:
         """What is refused, and why."""
         return f"{self.text!r} is refused: {self.problem}"
+
+
+@attrs.define(kw_only=True, slots=False, eq=False)
+class HostNotAllowed(ConfigurationError):
+    """Something is to come from a host that the settings do not allow.
+
+    Attributes:
+        url: Its address, without credentials.
+        host: The host.
+        hosts: Those that are allowed.
+    """
+
+    code: ClassVar[str] = "host-not-allowed"
+
+    url: str
+    host: str
+    hosts: tuple[str, ...]
+
+    @property
+    def summary(self) -> str:
+        """What, and which host."""
+        return f"{self.url} is of {self.host}, which is not allowed"
+
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """Allow it, or take it from elsewhere."""
+        hosts = ",".join((*self.hosts, self.host))
+        return (
+            Remedy("Allow that host", f"export MACHINE_ALLOWED_HOSTS={hosts}"),
+            Remedy("Or name a mirror of it that is allowed, in MACHINE_MIRRORS"),
+        )
+
+
+@attrs.define(kw_only=True, slots=False, eq=False)
+class CommitWanted(ConfigurationError):
+    """A repository is not named by its full commit, and the settings want that.
+
+    Attributes:
+        url: Its address, without credentials.
+        ref: What is named instead; empty: nothing.
+    """
+
+    code: ClassVar[str] = "commit-wanted"
+
+    url: str
+    ref: str = ""
+
+    @property
+    def summary(self) -> str:
+        """Which repository, and what it is named by."""
+        return f"{self.url} is named by {self.ref or 'no commit'}, not by a full commit"
+
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """Lock it."""
+        return (
+            Remedy("Lock all of them, and keep the lock beside the list", "machine-lifecycle lock"),
+        )
+
+
+@attrs.define(kw_only=True, slots=False, eq=False)
+class PackBlocked(ConfigurationError):
+    """A pack is on a list of those that are never installed.
+
+    Attributes:
+        pack: Its name.
+        reason: What that list says of it.
+    """
+
+    code: ClassVar[str] = "pack-blocked"
+
+    pack: str
+    reason: str = ""
+
+    @property
+    def summary(self) -> str:
+        """Which, and why."""
+        return f"{self.pack} is blocked{': ' if self.reason else ''}{self.reason}"
+
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """Take it out."""
+        return (Remedy(f"Take {self.pack} out of the list of packs, and out of custom_nodes"),)
 
 
 @attrs.define(kw_only=True, slots=False, eq=False)

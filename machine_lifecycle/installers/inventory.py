@@ -20,8 +20,9 @@ from machine_lifecycle.installers.installed import Installed
 from machine_lifecycle.installers.lock import Lock, LockedRepository
 from machine_lifecycle.installers.lock_errors import NothingInstalled
 from machine_lifecycle.installers.locking import FOUND, Wanted
+from machine_lifecycle.installers.origins import Origins
 from machine_lifecycle.installers.packages import TORCH_FAMILY, Environment
-from machine_lifecycle.installers.repository import Repository, git_environment
+from machine_lifecycle.installers.repository import Repository
 from machine_lifecycle.installers.requirements import decode, environment_of, read_requirements
 from machine_lifecycle.installers.variables import package_environment
 from machine_lifecycle.model.installing import InstallContext, StepContext
@@ -163,12 +164,8 @@ class _Taking:
         return _Clone(found, requires)
 
     def _env(self, folder: Path) -> dict[str, str]:
-        settings = self._context.settings
-        return git_environment(
-            self._context.environ,
-            Repository(url=str(folder)),
-            global_config=settings.git_global_config,
-        )
+        origins = Origins.of(self._context.settings)
+        return origins.environment(self._context.environ, Repository(url=str(folder)))
 
     def _requires(self, folder: Path) -> tuple[str, ...]:
         """Names of the packages that a repository's file asks for."""

@@ -14,6 +14,7 @@ import attrs
 
 from machine_lifecycle.config.nodes import NodeEntry
 from machine_lifecycle.installers.base import fingerprint, write_atomically
+from machine_lifecycle.installers.blocking import Blocklist
 from machine_lifecycle.installers.comfyui_settings import packs_are_off
 from machine_lifecycle.installers.compiling import LockedPackage
 from machine_lifecycle.installers.guarding import check_unmoved, protect
@@ -33,7 +34,9 @@ _TOGETHER = "node packages"
 """The step that installs what all packs require."""
 
 
-def wanted_packs(nodes: Sequence[NodeEntry]) -> tuple[WantedPack, ...]:
+def wanted_packs(
+    nodes: Sequence[NodeEntry], blocklist: Blocklist | None = None
+) -> tuple[WantedPack, ...]:
     """The packs of a list, by priority: what is required may push out what is not."""
     packs = (
         WantedPack(
@@ -43,6 +46,7 @@ def wanted_packs(nodes: Sequence[NodeEntry]) -> tuple[WantedPack, ...]:
             ),
             requirements=node.requirements,
             required=node.required,
+            blocked=blocklist.reason(node.name, node.url) if blocklist else None,
         )
         for node in nodes
     )

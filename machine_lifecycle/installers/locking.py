@@ -44,12 +44,14 @@ class WantedPack:
         repository: Where it is.
         requirements: Whether what it requires is installed.
         required: Whether there is no lock without it.
+        blocked: Why it is never installed; ``None``: it may be.
     """
 
     name: str
     repository: Repository
     requirements: bool = False
     required: bool = False
+    blocked: str | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -177,6 +179,7 @@ class _Locking:
         if previous is not None and upgrade is not None:
             self._solver = attrs.evolve(solver, prefer=previous.packages)
         self._environment = environment_of(wanted.python)
+        self._blocked = {one.name: one.blocked for one in wanted.packs}
         self._out: list[Quarantined] = []
         self._slots = asyncio.Semaphore(wanted.at_once)
 
@@ -206,6 +209,9 @@ class _Locking:
     ) -> tuple[LockedRepository, Reading]:
         """Find and fetch the commit of one repository, and read what it requires."""
         kept = self._kept.get(entry.name)
+        if (why := self._blocked.get(entry.name)) is not None:
+            self._out.append(Quarantined(pack=entry.name, fault=Fault.BLOCKED, told=(why,)))
+            return entry, Reading()
         try:
             async with self._slots:
                 same = kept is not None and kept.entry == entry.entry and kept.commit

@@ -13,6 +13,7 @@ from machine_lifecycle.installers.download_errors import ModelInTheWay
 from machine_lifecycle.installers.downloading import Downloader
 from machine_lifecycle.installers.errors import InstallerBroken, ModelsFolderUnusable
 from machine_lifecycle.installers.models import Models
+from machine_lifecycle.installers.origins import Origins
 from machine_lifecycle.installers.partial import File, hash_of
 from machine_lifecycle.installers.shelf import Shelf, cached, held, link, size_of
 from machine_lifecycle.model.installing import DOWNLOADS, InstallContext, Step, StepContext
@@ -73,8 +74,9 @@ class ModelFiles:
         folders = Models.of(context)
         roots = (folders.beside, folders.home / "models")
         shelves = tuple(Shelf(root) for root in roots if root is not None)
-        cache = context.settings.models_cache
-        return cls(listed_models(context), shelves, cache, Downloader(context.environ))
+        cache, origins = context.settings.models_cache, Origins.of(context.settings)
+        downloader = Downloader(context.environ, mirrored=origins.address)
+        return cls(listed_models(context), shelves, cache, downloader)
 
     def steps(self) -> tuple[Step, ...]:
         """A step for each model."""

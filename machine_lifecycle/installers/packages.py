@@ -54,6 +54,7 @@ class Environment:
         constraints: File with the versions of torch and its family, once they are known.
         environ: The machine's environment.
         backend: Build of torch for one that is made here, in uv's words; empty for the index's own.
+        blocked: Files of constraints that keep out what is never installed.
     """
 
     python: Path
@@ -61,15 +62,18 @@ class Environment:
     constraints: Path
     environ: Mapping[str, str] = attrs.field(repr=False)
     backend: str = ""
+    blocked: tuple[Path, ...] = ()
 
     @property
     def env(self) -> dict[str, str]:
         """The environment variables for installations into it, and for scripts of node packs."""
         files = (self.protection.constraints, self.constraints)
-        pinned = next((path for path in files if path.exists()), None)
+        pinned = [path for path in files if path.exists()][:1]
         # What is there decides which build it is; asking that build's index needs a network.
         backend = self.backend if self.ours else ""
-        env = package_environment(self.environ, constraints=pinned, backend=backend)
+        env = package_environment(
+            self.environ, constraints=(*self.blocked, *pinned), backend=backend
+        )
         env["PATH"] = os.pathsep.join(filter(None, (str(self.python.parent), env.get("PATH", ""))))
         env["PYTHON"] = env["UV_PYTHON"] = str(self.python)
         if self.ours:

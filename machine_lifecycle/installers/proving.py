@@ -13,8 +13,9 @@ from machine_lifecycle.installers.compiling import LockedPackage
 from machine_lifecycle.installers.gitprogram import Git
 from machine_lifecycle.installers.lock import Lock, LockedRepository
 from machine_lifecycle.installers.mending import broken_packages
+from machine_lifecycle.installers.origins import Origins
 from machine_lifecycle.installers.packages import Environment
-from machine_lifecycle.installers.repository import Repository, git_environment
+from machine_lifecycle.installers.repository import Repository
 from machine_lifecycle.installers.scripts import changed_by_hand
 from machine_lifecycle.installers.uvprogram import uv_program
 from machine_lifecycle.model.installing import InstallContext, StepContext
@@ -81,8 +82,7 @@ async def _repository(
         yield Difference(subject, f"{how}: {folder}")
         return
     repository = Repository(url=locked.url, commit=locked.commit)
-    settings = context.settings
-    env = git_environment(context.environ, repository, global_config=settings.git_global_config)
+    env = Origins.of(context.settings).environment(context.environ, repository)
     git = Git(ctx, repository, folder, env)
     head = await git.head(folder)
     if head != locked.commit:

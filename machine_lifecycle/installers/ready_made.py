@@ -15,10 +15,12 @@ from packaging.requirements import InvalidRequirement, Requirement
 
 from machine_lifecycle.errors import Problems
 from machine_lifecycle.installers.base import fingerprint
+from machine_lifecycle.installers.blocking import blocked_packages
 from machine_lifecycle.installers.errors import CommandFailed, InstallerBroken, VerificationFailed
 from machine_lifecycle.installers.hosts import Hosts
+from machine_lifecycle.installers.origins import Origins
 from machine_lifecycle.installers.packages import TORCH_FAMILY, Environment, torch_backend
-from machine_lifecycle.installers.repository import Repository, check_repository
+from machine_lifecycle.installers.repository import Repository, check_repository, with_git_config
 from machine_lifecycle.installers.steps import PACKAGES, bringing, nothing, requiring
 from machine_lifecycle.model.installing import InstallContext, Step, StepContext
 
@@ -93,7 +95,8 @@ class GitInstaller:
 
         Raises:
             GitUrlRefused: The address, branch or commit is none.
-            Problems: Some of ``packages`` are no requirements.
+            Problems: Some of ``packages`` are no requirements, or the settings don't let the
+                repository come from there.
         """
         _check(self.packages, context.service)
         options = context.options
@@ -104,6 +107,7 @@ class GitInstaller:
             recursive=self.recursive,
         )
         check_repository(repository)
+        _check_origin(context, repository)
         clone = Step(
             id="clone",
             summary=f"clone {repository.plain_url}",
@@ -136,7 +140,8 @@ class _Filled:
             python=context.home / "venv" / "bin" / "python",
             ours=True,
             constraints=context.home / ".machine-lifecycle" / "torch-constraints.txt",
-            environ=context.environ,
+            environ=with_git_config(context.environ, Origins.of(context.settings).git_config()),
+            blocked=blocked_packages(context.settings),
             backend=backend if self.torch else "",
         )
 
@@ -212,6 +217,12 @@ class _Filled:
             raise VerificationFailed(
                 service=self.context.service, command=line, context=error.context[-12:]
             ) from error
+
+
+def _check_origin(context: InstallContext, repository: Repository) -> None:
+    errors = tuple(Origins.of(context.settings).refused((repository,)))
+    if errors:
+        raise Problems(subject=f"repository of {context.service}", errors=errors)
 
 
 def _check(packages: tuple[str, ...], service: str) -> None:

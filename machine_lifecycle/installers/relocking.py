@@ -13,6 +13,7 @@ from pathlib import Path
 
 import attrs
 
+from machine_lifecycle.installers.blocking import Blocklist, blocked_packages
 from machine_lifecycle.installers.comfyui_settings import (
     ALSO,
     comfyui_environment,
@@ -27,7 +28,9 @@ from machine_lifecycle.installers.lock import Lock, changes
 from machine_lifecycle.installers.locked import wanted_packs
 from machine_lifecycle.installers.lockfile import Kept, own_lock_path, save_lock
 from machine_lifecycle.installers.locking import FOUND, Wanted, differences, make_lock
+from machine_lifecycle.installers.origins import Origins
 from machine_lifecycle.installers.packages import Environment
+from machine_lifecycle.installers.repository import with_git_config
 from machine_lifecycle.installers.sources import Sources
 from machine_lifecycle.installers.variables import package_environment
 from machine_lifecycle.model.hardware import GpuSource
@@ -55,7 +58,7 @@ async def wanted_of(context: InstallContext, ctx: StepContext) -> Wanted:
         python, versions = told.output.strip(), await environment.torch(ctx)
     return Wanted(
         comfyui=comfyui_repository(context),
-        packs=wanted_packs(comfyui_nodes(context)),
+        packs=wanted_packs(comfyui_nodes(context), Blocklist.of(context.settings)),
         also=ALSO,
         python=python,
         interpreter=Path(sys.executable) if environment.ours else environment.python,
@@ -88,10 +91,11 @@ async def lock_of(
     upgrade: Collection[str] | None,
 ) -> Lock:
     """Make the lock; see ``make_lock`` for what is kept and what is raised."""
-    environ = context.environ
+    environ = with_git_config(context.environ, Origins.of(context.settings).git_config())
     backend = wanted.torch if wanted.torch != FOUND else ""
     no_index = environ.get("PIP_NO_INDEX", "0") not in {"", "0", "false"}
-    env = package_environment(environ, backend=backend)
+    blocked = blocked_packages(context.settings)
+    env = package_environment(environ, constraints=blocked, backend=backend)
     # Constraints that are named beside a variable's replace those.
     held = env.pop("UV_CONSTRAINT", "").split()
     options = [word for path in held for word in ("--constraints", path)]
@@ -112,7 +116,7 @@ def _sources(context: InstallContext, ctx: StepContext) -> Sources:
         ctx=ctx,
         commits=kept_commits(context),
         environ=context.environ,
-        global_config=context.settings.git_global_config,
+        origins=Origins.of(context.settings),
     )
 
 

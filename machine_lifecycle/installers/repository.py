@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 import attrs
 
 from machine_lifecycle.installers.git_errors import GitUrlRefused
 
-__all__ = ["FULL_SHA", "Repository", "check_repository", "git_environment"]
+__all__ = ["FULL_SHA", "Repository", "check_repository", "git_environment", "with_git_config"]
 
 FULL_SHA = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 """A whole hash, of SHA-1 or SHA-256: servers hand out a single commit by no shorter one."""
@@ -26,6 +26,10 @@ _PASSED = (
 
 _YIELD = frozenset({"http.lowspeedlimit", "http.lowspeedtime", "safe.directory"})
 """What somebody may know better for their own network and disks."""
+
+
+_SCHEMES = frozenset({"https", "http", "ssh", "git", "git+ssh", "ssh+git", "file"})
+"""That git speaks itself (git-clone(1)); others would run a program of that name."""
 
 
 @attrs.frozen(kw_only=True)
@@ -82,18 +86,45 @@ def check_repository(repository: Repository) -> None:
             raise GitUrlRefused(text=text, problem="it begins with a dash")
     if not repository.url.strip():
         raise GitUrlRefused(text=repository.url, problem="it is empty")
+    scheme = repository.url.partition("://")[0] if "://" in repository.url else ""
+    if scheme and scheme.lower() not in _SCHEMES:
+        raise GitUrlRefused(text=repository.plain_url, problem=f"{scheme}:// is not known")
+
+
+def with_git_config(
+    environ: Mapping[str, str], config: Iterable[tuple[str, str]]
+) -> dict[str, str]:
+    """An environment with further settings for git, keys and values, behind those it has."""
+    env = dict(environ)
+    number = int(environ.get("GIT_CONFIG_COUNT") or 0)
+    for key, value in config:
+        env[f"GIT_CONFIG_KEY_{number}"] = key
+        env[f"GIT_CONFIG_VALUE_{number}"] = value
+        number += 1
+    return env | ({"GIT_CONFIG_COUNT": str(number)} if number else {})
 
 
 def git_environment(
-    environ: Mapping[str, str], repository: Repository, *, global_config: bool = False
+    environ: Mapping[str, str],
+    repository: Repository,
+    *,
+    global_config: bool = False,
+    config: Iterable[tuple[str, str]] = (),
 ) -> dict[str, str]:
     """The environment git gets: no prompt, no configuration files, ours added by variables.
 
     Variables ``GIT_CONFIG_COUNT``, ``_KEY_n`` and ``_VALUE_n`` are passed on. A password in the
     address becomes a header that is given by variables, so that no process list shows it.
+
+    Args:
+        environ: The machine's environment.
+        repository: What git is to bring.
+        global_config: Whether git reads the user's and the system's settings.
+        config: Further settings, keys and values.
     """
     env = {name: environ[name] for name in _PASSED if name in environ}
     given = int(environ.get("GIT_CONFIG_COUNT") or 0)
+    env["GIT_CONFIG_COUNT"] = str(given)
     for number in range(given):
         for part in ("KEY", "VALUE"):
             name = f"GIT_CONFIG_{part}_{number}"
@@ -113,10 +144,7 @@ def git_environment(
         ours[f"http.{parts.scheme}://{host}/.extraHeader"] = header
     keys = {env[f"GIT_CONFIG_KEY_{number}"].lower() for number in range(given)}
     ours = {key: value for key, value in ours.items() if key.lower() not in _YIELD & keys}
-    for number, (key, value) in enumerate(ours.items(), given):
-        env[f"GIT_CONFIG_KEY_{number}"] = key
-        env[f"GIT_CONFIG_VALUE_{number}"] = value
-    env["GIT_CONFIG_COUNT"] = str(given + len(ours))
+    env = with_git_config(env, (*ours.items(), *config))
     env["GIT_TERMINAL_PROMPT"] = "0"
     env["GIT_ASKPASS"] = ""
     env["SSH_ASKPASS"] = ""

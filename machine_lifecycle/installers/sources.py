@@ -17,15 +17,11 @@ import attrs
 from machine_lifecycle.installers.commits import Commits
 from machine_lifecycle.installers.errors import CommandFailed
 from machine_lifecycle.installers.git import clone_failed
-from machine_lifecycle.installers.git_errors import GitCause, GitCloneFailed
+from machine_lifecycle.installers.git_errors import GitCause, GitCloneFailed, GitUrlRefused
 from machine_lifecycle.installers.gitprogram import Git
 from machine_lifecycle.installers.hosts import Hosts
-from machine_lifecycle.installers.repository import (
-    FULL_SHA,
-    Repository,
-    check_repository,
-    git_environment,
-)
+from machine_lifecycle.installers.origins import Origins
+from machine_lifecycle.installers.repository import FULL_SHA, Repository, check_repository
 from machine_lifecycle.installers.requirements import Reading, decode, read_requirements
 from machine_lifecycle.model.installing import StepContext
 
@@ -77,19 +73,21 @@ class Sources:
         ctx: Runs git.
         commits: Where they are kept.
         environ: The machine's environment.
-        global_config: Whether git reads the user's configuration.
+        origins: Where they may come from.
         hosts: What is known of those that are asked.
     """
 
     ctx: StepContext
     commits: Commits
     environ: Mapping[str, str] = attrs.field(repr=False)
-    global_config: bool = False
+    origins: Origins = Origins()
     hosts: Hosts = attrs.field(factory=Hosts)
 
     def _git(self, repository: Repository) -> Git:
         check_repository(repository)
-        env = git_environment(self.environ, repository, global_config=self.global_config)
+        if not self.origins.allows(repository.url):
+            raise GitUrlRefused(text=repository.plain_url, problem="its host is not allowed")
+        env = self.origins.environment(self.environ, repository)
         return Git(self.ctx, repository, self.commits.place(repository), env, self.hosts)
 
     async def resolve(self, repository: Repository) -> str:

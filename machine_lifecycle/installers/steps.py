@@ -12,8 +12,9 @@ from machine_lifecycle.installers.comfyui_settings import kept_commits
 from machine_lifecycle.installers.git import bring
 from machine_lifecycle.installers.guarding import check_unmoved
 from machine_lifecycle.installers.hosts import Hosts
+from machine_lifecycle.installers.origins import Origins
 from machine_lifecycle.installers.packages import Environment
-from machine_lifecycle.installers.repository import Repository, git_environment
+from machine_lifecycle.installers.repository import Repository
 from machine_lifecycle.model.installing import InstallContext, Step, StepContext
 
 __all__ = ["PACKAGES", "bringing", "nothing", "requiring"]
@@ -31,9 +32,7 @@ def bringing(
 ) -> Step:
     """*step*, with what it takes to bring *repository* to *target*."""
     commits = kept_commits(context)
-    env = git_environment(
-        context.environ, repository, global_config=context.settings.git_global_config
-    )
+    env = Origins.of(context.settings).environment(context.environ, repository)
 
     async def run(ctx: StepContext) -> None:
         head = await bring(ctx, repository, target, env, commits=commits, hosts=hosts)

@@ -6,7 +6,7 @@ round for scripts that run pip: one setting reaches every installation.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 __all__ = ["held_environment", "package_environment", "protected_file", "shown_constraints"]
@@ -60,13 +60,13 @@ def shown_constraints(path: Path) -> str:
 
 
 def package_environment(
-    environ: Mapping[str, str], *, constraints: Path | None = None, backend: str = ""
+    environ: Mapping[str, str], *, constraints: Sequence[Path] = (), backend: str = ""
 ) -> dict[str, str]:
     """The environment for programs that install packages: no secrets, no questions.
 
     Args:
         environ: The machine's environment.
-        constraints: Versions that must not move, beside those of the environment.
+        constraints: Files with versions that must hold, beside those of the environment.
         backend: Build of torch, in uv's words; empty: whatever the index has.
     """
     env = {
@@ -80,8 +80,8 @@ def package_environment(
             env[names[0]] = between.join(env[pip].split())
         elif uv and not env.get(pip):
             env[pip] = " ".join(env[uv].split(between))
-    if constraints is not None:
-        text = shown_constraints(constraints)
+    for path in constraints:
+        text = shown_constraints(path)
         for name in ("PIP_CONSTRAINT", "UV_CONSTRAINT"):
             env[name] = f"{env.get(name, '')} {text}".strip()
     if backend:

@@ -51,6 +51,34 @@ class OfInstallation(OfServices):
         "MACHINE_GIT_GLOBAL_CONFIG", False, "Let git read the user's and the system's settings."
     )
 
+    # Where things may come from
+    mirrors: str = setting(
+        "MACHINE_MIRRORS",
+        "",
+        "Where else repositories and models are asked for: `ADDRESS=INSTEAD,…`, by how they begin.",
+    )
+    allowed_hosts: str = setting(
+        "MACHINE_ALLOWED_HOSTS",
+        "",
+        "Hosts that repositories and models may come from, separated by commas; empty: all.",
+    )
+    commits_only: bool = setting(
+        "MACHINE_COMMITS_ONLY",
+        False,
+        "Take repositories only at full commits that a list or a lock of yours names.",
+    )
+    blocked_packs: Path | None = setting(
+        "MACHINE_BLOCKED_PACKS",
+        None,
+        "Node packs that are never installed, by name or address, a line each, beside those known "
+        "to do harm.",
+    )
+    blocked_packages: Path | None = setting(
+        "MACHINE_BLOCKED_PACKAGES",
+        None,
+        "Packages that are never installed, a constraints file, beside those known to do harm.",
+    )
+
     # Models
     models_manifest: Path | None = setting(
         "MODELS_MANIFEST",

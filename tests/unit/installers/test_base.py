@@ -117,7 +117,7 @@ def test_settings_of_pip_reach_uv_and_the_other_way_round(tmp_path: Path) -> Non
     assert pip["UV_FIND_LINKS"] == "/a,/b"
     assert "AWS_SECRET_ACCESS_KEY" not in pip
     uv = package_environment(
-        {"UV_FIND_LINKS": "/a,/b", "UV_CONSTRAINT": "mine.txt"}, constraints=tmp_path / "c.txt"
+        {"UV_FIND_LINKS": "/a,/b", "UV_CONSTRAINT": "mine.txt"}, constraints=(tmp_path / "c.txt",)
     )
     assert uv["PIP_FIND_LINKS"] == "/a /b"
     assert uv["PIP_CONSTRAINT"] == f"mine.txt {tmp_path / 'c.txt'}" == uv["UV_CONSTRAINT"]
