@@ -12,6 +12,7 @@ import attrs
 import pytest
 
 from machine_lifecycle.errors import LifecycleError, Problems
+from machine_lifecycle.installers.blocking import blocked_packages
 from machine_lifecycle.installers.package_errors import (
     RequirementUnreadable,
     TorchIndexUnreachable,
@@ -172,7 +173,8 @@ async def test_settings_reach_every_program_that_installs(bed: Bed) -> None:
     env = dict(line.split("=", 1) for line in seen.read_text().splitlines() if "=" in line)
     pins = str(bed.home / ".machine-lifecycle" / "protected.txt")
     mine = str(bed.root / "constraints.txt")
-    assert env["PIP_CONSTRAINT"] == env["UV_CONSTRAINT"] == f"{mine} {pins}"
+    (harmful,) = blocked_packages()
+    assert env["PIP_CONSTRAINT"] == env["UV_CONSTRAINT"] == f"{mine} {harmful} {pins}"
     assert env["PIP_INDEX_URL"] == env["UV_INDEX_URL"] == "http://127.0.0.1:9/simple"
     assert env["UV_INDEX"] == env["PIP_EXTRA_INDEX_URL"]
     assert env["UV_FIND_LINKS"] == env["PIP_FIND_LINKS"] == str(bed.wheels)
