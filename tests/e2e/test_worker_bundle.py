@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from uv import find_uv_bin
 
 import machine_lifecycle
 from tests.support.bundle import make_bundle, pack, served
 from tests.support.outside import Outside
 
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "site-connectors"
 GRAPH = {
     "1": {
         "class_type": "EmptyImage",
@@ -34,12 +38,14 @@ def with_connector(outside: Callable[..., Outside], connector: str, **settings: 
     return machine
 
 
-def does_a_job(machine: Outside) -> None:
+def does_a_job(machine: Outside) -> Any:
     graph = machine.folder / "graph.json"
     graph.write_text(json.dumps(GRAPH), encoding="utf-8")
     done = machine.call("submit", str(graph), "--watch", "--json")
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["status"] == "completed"
+    answer = json.loads(done.stdout)
+    assert answer["status"] == "completed"
+    return answer
 
 
 def status(machine: Outside) -> Any:
@@ -49,6 +55,53 @@ def status(machine: Outside) -> Any:
 def loaded(machine: Outside) -> list[dict[str, str]]:
     runtime = Path(machine.env["MACHINE_RUNTIME_DIR"])
     return [json.loads(path.read_text("utf-8")) for path in runtime.glob("loaded-*.json")]
+
+
+@pytest.fixture(scope="module")
+def packaged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package of the examples, as `pip install --target` makes a folder of it."""
+    target = tmp_path_factory.mktemp("made") / "worker-bundled"
+    words = ("pip", "install", "--offline", "--no-deps", "--target", str(target), str(EXAMPLE))
+    done = subprocess.run(
+        [find_uv_bin(), *words], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    return target
+
+
+@pytest.mark.parametrize("mode", ["local", "remote"])
+def test_a_bundle_that_pip_made_does_jobs_and_is_told(
+    outside: Callable[..., Outside], packaged: Path, tmp_path: Path, mode: str
+) -> None:
+    digest = pack(packaged, tmp_path / "worker-bundled.tar.gz")
+    with served(tmp_path) as (host, _):
+        settings = {
+            "local": {"WORKER_LOCAL_PATH": str(packaged)},
+            "remote": {
+                "WORKER_DOWNLOAD_URL": f"http://{host}/worker-bundled.tar.gz",
+                "WORKER_DOWNLOAD_SHA256": digest,
+            },
+        }
+        machine = with_connector(
+            outside, "SiteConnector", WORKER_BUNDLE_MODE=mode, **settings[mode]
+        ).start()
+        machine.until("machine_ready")
+        assert does_a_job(machine)["result"]["data"]["site"] == "north"
+    report = status(machine)
+    with urllib.request.urlopen(f"{report['health_url']}/status", timeout=10) as answer:  # noqa: S310 - loopback
+        page = json.load(answer)
+    assert page["bundle"] == report["bundle"]
+    bundle = page["bundle"]
+    assert bundle["mode"] == mode
+    assert bundle["folder"].startswith(machine.env["WORKSPACE_PATH"])
+    assert bundle["connectors"] == [
+        {
+            "name": "SiteConnector",
+            "reference": "site_connectors:SiteConnector",
+            "distribution": "site-connectors",
+            "version": "1.2",
+        }
+    ]
 
 
 @pytest.mark.parametrize("connector", ["SiteConnector", "bundle:SiteConnector"])

@@ -41,6 +41,12 @@ def test_links_commands_and_settings_exist() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_the_index_leads_to_every_page() -> None:
+    index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    pages = {page.relative_to(ROOT / "docs") for page in (ROOT / "docs").rglob("*/*.md")}
+    assert {str(page) for page in pages} - set(re.findall(r"\]\(([^)#]+)\)", index)) == set()
+
+
 def programs() -> Iterator[tuple[str, str]]:
     """Each example as a module of its own: its name, with the line it stands at, and its text.
 
