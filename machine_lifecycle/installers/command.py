@@ -53,11 +53,16 @@ class Journal:
     """What is going on in an installation, line by line, so that a kill leaves a trace.
 
     It lives in the runtime folder: what runs on another machine is not ours to end.
+
+    Attributes:
+        mark: Of all programs that the installation runs.
+        inherited: Descriptors that they get, such as that of a lock which they are to keep.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self.mark: str = secrets.token_hex(8)
+        self.inherited: tuple[int, ...] = ()
 
     def write(self, event: str, **facts: object) -> None:
         """Add a line; it is on disk when this returns."""
@@ -194,6 +199,7 @@ class CommandRunner:
                 env={**env, _MARK: self._journal.mark},
                 cwd=cwd,
                 start_new_session=True,
+                pass_fds=self._journal.inherited,
                 limit=_OUTPUT,
             )
         except (FileNotFoundError, PermissionError) as error:

@@ -21,6 +21,7 @@ from machine_lifecycle.installers.base import (
 )
 from machine_lifecycle.installers.command import CommandRunner, Journal, Redactor
 from machine_lifecycle.installers.errors import DiskFull, StepCrashed, StepTimeout
+from machine_lifecycle.installers.sharing import held
 from machine_lifecycle.installers.space import fullest, ran_out
 from machine_lifecycle.model.hardware import Hardware
 from machine_lifecycle.model.installing import (
@@ -131,9 +132,21 @@ class Executor:
             InstallerBroken: The installer can't be loaded, or its steps make no sense.
             DiskFull: There is no room in the runtime folder.
         """
-        steps = [step for step in self._plan(plan) if step.stage == stage]
-        if not steps:
-            return 0
+        journal = self._journal(plan, progress)
+        if self._paths.shared is None:
+            return await self._install(plan, stage, progress, journal)
+        # Nothing may be planned before: another machine may be about to do all of it.
+        lock = self._paths.services / f".{quote(plan.service, safe='')}.machine-lifecycle.lock"
+
+        def report(line: str) -> None:
+            progress.step(plan.service, line)
+
+        async with held(lock, report, what=f"installs {plan.service} here") as descriptor:
+            journal.inherited = (descriptor,)
+            return await self._install(plan, stage, progress, journal)
+
+    def _journal(self, plan: InstallPlan, progress: ProgressSink) -> Journal:
+        """A new one. What an earlier end left running is ended: it may hold a lock."""
         journal = Journal(self._paths.runtime / f"install-{quote(plan.service, safe='')}.jsonl")
         for step_id in journal.unfinished():
             progress.step(step_id, "was cut short by an earlier end; done again")
@@ -144,6 +157,14 @@ class Executor:
                 raise
             folder, free = fullest((self._paths.runtime,))
             raise DiskFull(folder=folder, free=free) from error
+        return journal
+
+    async def _install(
+        self, plan: InstallPlan, stage: str, progress: ProgressSink, journal: Journal
+    ) -> int:
+        steps = [step for step in self._plan(plan) if step.stage == stage]
+        if not steps:
+            return 0
         run = _StageRun(
             service=plan.service,
             paths=self._paths,

@@ -1,4 +1,4 @@
-"""Where a lock is kept: beside the list of packs it is a person's, in the workspace the machine's.
+"""Where a lock is kept: beside the list of packs it is a person's, with the services the machine's.
 
 A person's lock is followed and never written by a boot. The machine's own is made by a boot that
 finds none, and brought up to date by one that finds another list.
@@ -41,7 +41,7 @@ def lock_path(context: InstallContext) -> Path:
 
 def own_lock_path(context: InstallContext) -> Path:
     """Where the machine keeps its own."""
-    return context.paths.workspace / f"{context.service}.lock.json"
+    return context.paths.services / f"{context.service}.lock.json"
 
 
 def kept_lock(context: InstallContext) -> Kept | None:

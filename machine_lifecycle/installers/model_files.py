@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import attrs
@@ -15,7 +16,8 @@ from machine_lifecycle.installers.errors import InstallerBroken, ModelsFolderUnu
 from machine_lifecycle.installers.models import Models
 from machine_lifecycle.installers.origins import Origins
 from machine_lifecycle.installers.partial import File, hash_of
-from machine_lifecycle.installers.shelf import Shelf, cached, held, link, size_of
+from machine_lifecycle.installers.sharing import held, size_of
+from machine_lifecycle.installers.shelf import Shelf, cached, link
 from machine_lifecycle.model.installing import DOWNLOADS, InstallContext, Step, StepContext
 from machine_lifecycle.model.text import human_bytes
 
@@ -155,7 +157,7 @@ class _Placing:
         path, file = shelf.path(target), _file(self.entry)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            async with held(shelf.lock(target), self._partial, ctx.report):
+            async with self._alone(shelf.lock(target), ctx):
                 if await self._is_there(ctx):
                     return
                 if self._in_cache is None:
@@ -170,6 +172,9 @@ class _Placing:
             raise ModelsFolderUnusable(
                 folder=folder, problem=error.strerror or str(error), variable=variable
             ) from error
+
+    def _alone(self, lock: Path, ctx: StepContext) -> AbstractAsyncContextManager[int]:
+        return held(lock, ctx.report, what="brings it", watched=self._partial)
 
     @property
     def _in_cache(self) -> Path | None:
@@ -208,7 +213,7 @@ class _Placing:
 
     async def _through_cache(self, store: Path, path: Path, ctx: StepContext) -> str:
         store.parent.mkdir(parents=True, exist_ok=True)
-        async with held(store.with_name(f"{store.name}.lock"), self._partial, ctx.report):
+        async with self._alone(store.with_name(f"{store.name}.lock"), ctx):
             if not _as_large(store, self.entry.size):
                 await self._download(self._partial, store, ctx)
             how = link(store, path)

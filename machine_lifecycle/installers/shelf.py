@@ -8,28 +8,18 @@ symbolic one where the cache is on another disk.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import json
-import logging
 import os
-from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from urllib.parse import quote
 
 import attrs
-from filelock import FileLock, Timeout
 
 from machine_lifecycle.installers.base import write_atomically
-from machine_lifecycle.model.text import human_bytes
 
-__all__ = ["Kept", "Shelf", "cached", "held", "link", "size_of"]
-
-_log = logging.getLogger(__name__)
+__all__ = ["Kept", "Shelf", "cached", "link"]
 
 _OURS = ".machine-lifecycle"
-_LOOK = 1.0
-"""Seconds between two looks at a lock that another machine holds: no event tells of its end."""
 
 
 @attrs.frozen(kw_only=True)
@@ -97,14 +87,6 @@ class Shelf:
         write_atomically(self._beside(target, ".json"), json.dumps(attrs.asdict(kept)) + "\n")
 
 
-def size_of(path: Path) -> int:
-    """Bytes of a file; 0 if there is none."""
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0
-
-
 def cached(cache: Path, sha256: str) -> Path:
     """Where a cache keeps the file of a digest."""
     return cache / "sha256" / sha256[:2] / sha256
@@ -124,34 +106,3 @@ def link(source: Path, target: Path) -> str:
     # Where both were the same file already, a rename does nothing (rename(2)).
     between.unlink(missing_ok=True)
     return how
-
-
-@contextlib.asynccontextmanager
-async def held(lock: Path, watched: Path, report: Callable[[str], None]) -> AsyncIterator[None]:
-    """Hold a lock that other machines take too; it is the kernel's, so a kill leaves none behind.
-
-    Args:
-        lock: Its file.
-        watched: What its holder writes meanwhile: that it grows is told as progress.
-        report: Takes a line, for people.
-    """
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    taken = FileLock(lock, timeout=0, mode=0o666, fallback_to_soft=False)
-    said = -1
-    while True:
-        try:
-            taken.acquire()
-            break
-        except Timeout:
-            size = size_of(watched)
-            if size != said:
-                said = size
-                report(f"another machine brings it: {human_bytes(size)} so far")
-            await asyncio.sleep(_LOOK)
-        except OSError as error:  # some network folders have no locks
-            _log.warning("%s can't be locked: %s", lock, error.strerror or error)
-            break
-    try:
-        yield
-    finally:
-        taken.release()

@@ -17,10 +17,17 @@ class Paths:
         workspace: Large and lasting: installed services, logs, outputs. May be a network folder.
         runtime: Small and local: sockets, locks, journal. Its path is short, since the path of a
             Unix socket ends at 107 bytes (sun_path, ``man 7 unix``).
+        shared: Where services are installed, for several machines; ``None``: in the workspace.
     """
 
     workspace: Path
     runtime: Path
+    shared: Path | None = None
+
+    @property
+    def services(self) -> Path:
+        """Where services are installed."""
+        return self.shared or self.workspace
 
     @property
     def logs(self) -> Path:
@@ -74,7 +81,7 @@ class Paths:
 
     def service(self, name: str) -> Path:
         """The folder a service is installed in. ComfyUI's is ``{workspace}/ComfyUI``."""
-        return self.workspace / ("ComfyUI" if name == "comfyui" else name)
+        return self.services / ("ComfyUI" if name == "comfyui" else name)
 
     def instance(self, instance: str) -> Path:
         """The folder of one instance's own data."""

@@ -64,6 +64,7 @@ _OF_THE_MACHINE = frozenset(
         "output_keep_days",
         "output_keep_gb",
         "on_failed",
+        "services_path",
         "stall_limits",
         "state_caps",
         "status_interval",

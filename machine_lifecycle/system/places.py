@@ -37,7 +37,11 @@ def find_paths(settings: Settings, environ: Mapping[str, str]) -> Paths:
         BadFolder: A socket's path in the runtime folder would be too long.
     """
     workspace = _workspace(settings, environ)
-    paths = Paths(workspace=workspace, runtime=_runtime(settings, environ, workspace))
+    shared = settings.services_path
+    if shared is not None and shared.absolute() == workspace.absolute():
+        shared = None
+    runtime = _runtime(settings, environ, workspace)
+    paths = Paths(workspace=workspace, runtime=runtime, shared=shared)
     length = len(os.fsencode(paths.control_socket))
     if length > _LONGEST_SOCKET_PATH:
         problem = f"is too long for a socket's path: {length} bytes, {_LONGEST_SOCKET_PATH} fit"
@@ -51,10 +55,12 @@ def prepare(paths: Paths) -> None:
     Raises:
         BadFolder: One can't be made, or the runtime folder is somebody else's.
     """
-    for folder in (paths.workspace, paths.logs):
-        _make(folder, 0o755, "WORKSPACE_PATH")
+    folders = {paths.workspace: "WORKSPACE_PATH", paths.logs: "WORKSPACE_PATH"}
+    folders |= {paths.shared: "MACHINE_SERVICES_PATH"} if paths.shared else {}
+    for folder, name in folders.items():
+        _make(folder, 0o755, name)
         if not os.access(folder, os.W_OK | os.X_OK):
-            raise BadFolder(folder=folder, problem="can't be written to", variable="WORKSPACE_PATH")
+            raise BadFolder(folder=folder, problem="can't be written to", variable=name)
     free = shutil.disk_usage(paths.workspace).free
     if free < _LEAST_FREE:
         problem = f"has only {free >> 20} MiB of room left"

@@ -21,7 +21,8 @@ from machine_lifecycle.installers.errors import InstallerBroken, ModelsFolderUnu
 from machine_lifecycle.installers.execute import Executor
 from machine_lifecycle.installers.model_files import ModelFiles
 from machine_lifecycle.installers.models import Models
-from machine_lifecycle.installers.shelf import Shelf, held
+from machine_lifecycle.installers.sharing import held
+from machine_lifecycle.installers.shelf import Shelf
 from machine_lifecycle.model.installing import InstallContext, Step
 from machine_lifecycle.model.paths import Paths
 from machine_lifecycle.model.plan import InstallPlan
@@ -345,9 +346,12 @@ async def test_a_list_that_is_not_there(bed: Bed) -> None:
 async def test_a_lock_is_waited_for_and_its_growth_is_told(tmp_path: Path) -> None:
     lock, watched, lines = tmp_path / "a" / "lock", tmp_path / "file", list[str]()
     watched.write_bytes(b"x" * 2048)
-    holding = held(lock, watched, lines.append)
-    async with holding:
-        waiting = asyncio.create_task(_hold(held(lock, watched, lines.append)))
+
+    def taken() -> Any:
+        return held(lock, lines.append, what="brings it", watched=watched)
+
+    async with taken():
+        waiting = asyncio.create_task(_hold(taken()))
         while not lines:  # noqa: ASYNC110 - a line in a list
             await asyncio.sleep(0)
     await waiting

@@ -48,11 +48,10 @@ class Person:
         path.write_text(json.dumps([{"url": url, "target": target, "sha256": digest}]))
         return path
 
-    def calls(
-        self, *words: str, command: str = "lock", **more: str
-    ) -> subprocess.CompletedProcess[str]:
+    def environ(self, **more: str) -> dict[str, str]:
+        """What a command gets."""
         root = self.place.root
-        environ = {
+        return {
             **self.place.environ,
             "CONFIG_NODES_PATH": str(root / "config_nodes.json"),
             "WORKSPACE_PATH": str(root / "ws"),
@@ -60,12 +59,22 @@ class Person:
             "TORCH_BACKEND": "none",
             **more,
         }
-        return subprocess.run(
+
+    def starts(self, *words: str, command: str = "lock", **more: str) -> subprocess.Popen[str]:
+        """Call a command, and go on."""
+        return subprocess.Popen(
             [sys.executable, "-m", "machine_lifecycle", command, *words],
-            env=environ,
-            cwd=root,
-            capture_output=True,
+            env=self.environ(**more),
+            cwd=self.place.root,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            check=False,
-            timeout=100,
         )
+
+    def calls(
+        self, *words: str, command: str = "lock", **more: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Call a command, and wait for its end."""
+        with self.starts(*words, command=command, **more) as process:
+            out, err = process.communicate(timeout=100)
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)

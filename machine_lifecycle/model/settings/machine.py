@@ -55,6 +55,12 @@ class OfMachine:
         "Installed services, logs, outputs; unset: `/workspace` if it is there, else a per-user "
         "data folder.",
     )
+    services_path: Path | None = setting(
+        "MACHINE_SERVICES_PATH",
+        None,
+        "Where services are installed, a volume that machines share, perhaps; unset: in the "
+        "workspace.",
+    )
     runtime_dir: Path | None = setting(
         "MACHINE_RUNTIME_DIR", None, "Sockets, locks, journal; unset: a per-user runtime folder."
     )

@@ -32,6 +32,23 @@ def test_settings_come_first(short: Path) -> None:
     assert not (short / "w").exists()
 
 
+def test_services_may_be_elsewhere(short: Path) -> None:
+    settings = Settings(workspace=short / "w", runtime_dir=short / "r", services_path=short / "s")
+    paths = find_paths(settings, {})
+    assert paths.service("comfyui") == short / "s" / "ComfyUI"
+    assert paths.logs == short / "w" / "logs"
+    prepare(paths)
+    assert (short / "s").is_dir()
+    (short / "file").write_text("")
+    bad = find_paths(
+        Settings(workspace=short / "w", runtime_dir=short / "r", services_path=short / "file"), {}
+    )
+    with pytest.raises(BadFolder, match="MACHINE_SERVICES_PATH"):
+        prepare(bad)
+    same = find_paths(Settings(workspace=short / "w", services_path=short / "w"), {})
+    assert same.shared is None
+
+
 def test_two_workspaces_have_two_runtime_folders(short: Path) -> None:
     environ = {"XDG_RUNTIME_DIR": str(short)}
     one = find_paths(Settings(workspace=short / "a"), environ)

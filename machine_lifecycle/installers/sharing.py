@@ -1,0 +1,83 @@
+"""One at a time among machines that share a folder."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+from machine_lifecycle.model.text import human_bytes, human_seconds
+
+__all__ = ["held", "size_of"]
+
+_log = logging.getLogger(__name__)
+
+_LOOK = 1.0
+"""Seconds between two looks at a lock that another machine holds: no event tells of its end."""
+_SPEAK = 30.0
+"""Seconds between two words of a wait."""
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file; 0 if there is none."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+@contextlib.asynccontextmanager
+async def held(
+    lock: Path, report: Callable[[str], None], *, what: str, watched: Path | None = None
+) -> AsyncIterator[int]:
+    """Hold a lock that other machines take too; it is the kernel's, so a kill leaves none behind.
+
+    Args:
+        lock: Its file.
+        report: Takes a line, for people: while it is waited for.
+        what: What another machine that holds it does: ``another machine {what}``.
+        watched: A file that such a one writes: only that it grows is told as progress.
+
+    Yields:
+        The descriptor: a program that inherits it holds the lock too, be its parent killed.
+    """
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        await _taken(descriptor, lock, report, what, watched)
+        yield descriptor
+        # Whoever else has it by now is no concern of the next one's.
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+    finally:
+        os.close(descriptor)
+
+
+async def _taken(
+    descriptor: int, lock: Path, report: Callable[[str], None], what: str, watched: Path | None
+) -> None:
+    began = time.monotonic()
+    spoke, said = -_SPEAK, -1
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waited = time.monotonic() - began
+            size = size_of(watched) if watched else 0
+            if watched and size != said:
+                said = size
+                report(f"another machine {what}: {human_bytes(size)} so far")
+            elif not watched and waited - spoke >= _SPEAK:
+                spoke = waited
+                report(f"another machine {what}; waited for it {human_seconds(waited)}")
+            await asyncio.sleep(_LOOK)
+        except OSError as error:  # some network folders have no locks
+            _log.warning("%s can't be locked: %s", lock, error.strerror or error)
+            return
+        else:
+            return
