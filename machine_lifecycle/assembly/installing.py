@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from machine_lifecycle.assembly.pack_floor import Listed, missing_too_much
 from machine_lifecycle.config.settings import secret_values
 from machine_lifecycle.errors import LifecycleError
 from machine_lifecycle.model.hardware import Hardware
@@ -14,6 +15,7 @@ from machine_lifecycle.model.ports import HardwareProbe, ProgressSink
 from machine_lifecycle.model.settings import Settings
 
 if TYPE_CHECKING:
+    from machine_lifecycle.installers.base import StepOutcome
     from machine_lifecycle.installers.execute import Executor
 
 __all__ = ["Installation"]
@@ -44,13 +46,23 @@ class Installation:
         failed = self._executor.failures
         return {one.subject or one.step: one.error for one in failed if one.error is not None}
 
-    def listed(self, service: str) -> frozenset[str]:
-        """Names of what a service was to get beside itself: node packs. None before Installing."""
+    def listed(self, service: str) -> Listed:
+        """What a service was to get beside itself: node packs. None before Installing."""
+        known = [one for one in self._outcomes(service) if one.subject]
+        required = frozenset(one.subject for one in known if one.required)
+        optional = frozenset(one.subject for one in known) - required
+        return Listed(required, optional, self._settings.pack_floor)
+
+    def _outcomes(self, service: str) -> tuple[StepOutcome, ...]:
         outcomes = self._executor.outcomes if self._executor else ()
-        return frozenset(one.subject for one in outcomes if one.service == service and one.subject)
+        return tuple(one for one in outcomes if one.service == service)
 
     async def install(self, plan: InstallPlan, stage: str, progress: ProgressSink) -> int:
-        """Do one stage of one service; nothing for a service without an installer."""
+        """Do one stage of one service; nothing for a service without an installer.
+
+        Raises:
+            PacksMissing: More optional packs failed than may be missing.
+        """
         if not plan.installer:
             return 0
         if self._executor is None:
@@ -67,4 +79,17 @@ class Installation:
         self._found = await self._probe.detect()
         if stage == "base":  # what is installed is settled before, and all else planned from it
             await self._executor.install(plan, "lock", progress)
-        return await self._executor.install(plan, stage, progress)
+        done = await self._executor.install(plan, stage, progress)
+        if stage == "nodes":
+            self._check_floor(plan.service)
+        return done
+
+    def _check_floor(self, service: str) -> None:
+        failed: dict[str, str] = {}
+        for one in self._outcomes(service):
+            if one.subject and one.error is not None:
+                failed[one.subject] = one.error.summary
+            elif one.subject and one.status.value == "blocked":
+                failed.setdefault(one.subject, "a step that it needs failed")
+        if error := missing_too_much(service, self.listed(service), failed):
+            raise error

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Protocol
 
 import attrs
 
+from machine_lifecycle.assembly.pack_floor import Listed, missing_too_much
 from machine_lifecycle.lifecycle import events
 from machine_lifecycle.lifecycle.core import Lifecycle
 from machine_lifecycle.lifecycle.hooks import EventBus
 from machine_lifecycle.model.packs import Loaded, Pack, PackState
 from machine_lifecycle.model.plan import BootPlan
+from machine_lifecycle.model.ports import Check
 from machine_lifecycle.model.status import ConditionKind, causes_in_words
 
 __all__ = ["CAUSE", "PackWatch", "left_out_words", "missed", "with_absent"]
@@ -64,24 +67,32 @@ def left_out_words(missed_by: Mapping[str, tuple[Pack, ...]]) -> str:
     return "; ".join(parts)
 
 
+class Conditions(Protocol):
+    """What stands beside the machine's state."""
+
+    def raise_condition(self, kind: str, cause: str, words: str, /) -> None:
+        """It holds from now on, or for another reason."""
+
+    def drop_cause(self, kind: str, cause: str, /) -> None:
+        """It does not hold any more, as far as this cause goes."""
+
+
 @attrs.define(kw_only=True, eq=False)
 class PackWatch:
     """Hears from workers what their services loaded; raises and drops the condition.
 
     Attributes:
-        listed: Names of the packs that a service was to get; empty if there is no list.
+        listed: The packs that a service was to get; empty if there is no list.
         failed: Names of those whose installation failed: that is told already, and so not that
             they are absent.
-        raise_condition: Kind, cause, words.
-        drop_cause: Kind, cause.
+        conditions: Where the condition is raised and dropped.
     """
 
     lifecycle: Lifecycle
     bus: EventBus
-    listed: Callable[[str], Collection[str]]
+    listed: Callable[[str], Listed]
     failed: Callable[[], Collection[str]]
-    raise_condition: Callable[[str, str, str], None]
-    drop_cause: Callable[[str, str], None]
+    conditions: Conditions
     _known: dict[str, Loaded] = attrs.field(init=False, factory=dict)
     _words: str = attrs.field(init=False, default="")
 
@@ -121,9 +132,23 @@ class PackWatch:
             return
         self._words = words
         if words:
-            self.raise_condition(ConditionKind.DEGRADED, CAUSE, words)
+            self.conditions.raise_condition(ConditionKind.DEGRADED, CAUSE, words)
         else:
-            self.drop_cause(ConditionKind.DEGRADED, CAUSE)
+            self.conditions.drop_cause(ConditionKind.DEGRADED, CAUSE)
+
+    def checks(self) -> tuple[Check, ...]:
+        """Whether each instance has loaded enough of what it was to get, as far as it told."""
+        found = []
+        for one in self.report():
+            listed = self.listed(_service(self.lifecycle.record.plan, one.instance))
+            out = {pack.name: pack.reason for pack in missed(one, listed.names)}
+            out |= dict.fromkeys(listed.names & set(self.failed()), "it was not installed")
+            error = missing_too_much(one.instance, listed, out)
+            if listed.names and one.complete:
+                detail = error.summary if error else f"{len(listed.names) - len(out)} loaded"
+                name = f"node packs of {one.instance}"
+                found.append(Check(name=name, ok=error is None, seconds=0.0, detail=detail))
+        return tuple(found)
 
     def begin_anew(self) -> None:
         """Everything is started again: nothing is known."""
@@ -131,7 +156,7 @@ class PackWatch:
         self.settle()
 
     def _listed(self, instance: str) -> frozenset[str]:
-        return frozenset(self.listed(_service(self.lifecycle.record.plan, instance)))
+        return self.listed(_service(self.lifecycle.record.plan, instance)).names
 
     def _whole(self, loaded: Loaded) -> Loaded:
         return with_absent(loaded, self._listed(loaded.instance) - frozenset(self.failed()))

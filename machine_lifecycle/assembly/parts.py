@@ -130,8 +130,7 @@ class Parts:
             bus=self.bus,
             listed=self._installer.listed,
             failed=lambda: tuple(self._installer.failures),
-            raise_condition=self.watching.raise_condition,
-            drop_cause=self.watching.drop_cause,
+            conditions=self.watching,
         )
         self.links: Links = Links(
             on_connected=self.watching.worker_connected,
@@ -175,6 +174,7 @@ class Parts:
             supervisor=self.supervisor,
             links=self.links,
             health_server=lambda: bool(self._port),
+            packs=self.packs.checks,
         )
         self.runner: Runner = Runner(
             self.lifecycle,

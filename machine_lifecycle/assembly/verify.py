@@ -24,14 +24,17 @@ class RunningParts:
         supervisor: Supervisor,
         links: WorkerLinks,
         health_server: Callable[[], bool],
+        packs: Callable[[], tuple[Check, ...]],
     ) -> None:
         self._clock = clock
         self._supervisor = supervisor
         self._links = links
         self._health_server = health_server
+        self._packs = packs
 
     async def verify(self, plan: BootPlan) -> tuple[Check, ...]:
-        """One check per service and worker that is in service, and one for our own pages.
+        """One check per service and worker that is in service, one for our own pages, and one for
+        the node packs of each instance that told of them.
 
         A service must run, be ready, and take a connection now; a worker must have said that it is
         connected, which it says once its service and the queue answered it.
@@ -55,7 +58,7 @@ class RunningParts:
             if not any(_given_up(known.get(i)) for i in (worker.process, *worker.instances))
         ]
         pages = Check(name="health-server", ok=self._health_server(), seconds=0.0, detail="serving")
-        return (pages, *checks, *workers)
+        return (pages, *checks, *workers, *self._packs())
 
     async def _service(self, spec: ProcessSpec, status: ProcessStatus | None) -> Check:
         name = f"service {spec.name}"

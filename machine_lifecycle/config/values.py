@@ -237,6 +237,7 @@ _CHECKS: Mapping[str, Callable[[Any], Any]] = {
     "mirrors": _mirrors,
     "allowed_hosts": _hosts,
     "crash_backoff_max": _NOT_NEGATIVE,
+    "pack_floor": _between(0, 1, "0.9"),
     "gpu_memory_wait": _NOT_NEGATIVE,
     "disk_low_gb": _NOT_NEGATIVE,
     "disk_full_mb": _NOT_NEGATIVE,

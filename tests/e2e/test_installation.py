@@ -29,6 +29,8 @@ python = {sys.executable!r}
 os.execve(python, [python, "-m", "machine_lifecycle.simulation", "--port", port], env)
 """
 """It speaks ComfyUI's protocol as the simulation does, once torch is there."""
+LOADING = 'import os\nos.environ["SIMULATION_CUSTOM_NODES"] = "custom_nodes"\n' + MAIN
+"""It imports its packs, too."""
 
 
 def machine_of(bed: Bed, make: Callable[..., Outside], **more: str) -> Outside:
@@ -164,6 +166,41 @@ if sys.argv[1:] != ["--help"]:
     assert "Requirement already satisfied: torch" in (tmp_path / "said").read_text()
     (site,) = (machine.folder / "w/ComfyUI/venv/lib").glob("python*/site-packages")
     assert [path.name for path in site.glob("torch-*")] == ["torch-2.0.dist-info"]
+    machine.signal(signal.SIGTERM)
+    assert machine.wait() == 0
+
+
+def test_too_few_packs_are_no_machine(tmp_path: Path, outside: Callable[..., Outside]) -> None:
+    bed = make_bed(tmp_path, main=MAIN)
+    dead = [{"name": f"Dead{number}", "url": str(tmp_path / "nowhere")} for number in range(2)]
+    bed.listed({"name": "Good", "url": bed.pack("good", __init____py="")}, *dead)
+    machine = machine_of(bed, outside, MACHINE_BOOT_ATTEMPTS="1")
+    made = machine.call("install")
+    assert made.returncode == 3
+    assert "2 of 3 node packs of comfyui are missing, 1 may be" in made.stderr
+    assert "packs-missing" in made.stderr
+    assert "Mend Dead0 or take it out" in made.stderr
+    allowed = machine.call("install", MACHINE_PACK_FLOOR="0.3")
+    assert allowed.returncode == 0, allowed.stderr
+
+
+def test_a_required_pack_that_is_not_imported_is_no_machine(
+    tmp_path: Path, outside: Callable[..., Outside]
+) -> None:
+    bed = make_bed(tmp_path, main=LOADING)
+    broken = bed.pack("broken", __init____py="import not_there\n")
+    bed.listed({"name": "Broken", "url": broken, "required": True})
+    machine = machine_of(bed, outside, MACHINE_BOOT_ATTEMPTS="1")
+    machine.start()
+    assert machine.wait() == 3
+    said = machine.said()
+    assert "health-check-failed" in said
+    assert "lacks the required node pack Broken (" in said
+    assert "No module named 'not_there'" in said
+    bed.listed({"name": "Broken", "url": broken})
+    machine.start().until("machine_ready")
+    status: Any = json.loads(machine.call("status", "--json").stdout)
+    assert any("Broken" in json.dumps(one) for one in status["conditions"])
     machine.signal(signal.SIGTERM)
     assert machine.wait() == 0
 

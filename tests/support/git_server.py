@@ -52,9 +52,10 @@ class Origin:
         ).stdout.strip()
 
     def commit(self, **files: str) -> str:
-        """Commit files, ``__`` in a name standing for a dot; the commit's hash."""
+        """Commit files, the last ``__`` in a name standing for a dot; the commit's hash."""
         for name, text in files.items():
-            (self.folder / name.replace("__", ".")).write_text(text, encoding="utf-8")
+            path = self.folder / ".".join(name.rsplit("__", 1))
+            path.write_text(text, encoding="utf-8")
         self.git("add", ".")
         self.git("commit", "--quiet", "-m", "change")
         return self.git("rev-parse", "HEAD")

@@ -38,6 +38,12 @@ class OfInstallation(OfServices):
         True,
         "Run the `install.py` of node packs that have one, as ComfyUI's managers do.",
     )
+    pack_floor: float = setting(
+        "MACHINE_PACK_FLOOR",
+        0.9,
+        "Share of the node packs that are not required which must be in, 0 to 1; one may always be "
+        "missing, but with 1.",
+    )
     install_concurrency: int = setting(
         "MACHINE_INSTALL_CONCURRENCY", 8, "Installation steps that run at once."
     )

@@ -3,9 +3,9 @@
 Run ``python -m tests.benchmarks.installing [--small] [--keep FOLDER]``. Repositories and wheels
 are made on the spot and served over loopback through a link of 50 ms and 100 Mbit/s. One run
 measures: full clones five at once with pip for each pack; the same with uv; ours with nothing
-there, without and with a lock; ours in a new workspace with the caches of the run before; ours
-with nothing to do. It prints the times, the bytes that came over the link, and the ratios. Hold
-the ratios, not the times.
+there, without locks, making the lock first, and from a lock; ours in a new workspace with the
+caches of the run before; ours with nothing to do. It prints the times, the bytes that came over
+the link, and the ratios. Hold the ratios, not the times.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from machine_lifecycle.installers.command import CommandRunner, Journal, Redacto
 from machine_lifecycle.installers.execute import Executor
 from machine_lifecycle.installers.lockfile import lock_path, save_lock
 from machine_lifecycle.installers.relocking import lock_of, wanted_of
+from machine_lifecycle.model.choices import LockMode
 from machine_lifecycle.model.installing import InstallContext, StepContext
 from machine_lifecycle.model.paths import Paths
 from machine_lifecycle.model.plan import InstallPlan
@@ -87,6 +88,12 @@ class Figure:
     bytes: int
     failed: int
 
+    def __add__(self, other: Figure) -> Figure:
+        """Both, one after the other."""
+        return Figure(
+            self.seconds + other.seconds, self.bytes + other.bytes, self.failed + other.failed
+        )
+
 
 async def measured(bed: Bed, run: Callable[[], Awaitable[int]]) -> Figure:
     """What *run*, which gives the number of packs that failed, takes."""
@@ -137,7 +144,7 @@ class Silent:
 class Ours:
     """Our installer in one workspace."""
 
-    def __init__(self, bed: Bed, workspace: str) -> None:
+    def __init__(self, bed: Bed, workspace: str, mode: LockMode = LockMode.MAKE) -> None:
         self._bed = bed
         nodes = bed.folder / "config_nodes.json"
         nodes.write_text(bed.world.listed(f"{bed.address}/git"), "utf-8")
@@ -148,6 +155,8 @@ class Ours:
             settings=Settings(
                 comfyui_repo_url=f"{bed.address}/git/ComfyUI.git",
                 comfyui_nodes=nodes,
+                comfyui_lock=mode,
+                git_cache=bed.folder / "caches-ours" / "commits",
                 torch_backend="none",
             ),
             environ=bed.environ("caches-ours"),
@@ -183,6 +192,14 @@ class Ours:
         """ComfyUI itself, which the others are not asked for."""
         await self._run.install(PLAN, "base", Silent())
 
+    async def settle(self) -> Figure:
+        """The lock that a boot makes where there is none."""
+
+        async def run() -> int:
+            return 1 - await self._run.install(PLAN, "lock", Silent())
+
+        return await measured(self._bed, run)
+
     async def packs(self) -> Figure:
         """The packs."""
 
@@ -202,15 +219,20 @@ async def compare(bed: Bed) -> dict[str, Figure]:
     found["the same with uv each"] = await of_old(
         bed, "uv", (str(find_uv_bin()), "pip", "install", "--python", "PYTHON")
     )
-    loose = Ours(bed, "loose")
+    loose = Ours(bed, "loose", LockMode.OFF)
     await loose.base()
-    found["ours without a lock, nothing there"] = await loose.packs()
+    found["ours without locks, nothing there"] = await loose.packs()
+    shutil.rmtree(bed.folder / "caches-ours")
+    new = Ours(bed, "new")
+    made = await new.settle()
+    await new.base()
+    found["ours, nothing there, no lock yet"] = made + await new.packs()
     shutil.rmtree(bed.folder / "caches-ours")
     found["(the lock, made once)"] = await Ours(bed, "desk").lock()
     shutil.rmtree(bed.folder / "caches-ours")
     first = Ours(bed, "first")
     await first.base()
-    found["ours, nothing there"] = await first.packs()
+    found["ours, nothing there, from a lock"] = await first.packs()
     second = Ours(bed, "second")
     await second.base()
     found["ours, new workspace, caches there"] = await second.packs()

@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 import pytest
 
+from machine_lifecycle.assembly.pack_floor import Listed
 from machine_lifecycle.assembly.packs import PackWatch, left_out_words, missed, with_absent
 from machine_lifecycle.lifecycle.core import Lifecycle
 from machine_lifecycle.lifecycle.events import Event
@@ -99,10 +100,9 @@ def watch(told: Told, listed: Iterable[str] = (), failed: Iterable[str] = ()) ->
     return PackWatch(
         lifecycle=Lifecycle(policy=BootPolicy()),
         bus=EventBus(SystemClock()),
-        listed=lambda _service: tuple(listed),
+        listed=lambda _service: Listed(optional=frozenset(listed)),
         failed=lambda: tuple(failed),
-        raise_condition=told.raise_condition,
-        drop_cause=told.drop_cause,
+        conditions=told,
     )
 
 
