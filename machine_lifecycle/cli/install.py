@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 import time
+from collections.abc import Iterator
 
 import click
 
 from machine_lifecycle.cli.environment import open_settings
-from machine_lifecycle.cli.output import emit_json, human_seconds, show_error
+from machine_lifecycle.cli.output import console, emit_json, human_seconds, show_error
 from machine_lifecycle.errors import ExitCode
+from machine_lifecycle.model.progress import ProgressSink
 
 __all__ = ["install"]
 
@@ -34,6 +37,21 @@ class _Lines:
         click.echo(f"{name}: {how}", err=True)
 
 
+@contextlib.contextmanager
+def _shown() -> Iterator[ProgressSink]:
+    """What runs, drawn on a terminal; elsewhere lines."""
+    if not sys.stderr.isatty():
+        yield _Lines()
+        return
+    from machine_lifecycle.cli.running_steps import RunningSteps  # noqa: PLC0415 - rich
+
+    steps = RunningSteps(console(stderr=True), "installing")
+    try:
+        yield steps
+    finally:
+        steps.close()
+
+
 @click.command()
 @click.option("--strict", is_flag=True, help="Fail if anything is left out, required or not.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -49,7 +67,8 @@ def install(ctx: click.Context, strict: bool, as_json: bool) -> None:  # noqa: F
 
     loaded = open_settings(ctx)
     began = time.monotonic()
-    made = asyncio.run(provision(loaded.settings, loaded.variables, _Lines()))
+    with _shown() as progress:
+        made = asyncio.run(provision(loaded.settings, loaded.variables, progress))
     if as_json:
         emit_json(made.value())
     elif not made.services:

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from machine_lifecycle.cli.output import human_seconds, print_error
 from machine_lifecycle.cli.packs import slowest
+from machine_lifecycle.cli.running_steps import RunningSteps
 from machine_lifecycle.lifecycle import events
 from machine_lifecycle.model.packs import Pack
 from machine_lifecycle.model.status import StateTiming
@@ -29,6 +30,7 @@ class BootView:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._status: Status | None = None
+        self._steps: RunningSteps | None = None
         self._packs: dict[str, tuple[Pack, ...]] = {}
 
     def __call__(self, event: events.Event) -> None:
@@ -36,8 +38,8 @@ class BootView:
         match event:
             case events.Changed():
                 self._changed(event)
-            case events.StepProgressed(detail=detail, step=step):
-                self._now(event.state, f"{step}: {detail}" if detail else step)
+            case events.StepProgressed() | events.StepFinished():
+                self._step(event)
             case events.MachineReady():
                 self._rest()
                 self._console.print(timing_table(event.timings, event.seconds, self._packs))
@@ -73,6 +75,20 @@ class BootView:
         else:
             self._status.update(text)
 
+    def _step(self, event: events.StepProgressed | events.StepFinished) -> None:
+        """Steps that are counted get a line each; of others the last word is shown."""
+        name = event.step
+        if isinstance(event, events.StepFinished):
+            if self._steps is not None:
+                self._steps.finished(name, seconds=event.seconds, skipped=event.skipped)
+        elif event.total:
+            if self._steps is None:
+                self._rest()
+                self._steps = RunningSteps(self._console, TABLE.spec(event.state).title)
+            self._steps.step(name, event.detail, done=event.done, total=event.total)
+        elif self._steps is None:
+            self._now(event.state, f"{name}: {event.detail}" if event.detail else name)
+
     def _failed(self, event: events.MachineFailed) -> None:
         self._rest()
         print_error(self._console, event.error)
@@ -83,6 +99,9 @@ class BootView:
         if self._status is not None:
             self._status.stop()
             self._status = None
+        if self._steps is not None:
+            self._steps.close()
+            self._steps = None
 
 
 def timing_table(

@@ -33,7 +33,7 @@ from machine_lifecycle.model.installing import (
 )
 from machine_lifecycle.model.paths import Paths
 from machine_lifecycle.model.plan import InstallPlan
-from machine_lifecycle.model.ports import ProgressSink
+from machine_lifecycle.model.progress import FAILED, LEFT_OUT, ProgressSink
 from machine_lifecycle.model.settings import Settings
 
 __all__ = ["Executor"]
@@ -256,7 +256,7 @@ class _StageRun:
 
     async def _one(self, step: Step, *, blocked: bool) -> StepOutcome:
         if blocked:
-            self._say(step, "left out: a step that it needs failed")
+            self._say(step, f"{LEFT_OUT}a step that it needs failed")
             return self._outcome(step, StepStatus.BLOCKED)
         if self._stamps.done(step):
             self._progress.finished(step.id, seconds=0.0, skipped=True)
@@ -283,7 +283,7 @@ class _StageRun:
             self._progress.finished(step.id, seconds=seconds)
             return self._outcome(step, StepStatus.DONE, seconds)
         error.where = error.where or f"{self._service}: {step.summary}"
-        self._say(step, f"failed: {error.summary}")
+        self._say(step, f"{FAILED}{error.summary}")
         return self._outcome(step, StepStatus.FAILED, seconds, error)
 
     async def _tries(self, step: Step) -> LifecycleError | None:

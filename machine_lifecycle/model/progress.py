@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import Protocol
 
-__all__ = ["ProgressSink", "Unheard"]
+__all__ = ["ENDED_BADLY", "FAILED", "LEFT_OUT", "ProgressSink", "Unheard"]
+
+FAILED = "failed: "
+"""How the last detail of a step begins that failed."""
+LEFT_OUT = "left out: "
+"""And of one that was not done, since another failed."""
+ENDED_BADLY = (FAILED, LEFT_OUT)
 
 
 class ProgressSink(Protocol):
