@@ -7,7 +7,9 @@ had together, through however many packages. Nothing has to be guessed from a pa
 
 from __future__ import annotations
 
+import asyncio
 import re
+import shutil
 import sys
 import tempfile
 import zipfile
@@ -24,7 +26,18 @@ from machine_lifecycle.installers.requirements import Admitted
 from machine_lifecycle.installers.uvprogram import uv_program
 from machine_lifecycle.model.installing import StepContext
 
-__all__ = ["Asking", "Fault", "LockedPackage", "Solution", "Solver", "Unsolved", "UvSolver", "read"]
+__all__ = [
+    "Asking",
+    "Fault",
+    "LockedPackage",
+    "Solution",
+    "Solver",
+    "Unsolved",
+    "UvSolver",
+    "apart",
+    "read",
+    "users_of",
+]
 
 _PREFIX = "machine-lifecycle-pack-"
 _NAMED = re.compile(rf"{_PREFIX}([0-9a-z][0-9a-z-]*?)(?=[=\s,.)`]|$)")
@@ -39,8 +52,10 @@ _NOT_BUILT = re.compile(
     r"Failed to build|Failed to download and build|build backend|Building source"
 )
 _UNREACHED = re.compile(r"Failed to fetch|Could not connect|error sending request|dns error")
-_BUILDS = 20
+_BUILDS = 80
 """Packages without a wheel that one question may come across, each by a further try."""
+_AT_ONCE = 2
+"""Builds at once: a compiler takes what processors there are."""
 _TOLD = 12
 """Lines of the solver's own words that are kept."""
 
@@ -80,6 +95,18 @@ class Asking:
         return self.alias or canonicalize_name(
             re.sub(r"[^A-Za-z0-9.]+", "-", self.name).strip("-.") or "pack"
         )
+
+
+def apart(packs: Sequence[Asking]) -> list[Asking]:
+    """Each with a name of its own for the solver."""
+    taken: dict[str, int] = {"comfyui": 1}
+    found = []
+    for pack in packs:
+        slug = pack.slug
+        taken[slug] = taken.get(slug, 0) + 1
+        alias = f"{slug}-{taken[slug]}" if taken[slug] > 1 else ""
+        found.append(attrs.evolve(pack, alias=alias))
+    return found
 
 
 @attrs.frozen(kw_only=True)
@@ -135,6 +162,17 @@ class Unsolved:
     packs: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     told: tuple[str, ...] = ()
+
+
+def users_of(packages: Sequence[LockedPackage], name: str) -> frozenset[str]:
+    """Packs and packages that need a package, directly or by way of others."""
+    by = {one.name: one.wanted_by for one in packages}
+    found: set[str] = set()
+    more = {name}
+    while more:
+        more = {user for one in more for user in by.get(one, ())} - found
+        found |= more
+    return frozenset(found)
 
 
 class Solver(Protocol):
@@ -201,19 +239,51 @@ class UvSolver:
         place = Path(tempfile.mkdtemp(prefix="question-", dir=self.folder))
         argv = self._question(place, packs)
         built = {line.name for pack in packs for line in pack.lines if line.vcs and line.name}
+        if any(line.vcs and not line.name for pack in packs for line in pack.lines):
+            # What an address without a name holds, the first answer tells.
+            asked = await self.ctx.run_command(argv, env=self.env, check=False)
+            if asked.status:
+                return _unsolved(asked.tail)
+            built |= {one.name for one in _answer(place, packs) if one.url}
         for _ in range(_BUILDS):
             more = [word for name in sorted(built) for word in ("--no-binary", name)]
-            nameless = any(line.vcs and not line.name for pack in packs for line in pack.lines)
-            only = () if nameless else ("--only-binary", ":all:")
-            asked = await self.ctx.run_command([*argv, *only, *more], env=self.env, check=False)
+            words = [*argv, "--only-binary", ":all:", *more]
+            asked = await self.ctx.run_command(words, env=self.env, check=False)
             if asked.status == 0:
-                answer = read((place / "answer.txt").read_text("utf-8"))
-                return Solution(packages=answer, built=tuple(sorted(built)))
+                return Solution(packages=_answer(place, packs), built=tuple(sorted(built)))
             without = set(_UNBUILT.findall("\n".join(asked.tail))) - built
             if not without:
                 return _unsolved(asked.tail)
             built |= without
         return Unsolved(fault=Fault.BUILD, told=tuple(sorted(built)))
+
+    async def build(self, packages: Sequence[LockedPackage]) -> dict[str, tuple[str, ...]]:
+        """Build packages from their sources, as an installation would, and throw that away; what
+        uv keeps of it in its cache makes that installation short.
+
+        Returns:
+            Those that can't be built, by name, with their builds' last words.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        slots = asyncio.Semaphore(_AT_ONCE)
+
+        async def one(package: LockedPackage) -> tuple[str, ...]:
+            async with slots:
+                place = Path(tempfile.mkdtemp(prefix="build-", dir=self.folder))
+                wanted = place / "wanted.txt"
+                wanted.write_text(f"{package.line}\n", "utf-8")
+                self.ctx.report(f"building {package.name}, which has no wheel")
+                argv = [uv_program(), "pip", "install", "--quiet", "--no-deps"]
+                where = ("--target", str(place / "built"), "--python", str(self.python))
+                words = [*argv, *where, "-r", str(wanted)]
+                done = await self.ctx.run_command(words, env=self.env, check=False)
+                shutil.rmtree(place)
+            reached = _UNREACHED.search("\n".join(done.tail)) is None
+            return done.tail[-_TOLD:] if done.status and reached else ()
+
+        told = await asyncio.gather(*(one(package) for package in packages))
+        pairs = zip(packages, told, strict=True)
+        return {package.name: words for package, words in pairs if words}
 
     def _question(self, place: Path, packs: Sequence[Asking]) -> list[str]:
         """Write the files of a question; the command that asks it."""
@@ -239,6 +309,19 @@ class UvSolver:
             *hidden,
             *self.options,
         ]
+
+
+def _answer(place: Path, packs: Sequence[Asking]) -> tuple[LockedPackage, ...]:
+    """The answer to a question; of direct lines uv does not say whose they are."""
+    vcs = [(f"pack:{pack.slug}", line.vcs) for pack in packs for line in pack.lines if line.vcs]
+    return tuple(
+        one
+        if one.wanted_by or not one.url
+        else attrs.evolve(
+            one, wanted_by=tuple(dict.fromkeys(slug for slug, url in vcs if url in one.url))
+        )
+        for one in read((place / "answer.txt").read_text("utf-8"))
+    )
 
 
 def _is_direct(line: Admitted) -> bool:

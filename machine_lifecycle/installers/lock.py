@@ -6,6 +6,7 @@ change, so that two of them can be compared by eye. The digest is of all the res
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,9 +15,12 @@ from typing import Any
 
 import attrs
 
-from machine_lifecycle.installers.compiling import Fault, LockedPackage
+from machine_lifecycle.installers.compiling import Asking, Fault, LockedPackage, apart
 from machine_lifecycle.installers.lock_errors import LockUnreadable
 from machine_lifecycle.installers.solving import Quarantined
+
+_COMFYUI = "pack:comfyui"
+"""Who wants what ComfyUI itself requires."""
 
 __all__ = ["Collapsed", "Lock", "LockedLine", "LockedRepository", "changes", "parse_lock"]
 
@@ -128,6 +132,24 @@ class Lock:
         """Packs that are not quarantined."""
         out = {one.pack for one in self.quarantined}
         return tuple(pack for pack in self.packs if pack.name not in out)
+
+    def needed_by(self, pack: str = "") -> tuple[LockedPackage, ...]:
+        """The packages that a pack comes to with all that they need; without a name, ComfyUI's."""
+        names: set[str] = set()
+        more = {f"pack:{self._slugs[pack]}" if pack else _COMFYUI}
+        while more:
+            names |= more
+            more = {one.name for one in self.packages if not names.isdisjoint(one.wanted_by)}
+            more -= names
+        # What nobody is said to want is wanted by a line that the solver was given as such.
+        return tuple(
+            one for one in self.packages if one.name in names or not (pack or one.wanted_by)
+        )
+
+    @functools.cached_property
+    def _slugs(self) -> dict[str, str]:
+        asked = [Asking(name=one.name) for one in self.packs if one.requirements]
+        return {one.name: one.slug for one in apart(asked)}
 
     @property
     def out_of_reach(self) -> tuple[str, ...]:

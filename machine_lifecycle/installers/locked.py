@@ -7,13 +7,13 @@ installation beside the fetches; a pack that the lock leaves out fails by name, 
 from __future__ import annotations
 
 import platform as this_platform
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import attrs
 
 from machine_lifecycle.config.nodes import NodeEntry
-from machine_lifecycle.installers.base import fingerprint, write_atomically
+from machine_lifecycle.installers.base import fingerprint
 from machine_lifecycle.installers.blocking import Blocklist
 from machine_lifecycle.installers.comfyui_settings import packs_are_off
 from machine_lifecycle.installers.compiling import LockedPackage
@@ -22,16 +22,18 @@ from machine_lifecycle.installers.lock import Lock
 from machine_lifecycle.installers.lock_errors import LockStale, PackLeftOut
 from machine_lifecycle.installers.lockfile import Kept
 from machine_lifecycle.installers.locking import FOUND, Wanted, WantedPack, differences
+from machine_lifecycle.installers.pack_packages import (
+    TOGETHER,
+    PackPackages,
+    install_locked,
+    lines_digest,
+)
 from machine_lifecycle.installers.packages import Environment
 from machine_lifecycle.installers.repository import Repository
 from machine_lifecycle.installers.solving import Quarantined
 from machine_lifecycle.model.installing import InstallContext, Step, StepContext
 
 __all__ = ["Locked", "wanted_packs"]
-
-_BASE = "pack:comfyui"
-_TOGETHER = "node packages"
-"""The step that installs what all packs require."""
 
 
 def wanted_packs(
@@ -93,8 +95,8 @@ class Locked:
         """
         lock = kept.lock
         if packs_are_off(context):
-            first, _ = _parted(lock)
-            lock = attrs.evolve(lock, packs=(), quarantined=(), packages=first)
+            own = lock.needed_by()
+            lock = attrs.evolve(lock, packs=(), quarantined=(), packages=own)
         wanted = Wanted(
             comfyui=comfyui,
             packs=wanted_packs(nodes),
@@ -134,7 +136,7 @@ class Locked:
     def over(self, steps: Sequence[Step]) -> tuple[Step, ...]:
         """The steps, with packages from the lock and without the packs that it leaves out."""
         out = {one.pack: one for one in self.lock.quarantined}
-        base, packs = _parted(self.lock)
+        base, packs = self.lock.needed_by(), self._packages()
         found: list[Step] = []
         told: set[str] = set()
         for step in steps:
@@ -147,98 +149,79 @@ class Locked:
             elif step.id == "requirements":
                 found.append(self._locked(step, base))
             elif step.subject and step.id.endswith(" packages"):
-                continue
-            elif step.subject and step.id.endswith(" script"):
-                kept = (need for need in step.needs if not need.endswith(" packages"))
-                clone = f"node {step.subject} clone"
-                found.append(attrs.evolve(step, needs=(*kept, clone, *self._together(packs))))
+                found.append(_of_pack(step, packs))
+            elif step.subject and step.id.endswith(" script") and packs.all:
+                found.append(attrs.evolve(step, needs=(*step.needs, TOGETHER)))
             else:
                 found.append(step)
-        if packs:
-            found.append(self._of_packs(steps, packs))
+        if packs.all:
+            found.append(_of_packs(steps, packs))
         return tuple(found)
 
-    @staticmethod
-    def _together(packs: Sequence[LockedPackage]) -> tuple[str, ...]:
-        return (_TOGETHER,) if packs else ()
+    @property
+    def _folder(self) -> Path:
+        return self.context.home / ".machine-lifecycle"
 
-    def _install(
-        self, packages: Sequence[LockedPackage], name: str
-    ) -> Callable[[StepContext], Awaitable[None]]:
-        file = self.context.home / ".machine-lifecycle" / f"{name}.txt"
+    def _packages(self) -> PackPackages:
+        return PackPackages(self.lock, self.environment, self._folder)
 
-        async def run(ctx: StepContext) -> None:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(file, "".join(f"{one.line}\n" for one in packages))
-            protect(self.environment, self.lock.packages)
-            words = ("--no-deps", "--compile-bytecode", "-r", str(file))
-            await self.environment.install(ctx, words, shown=str(file))
-
-        return run
+    async def _install(self, ctx: StepContext, packages: Sequence[LockedPackage]) -> None:
+        protect(self.environment, self.lock.packages)
+        file = self._folder / "locked-comfyui.txt"
+        await install_locked(ctx, self.environment, packages, file)
 
     def _locked(self, step: Step, packages: Sequence[LockedPackage]) -> Step:
-        install = self._install(packages, "locked-comfyui")
-
         async def run(ctx: StepContext) -> None:
-            await install(ctx)
+            await self._install(ctx, packages)
             await check_unmoved(self.environment, ctx, "comfyui", packages)
 
         def present() -> bool:
             return self.environment.has(packages)
 
-        return attrs.evolve(step, run=run, fingerprint=_digest(packages), present=present)
+        return attrs.evolve(step, run=run, fingerprint=lines_digest(packages), present=present)
 
     def _torch(self, step: Step, packages: Sequence[LockedPackage]) -> Step:
         """Torch comes with all that it needs; it is pinned then, as in a boot without a lock."""
-        install = self._install(packages, "locked-comfyui")
 
         async def run(ctx: StepContext) -> None:
             protect(self.environment, self.lock.packages)
             if self.environment.ours:
                 self.environment.constraints.unlink(missing_ok=True)  # of another lock
-                await install(ctx)
+                await self._install(ctx, packages)
             await self.environment.install_torch(ctx)
 
-        return attrs.evolve(step, run=run, fingerprint=_digest(packages))
-
-    def _of_packs(self, steps: Sequence[Step], packages: Sequence[LockedPackage]) -> Step:
-        install = self._install(packages, "locked-node-packs")
-
-        async def run(ctx: StepContext) -> None:
-            await install(ctx)
-            await check_unmoved(self.environment, ctx, _TOGETHER)
-
-        def present() -> bool:
-            return self.environment.has(packages)
-
-        (like,) = (step for step in steps if step.id == "requirements")
-        return attrs.evolve(
-            like,
-            id=_TOGETHER,
-            summary="install what the node packs require",
-            fingerprint=_digest(packages),
-            needs=("requirements",),
-            stage="nodes",
-            required=any(step.required and step.subject for step in steps),
-            run=run,
-            present=present,
-        )
+        return attrs.evolve(step, run=run, fingerprint=lines_digest(packages))
 
 
-def _parted(lock: Lock) -> tuple[tuple[LockedPackage, ...], tuple[LockedPackage, ...]]:
-    """The packages that ComfyUI itself comes to, and the rest."""
-    base: set[str] = set()
-    more = {_BASE}
-    while more:
-        base |= more
-        more = {one.name for one in lock.packages if not base.isdisjoint(one.wanted_by)} - base
-    # What nobody is said to want is wanted by a line that the solver was given as such.
-    first = tuple(one for one in lock.packages if one.name in base or not one.wanted_by)
-    return first, tuple(one for one in lock.packages if one not in first)
+def _of_packs(steps: Sequence[Step], packages: PackPackages) -> Step:
+    """The step that installs what all packs require."""
+    (like,) = (step for step in steps if step.id == "requirements")
+    return attrs.evolve(
+        like,
+        id=TOGETHER,
+        summary="install what the node packs require",
+        fingerprint=lines_digest(packages.all),
+        needs=("requirements",),
+        stage="nodes",
+        required=any(step.required and step.subject for step in steps),
+        run=packages.install,
+        present=packages.present,
+    )
 
 
-def _digest(packages: Sequence[LockedPackage]) -> str:
-    return fingerprint(*(one.line for one in packages))
+def _of_pack(step: Step, packages: PackPackages) -> Step:
+    """The step that sees whether one pack has what it requires."""
+    wanted = packages.of(step.subject)
+
+    async def run(ctx: StepContext) -> None:
+        await packages.complete(ctx, step.subject)
+
+    return attrs.evolve(
+        step,
+        fingerprint=lines_digest(wanted),
+        needs=(*step.needs, *((TOGETHER,) if wanted else ())),
+        run=run,
+    )
 
 
 def _left_out(step: Step, why: Quarantined) -> Step:

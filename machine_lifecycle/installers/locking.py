@@ -11,11 +11,10 @@ from pathlib import Path
 import attrs
 from packaging.requirements import Requirement
 
-from machine_lifecycle.installers.compiling import Asking, Fault, Unsolved, UvSolver
-from machine_lifecycle.installers.families import families
+from machine_lifecycle.installers.compiling import Asking, Fault, UvSolver, apart
 from machine_lifecycle.installers.git_errors import GitCloneFailed, GitUrlRefused, HostDown
-from machine_lifecycle.installers.lock import Collapsed, Lock, LockedLine, LockedRepository
-from machine_lifecycle.installers.lock_errors import LockImpossible, PackImpossible
+from machine_lifecycle.installers.lock import Lock, LockedLine, LockedRepository
+from machine_lifecycle.installers.lock_errors import PackImpossible
 from machine_lifecycle.installers.packages import TORCH_FAMILY
 from machine_lifecycle.installers.repository import Repository
 from machine_lifecycle.installers.requirements import (
@@ -25,14 +24,11 @@ from machine_lifecycle.installers.requirements import (
     Refused,
     environment_of,
 )
-from machine_lifecycle.installers.solving import Quarantined, Solved, solve
+from machine_lifecycle.installers.settling import FOUND, Settled, Settling
+from machine_lifecycle.installers.solving import Quarantined
 from machine_lifecycle.installers.sources import Snapshot, Sources
 
 __all__ = ["FOUND", "Wanted", "WantedPack", "differences", "make_lock"]
-
-FOUND = "found"
-"""Instead of a build of torch: that of the Python that was named."""
-_MOVES_WITH_TORCH = ("nvidia-", "triton", "pytorch-triton", "cuda-")
 
 
 @attrs.frozen(kw_only=True)
@@ -199,10 +195,8 @@ class _Locking:
         asking = [
             await self._asking(entry, reading) for entry, reading in packs if entry.requirements
         ]
-        asking = _apart(self._fitting(asking))
-        await self._protect(base)
-        solved, collapsed = await self._solve(base, asking)
-        return self._lock([comfyui[0], *(entry for entry, _ in packs)], solved, collapsed)
+        settled = await Settling(self._wanted, self._solver, self._out).run(base, apart(asking))
+        return self._lock([comfyui[0], *(entry for entry, _ in packs)], settled)
 
     async def _look(
         self, entry: LockedRepository, repository: Repository
@@ -260,84 +254,12 @@ class _Locking:
         pack = await self._asking(_entry(self._wanted.comfyui, "comfyui", True), reading)  # noqa: FBT003
         return attrs.evolve(pack, lines=(*pack.lines, *also))
 
-    def _fitting(self, packs: Sequence[Asking]) -> list[Asking]:
-        """Those that ask for no other torch than the one that is there."""
-        gone = {one.pack for one in self._out}
-        left = []
-        for pack in packs:
-            told = [
-                f"{line.place}: {line.text}; {line.name} {version} is there"
-                for line in pack.lines
-                if not line.vcs
-                and (version := self._wanted.versions.get(line.name))
-                and not Requirement(line.text).specifier.contains(version, prereleases=True)
-            ]
-            if told:
-                one = Quarantined(pack=pack.name, fault=Fault.CONFLICT, told=tuple(told))
-                self._out.append(one)
-            elif pack.name not in gone:
-                left.append(pack)
-        return left
-
-    async def _protect(self, base: Asking) -> None:
-        """Hold torch and what moves with it at the versions that ComfyUI alone comes to."""
-        if self._wanted.torch == FOUND:
-            self._solver = attrs.evolve(self._solver, excluded=TORCH_FAMILY)
-            return
-        alone = await self._solver([base])
-        if isinstance(alone, Unsolved):
-            raise self._impossible(alone)
-        pins = tuple(
-            f"{one.name}=={one.version}"
-            for one in alone.packages
-            if one.version and (one.name in TORCH_FAMILY or one.name.startswith(_MOVES_WITH_TORCH))
-        )
-        self._solver = attrs.evolve(self._solver, protected=(*self._solver.protected, *pins))
-
-    def _impossible(self, why: Unsolved) -> LockImpossible:
-        return LockImpossible(fault=why.fault.value, context=why.told)
-
-    async def _solve(
-        self, base: Asking, packs: Sequence[Asking]
-    ) -> tuple[Solved, tuple[Collapsed, ...]]:
-        """Solve, then again with one of each family whose members exclude each other."""
-        solved = await solve(base, packs, self._solver)
-        if isinstance(solved, Unsolved):
-            raise self._impossible(solved)
-        names = {one.name for one in solved.solution.packages}
-        collapsed = []
-        for family in families():
-            took = family.chosen(names, gpu=self._wanted.gpu)
-            others = sorted(names.intersection(family.members) - {took})
-            if others:
-                collapsed.append(
-                    Collapsed(
-                        family=family.name, took=took, instead_of=tuple(others), rule=family.rule
-                    )
-                )
-        if not collapsed:
-            return solved, ()
-        here = Place(file="machine-lifecycle", line=0)
-        more = tuple(Admitted(place=here, text=one.took, name=one.took) for one in collapsed)
-        gone = tuple(name for one in collapsed for name in one.instead_of)
-        solver = attrs.evolve(self._solver, excluded=(*self._solver.excluded, *gone))
-        base = attrs.evolve(base, lines=(*base.lines, *more))
-        again = await solve(base, solved.packs, solver)
-        if isinstance(again, Unsolved):
-            raise self._impossible(again)
-        both = attrs.evolve(
-            again,
-            quarantined=(*solved.quarantined, *again.quarantined),
-            refused=(*solved.refused, *again.refused),
-        )
-        return both, tuple(collapsed)
-
     def _lock(
         self,
         entries: Sequence[LockedRepository],
-        solved: Solved,
-        collapsed: tuple[Collapsed, ...],
+        settled: Settled,
     ) -> Lock:
+        solved = settled.solved
         refused: dict[str, tuple[LockedLine, ...]] = {}
         for name, line in solved.refused:
             refused[name] = (*refused.get(name, ()), _line(line))
@@ -345,7 +267,7 @@ class _Locking:
             attrs.evolve(one, refused=(*one.refused, *refused.get(one.name, ()))) for one in entries
         )
         order = [pack.name for pack in packs]
-        out = (*self._out, *solved.quarantined)
+        out = (*settled.out, *solved.quarantined)
         return Lock(
             **self._wanted.facts(),
             comfyui=comfyui,
@@ -353,20 +275,8 @@ class _Locking:
             quarantined=tuple(sorted(out, key=lambda one: order.index(one.pack))),
             packages=solved.solution.packages,
             built=solved.solution.built,
-            collapsed=collapsed,
+            collapsed=settled.collapsed,
         )
-
-
-def _apart(packs: Sequence[Asking]) -> list[Asking]:
-    """Each with a name of its own for the solver."""
-    taken: dict[str, int] = {"comfyui": 1}
-    found = []
-    for pack in packs:
-        slug = pack.slug
-        taken[slug] = taken.get(slug, 0) + 1
-        alias = f"{slug}-{taken[slug]}" if taken[slug] > 1 else ""
-        found.append(attrs.evolve(pack, alias=alias))
-    return found
 
 
 def _found(entry: LockedRepository, found: Snapshot, reading: Reading) -> LockedRepository:

@@ -98,7 +98,7 @@ async def test_branches_and_tags_become_commits(place: Place) -> None:
 
 async def test_a_repository_in_a_line_is_pinned(place: Place) -> None:
     build = '[build-system]\nrequires=[]\nbuild-backend="b"\nbackend-path=["."]\n'
-    origin = place.origin("lib", b__py=_BACKEND, pyproject__toml=build)
+    origin = place.origin("lib", b__py=_BACKEND.replace("BUILD", ""), pyproject__toml=build)
     commit = origin.git("rev-parse", "HEAD")
     origin.commit(later="1")
     origin.git("branch", "stable", commit)
@@ -106,6 +106,7 @@ async def test_a_repository_in_a_line_is_pinned(place: Place) -> None:
     lock = await place.lock(place.wanted(place.pack("a")))
     assert versions(lock)["lib"] == f"git+https://example.org/lib/.git@{commit}"
     assert "lib" in lock.built
+    assert {one.name for one in lock.needed_by("a")} == {"lib"}
 
 
 _BACKEND = """
@@ -117,8 +118,33 @@ def prepare_metadata_for_build_wheel(folder, config_settings=None):
     open(folder + "/lib-1.dist-info/WHEEL", "w").write("Wheel-Version: 1.0\\nTag: py3-none-any\\n")
     return "lib-1.dist-info"
 def build_wheel(folder, config_settings=None, metadata_directory=None):
-    raise SystemExit("not asked for")
+    BUILD
+    name = "lib-1-py3-none-any.whl"
+    with zipfile.ZipFile(os.path.join(folder, name), "w") as wheel:
+        wheel.writestr("lib-1.dist-info/METADATA", FACTS)
+        wheel.writestr("lib-1.dist-info/WHEEL", "Wheel-Version: 1.0\\nTag: py3-none-any\\n")
+        wheel.writestr("lib-1.dist-info/RECORD", "")
+    return name
 """
+
+
+@pytest.mark.parametrize("named", ["lib @ ", ""])
+async def test_a_pack_that_needs_what_can_not_be_built_is_left_out(
+    place: Place, named: str
+) -> None:
+    build = '[build-system]\nrequires=[]\nbuild-backend="b"\nbackend-path=["."]\n'
+    broken = _BACKEND.replace("BUILD", "raise SystemExit('no portaudio.h')")
+    place.origin("lib", b__py=broken, pyproject__toml=build)
+    place.origin("a", requirements__txt=f"thing>=2.1\n{named}git+https://example.org/lib/.git\n")
+    place.origin("b", requirements__txt="thing<2.1\n")
+    lock = await place.lock(place.wanted(place.pack("a"), place.pack("b")))
+    (out,) = lock.quarantined
+    assert (out.pack, out.fault, out.against) == ("a", Fault.BUILD, ())
+    assert out.told[0] == "lib can't be built:"
+    assert "no portaudio.h" in "\n".join(out.told)
+    # What b lost to a before, it has again.
+    assert versions(lock)["thing"] == "2.0"
+    assert "lib" not in versions(lock)
 
 
 async def test_packs_that_can_not_be_had_are_left_out_by_name_and_the_rest_goes_on(

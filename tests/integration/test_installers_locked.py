@@ -86,9 +86,50 @@ async def test_a_file_that_is_not_the_one_that_was_locked_is_refused(machine: Ma
     wheel(machine.root / "wheels", "thing", "2.1", noise=b"something else")
     run = await machine.boots(UV_CACHE_DIR=str(machine.root / "empty"))
     (failed,) = run.failures
-    assert failed.step == "node packages"
+    assert (failed.subject, failed.step) == ("a", "node a packages")
     assert failed.error is not None
     assert "hash" in str(failed.error).lower()
+
+
+async def test_a_package_that_can_not_be_had_costs_the_packs_that_need_it(
+    machine: Machine,
+) -> None:
+    machine.place.origin("a", requirements__txt="thing\n")
+    machine.place.origin("b", requirements__txt="onnxruntime\n", install__py=_RAN)
+    machine.place.origin("c", requirements__txt="")
+    await machine.is_locked("a", "b", "c")
+    wheels = machine.root / "wheels"
+    good = {path: path.read_bytes() for path in wheels.glob("thing-2.1*")}
+    wheel(wheels, "thing", "2.1", noise=b"something else")
+    empty = {"UV_CACHE_DIR": str(machine.root / "empty")}
+
+    run = await machine.boots(**empty)
+    (failed,) = run.failures
+    assert (failed.subject, failed.step) == ("a", "node a packages")
+    assert failed.error is not None
+    assert failed.error.code == "packages-failed"
+    assert "hash" in "\n".join(failed.error.context).lower()
+    assert "onnxruntime" in machine.versions()
+    assert "thing" not in machine.versions()
+    ran = machine.home / "custom_nodes" / "b" / "ran"
+    assert ran.read_text() == "once"
+
+    # Nothing that is done is done again; what is not, is tried.
+    again = await machine.boots(**empty)
+    assert [one.subject for one in again.failures] == ["a"]
+    did = {one.step for one in again.outcomes if one.status.value != "skipped"}
+    assert did == {"node a packages", "node a script"}
+
+    for path, content in good.items():
+        path.write_bytes(content)
+    mended = await machine.boots(**empty)
+    assert mended.failures == ()
+    assert machine.versions()["thing"] == "2.1"
+    last = await machine.boots(**empty)
+    assert {one.status.value for one in last.outcomes} == {"skipped"}
+
+
+_RAN = "import pathlib; pathlib.Path('ran').open('a').write('once')"
 
 
 async def test_a_lock_of_another_list_is_refused(machine: Machine) -> None:
