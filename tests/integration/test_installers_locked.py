@@ -101,9 +101,9 @@ async def test_a_package_that_can_not_be_had_costs_the_packs_that_need_it(
     wheels = machine.root / "wheels"
     good = {path: path.read_bytes() for path in wheels.glob("thing-2.1*")}
     wheel(wheels, "thing", "2.1", noise=b"something else")
-    empty = {"UV_CACHE_DIR": str(machine.root / "empty")}
+    empty = str(machine.root / "empty")
 
-    run = await machine.boots(**empty)
+    run = await machine.boots(UV_CACHE_DIR=empty)
     (failed,) = run.failures
     assert (failed.subject, failed.step) == ("a", "node a packages")
     assert failed.error is not None
@@ -115,17 +115,17 @@ async def test_a_package_that_can_not_be_had_costs_the_packs_that_need_it(
     assert ran.read_text() == "once"
 
     # Nothing that is done is done again; what is not, is tried.
-    again = await machine.boots(**empty)
+    again = await machine.boots(UV_CACHE_DIR=empty)
     assert [one.subject for one in again.failures] == ["a"]
     did = {one.step for one in again.outcomes if one.status.value != "skipped"}
     assert did == {"node a packages", "node a script"}
 
     for path, content in good.items():
         path.write_bytes(content)
-    mended = await machine.boots(**empty)
+    mended = await machine.boots(UV_CACHE_DIR=empty)
     assert mended.failures == ()
     assert machine.versions()["thing"] == "2.1"
-    last = await machine.boots(**empty)
+    last = await machine.boots(UV_CACHE_DIR=empty)
     assert {one.status.value for one in last.outcomes} == {"skipped"}
 
 
