@@ -21,6 +21,7 @@ _COMMANDS = {
     "verify": ("verify", "verify", "Hold what is installed against the lock; changes nothing."),
     "lock": ("lock", "lock", "Turn the list of node packs into commits, versions and hashes."),
     "snapshot": ("snapshot", "snapshot", "Write down what is installed, as a list and its lock."),
+    "models": ("models", "models", "List the models that are downloaded; pin their digests."),
     "export": ("export", "export", "Write the plan for systemd, PM2, supervisord, Compose …"),
     "doctor": ("doctor", "doctor", "Look at everything that a boot needs; changes nothing."),
     "diagnose": ("diagnose", "diagnose", "Gather what a bug report needs into one file."),

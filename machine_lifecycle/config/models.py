@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from urllib.parse import SplitResult, unquote, urlsplit
 
@@ -12,7 +13,7 @@ import attrs
 from machine_lifecycle.config.document import Cursor, read_document
 from machine_lifecycle.config.errors import ModelsInvalid, raise_problems
 
-__all__ = ["ModelEntry", "parse_models", "plain_address"]
+__all__ = ["ModelEntry", "parse_models", "pinned_models", "plain_address"]
 
 _FIELDS = frozenset({"description", "name", "required", "sha256", "size", "target", "url"})
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -75,6 +76,25 @@ def parse_models(text: str, environ: Mapping[str, str], source: str) -> tuple[Mo
             models.append(model)
     raise_problems(source, document.errors)
     return tuple(models)
+
+
+def pinned_models(
+    text: str, entries: Sequence[ModelEntry], found: Mapping[str, tuple[str, int]]
+) -> str:
+    """The same list with the digests and sizes that were found; all else is kept as written.
+
+    Args:
+        text: A list.
+        entries: What it says.
+        found: SHA-256 and size (0: not known) by target.
+    """
+    value = json.loads(text)
+    listed = value["models"] if isinstance(value, dict) else value
+    for entry, written in zip(entries, listed, strict=True):
+        if entry.target in found:
+            sha256, size = found[entry.target]
+            written.update({"sha256": sha256} | ({"size": size} if size else {}))
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
 
 def _none(cursor: Cursor) -> tuple[Cursor, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 import urllib.request
 from collections.abc import AsyncIterator, Mapping
@@ -22,7 +23,7 @@ from machine_lifecycle.installers.download_errors import (
 if TYPE_CHECKING:
     import aiohttp
 
-__all__ = ["Unreached", "ask", "opened", "seconds_to_wait"]
+__all__ = ["Unreached", "announced", "ask", "opened", "seconds_to_wait"]
 
 _REDIRECTS = 10
 _MOVED = frozenset({301, 302, 303, 307, 308})
@@ -116,6 +117,40 @@ async def ask(
     raise DownloadMissing(
         url=plain_address(credentials.url), problem=f"it sends on more than {_REDIRECTS} times"
     )
+
+
+async def announced(session: aiohttp.ClientSession, credentials: Credentials) -> tuple[str, int]:
+    """SHA-256 and size of a file as its server tells them beforehand; empty and 0: it does not.
+
+    Hugging Face does, of every file that it keeps apart from its repository (Git LFS, Xet), where
+    it sends on to its storage.
+
+    Raises:
+        DownloadRefused: A login is wanted.
+        DownloadMissing: There is no such file.
+        DownloadInterrupted: The server can't answer now.
+        Unreached: There is no connection.
+    """
+    import aiohttp  # noqa: PLC0415 - see above
+    from yarl import URL  # noqa: PLC0415 - aiohttp's own
+
+    url = credentials.start
+    headers = {"Accept-Encoding": "identity", **credentials.headers(url)}
+    proxy = _proxy(url, credentials.environ)
+    address = URL(url, encoded=url.isascii())
+    try:
+        asked = session.head(address, headers=headers, allow_redirects=False, proxy=proxy)
+        async with asked as answer:
+            if answer.status not in _MOVED:
+                _check(answer, credentials, url)
+            tag = answer.headers.get("X-Linked-ETag", "").strip('"')
+            size = answer.headers.get("X-Linked-Size", "")
+    except (aiohttp.ClientError, TimeoutError) as error:
+        problem = str(getattr(error, "os_error", "")) or "no answer"
+        raise Unreached(urlsplit(url).netloc, problem) from error
+    if not re.fullmatch(r"[0-9a-f]{64}", tag):
+        return "", 0
+    return tag, int(size) if size.isdigit() else 0
 
 
 def _next(credentials: Credentials, url: str, location: str, *, proved: bool) -> str:

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import attrs
 
-from machine_lifecycle.errors import LifecycleError, Remedy
+from machine_lifecycle.errors import ConfigurationError, LifecycleError, Remedy
 from machine_lifecycle.model.text import human_bytes
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "DownloadRefused",
     "HostUnreached",
     "ModelInTheWay",
+    "NoModelList",
 ]
 
 
@@ -201,3 +202,15 @@ class ModelInTheWay(LifecycleError):
         path = str(self.path)
         aside = f"mv {shlex.quote(path)} {shlex.quote(path + '.mine')}"
         return (Remedy("Put it aside", aside), Remedy("Or name another `target` in the list"))
+
+
+@attrs.define(kw_only=True, slots=False, eq=False)
+class NoModelList(ConfigurationError):
+    """There is no file with a list of models that could be written to."""
+
+    code: ClassVar[str] = "model-list-missing"
+
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """Name one."""
+        return (Remedy("Name the list of models", "export MODELS_MANIFEST=models.json"),)

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 import attrs
 
-from machine_lifecycle.installers.asking import Unreached, ask, opened
+from machine_lifecycle.installers.asking import Unreached, announced, ask, opened
 from machine_lifecycle.installers.credentials import Credentials
 from machine_lifecycle.installers.download_errors import (
     DownloadDiffers,
@@ -169,6 +169,23 @@ class Downloader:
             words = f"nothing came for {human_seconds(patience.silence)}" if silent else ""
             told = str(getattr(error, "os_error", "") or "")
             raise broken(file, words or told or "the connection was cut") from None
+
+    async def announced(self, file: File) -> tuple[str, int]:
+        """SHA-256 and size as the server tells them without sending the file; empty and 0: not so.
+
+        Raises:
+            DownloadInterrupted: There is no answer now.
+            DownloadRefused: A login is wanted.
+            DownloadMissing: There is no such file.
+        """
+        patience = self._patience
+        async with opened(
+            self._environ, connect=patience.connect, silence=patience.silence
+        ) as session:
+            try:
+                return await announced(session, self._credentials(file))
+            except Unreached as error:
+                raise broken(file, f"{error.host}: {error}") from None
 
     @asynccontextmanager
     async def _answer(

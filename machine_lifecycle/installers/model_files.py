@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from machine_lifecycle.installers.shelf import Shelf, cached, link
 from machine_lifecycle.model.installing import DOWNLOADS, InstallContext, Step, StepContext
 from machine_lifecycle.model.text import human_bytes
 
-__all__ = ["ModelFiles", "listed_models"]
+__all__ = ["ModelFiles", "ModelState", "listed_models"]
 
 _LIMIT = 6 * 3600.0
 """Seconds for one model at least; what stands still is cut long before."""
@@ -47,6 +47,38 @@ def listed_models(context: InstallContext) -> tuple[ModelEntry, ...]:
     except (OSError, UnicodeDecodeError) as error:
         raise InstallerBroken(installer=context.service, problem=f"{path}: {error}") from error
     return parse_models(text, context.environ, str(path))
+
+
+@attrs.frozen(kw_only=True)
+class ModelState:
+    """How one model of the list does.
+
+    Attributes:
+        entry: What the list says.
+        path: Its file.
+        there: Whether it is in its place, whole.
+        other: Whether a file has its name that nobody looked at, or that is another one.
+        have: Bytes that are there, or came so far.
+        sha256: Of the file that is there.
+    """
+
+    entry: ModelEntry
+    path: Path
+    there: bool
+    other: bool
+    have: int
+    sha256: str
+
+    @property
+    def word(self) -> str:
+        """In a word: ``there``, ``partial``, ``missing``, or ``unproved`` for a file that is not
+        known to be the model.
+        """
+        if self.there:
+            return "there"
+        if self.other:
+            return "unproved"
+        return "partial" if self.have else "missing"
 
 
 @attrs.frozen
@@ -115,6 +147,37 @@ class ModelFiles:
             run=run,
             present=present,
         )
+
+    def states(self) -> Iterator[ModelState]:
+        """How each model does, by what is written down of it; no file is read."""
+        for entry in self.entries:
+            shelf, file = self.shelf(entry), _file(entry)
+            path, kept = shelf.path(entry.target), shelf.kept(entry.target)
+            store = cached(self.cache, entry.sha256) if self.cache and entry.sha256 else None
+            partial = shelf.partial(entry.target)
+            if store is not None:
+                partial = store.with_name(f"{store.name}.partial")
+            yield ModelState(
+                entry=entry,
+                path=path,
+                there=kept is not None and kept.of == file.identity,
+                other=path.exists() and (kept is None or kept.of != file.identity),
+                have=size_of(path) or file.partial(partial).size,
+                sha256=kept.sha256 if kept is not None and kept.of == file.identity else "",
+            )
+
+    async def pinned(
+        self, entry: ModelEntry, state: ModelState, report: Callable[[str], None]
+    ) -> tuple[str, int]:
+        """SHA-256 and size of a model: of the file that is there, else as its server tells them.
+
+        Raises:
+            LifecycleError: The server does not answer, or not so.
+        """
+        if state.sha256:
+            return state.sha256, size_of(state.path)
+        report(f"asking {entry.plain_url}")
+        return await self.downloader.announced(_file(entry))
 
     async def differences(self, report: Callable[[str], None]) -> AsyncIterator[tuple[str, str]]:
         """Every model that is other than the list says, all its bytes read: target and problem."""

@@ -112,6 +112,8 @@ class FileServer:
         if served.length:
             response.content_length = len(body)
         await response.prepare(request)
+        if request.method == "HEAD":
+            return response
         if served.cuts:
             await self._write(response, body[: served.cuts.pop(0)])
             assert request.transport is not None
