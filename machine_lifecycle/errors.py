@@ -226,7 +226,9 @@ class RemoteError(LifecycleError):
         told = vars(self)
         told["code"] = str(self.wire.get("code", type(self).code))
         told["recoverable"] = bool(self.wire.get("recoverable", True))
-        told["exit_code"] = _REGISTRY.get(self.code, type(self)).exit_code
+        status = self.wire.get("exit_code")
+        known = _REGISTRY.get(self.code, type(self)).exit_code
+        told["exit_code"] = status if isinstance(status, int) else known
         self.where: str = self.where or str(self.wire.get("where", ""))
         context = map(str, self.wire.get("context", ()))
         self.context: tuple[str, ...] = self.context or tuple(context)

@@ -58,6 +58,7 @@ async def _gather(loaded: LoadedSettings, paths: Paths) -> dict[str, str]:
         "settings.json": _json(_settings(loaded)),
         "doctor.json": _json(await _findings(loaded, paths)),
         "status.json": _json(await _status(paths)),
+        "plan.json": _json(_plan(loaded, paths)),
     }
     for path, limit in ((paths.manifest, 1 << 20), (paths.journal, 1 << 20)):
         if path.is_file():
@@ -103,6 +104,23 @@ async def _findings(loaded: LoadedSettings, paths: Paths) -> list[dict[str, Any]
         }
         async for finding in examine(loaded.settings, loaded.variables, paths, identity)
     ]
+
+
+def _plan(loaded: LoadedSettings, paths: Paths) -> Any:
+    """What a boot would run now; a manifest tells what the last one ran."""
+    from machine_lifecycle.assembly.planner import MachinePlanner  # noqa: PLC0415 - heavy
+    from machine_lifecycle.plan.manifest import plan_values  # noqa: PLC0415 - likewise
+    from machine_lifecycle.system.gpus import detect  # noqa: PLC0415 - likewise
+    from machine_lifecycle.system.identity import machine_id  # noqa: PLC0415 - likewise
+
+    identity, _ = machine_id(loaded.settings, loaded.variables, paths, create=False)
+    planner = MachinePlanner(
+        settings=loaded.settings, paths=paths, machine_id=identity, environ=loaded.variables
+    )
+    try:
+        return plan_values(planner.plan(detect(loaded.settings)))
+    except LifecycleError as error:
+        return {"error": error.to_wire()}
 
 
 async def _status(paths: Paths) -> Any:

@@ -28,7 +28,9 @@ def leave(error: LifecycleError, environ: Mapping[str, str]) -> None:
     """Write *error* where it is asked for; do nothing if nobody asks."""
     if path := environ.get(VARIABLE):
         try:
-            write_atomically(Path(path), json.dumps(error.to_wire()), mode=0o600)
+            # Its class, which knows the status, need not be loaded where this is read.
+            told = error.to_wire() | {"exit_code": error.exit_code}
+            write_atomically(Path(path), json.dumps(told), mode=0o600)
         except OSError as reason:
             _log.warning("can't leave word in %s: %s", path, reason)
 

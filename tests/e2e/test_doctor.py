@@ -177,6 +177,10 @@ def test_a_diagnosis_holds_what_a_report_needs_and_no_secret(
     needed = {"versions.json", "settings.json", "doctor.json", "status.json", "processes.json"}
     assert needed | {"process-manifest.json", "simulation-gpu0.log"} <= set(texts)
     assert json.loads(texts["status.json"])["state"] == "ready"
+    assert {one["name"] for one in json.loads(texts["plan.json"])["processes"]} == {
+        "simulation-gpu0",
+        "redis-worker-simulation-0",
+    }
     assert json.loads(texts["versions.json"])["packages"]["machine-lifecycle"]
     everything = "".join(texts.values())
     for secret in ("sk-very-secret-1", "health-secret-2", "pass-word-3"):
@@ -190,5 +194,9 @@ def test_a_diagnosis_of_a_machine_that_never_ran(outside: Callable[..., Outside]
     assert done.returncode == 0, done.stderr
     (written,) = machine.folder.glob("machine-diagnosis-*.tar.gz")
     with tarfile.open(written) as archive:
+        plan = next(name for name in archive.getnames() if name.endswith("plan.json"))
+        told = archive.extractfile(plan)
         names = {Path(name).name for name in archive.getnames()}
+        assert told is not None
+        assert [part["code"] for part in json.load(told)["error"]["errors"]] == ["worker-unknown"]
     assert {"doctor.json", "status.json"} <= names
