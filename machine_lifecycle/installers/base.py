@@ -69,8 +69,15 @@ def fingerprint(*parts: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def write_atomically(path: Path, text: str, *, mode: int = 0o644) -> None:
-    """Put *text* into *path* so that a reader, or a crash, sees the old file or the new one."""
+def write_atomically(path: Path, text: str, *, mode: int = 0o644, durable: bool = True) -> None:
+    """Put *text* into *path* so that a reader, or a crash, sees the old file or the new one.
+
+    Args:
+        path: The file.
+        text: What it says.
+        mode: Its rights.
+        durable: Whether that holds for a crash of the whole machine, too.
+    """
     # One fixed name, so that what a killed run left is found again; nobody else writes here.
     partial = path.with_name(f".{path.name}.partial")
     partial.unlink(missing_ok=True)
@@ -79,7 +86,8 @@ def write_atomically(path: Path, text: str, *, mode: int = 0o644) -> None:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
@@ -169,7 +177,8 @@ class Stamps:
             "token": secrets.token_hex(8),
             "needs": {need: self.token(need) for need in step.needs},
         }
-        write_atomically(self._path(step.id), json.dumps(stamp, indent=1) + "\n")
+        # One that a crash cut short is read as none.
+        write_atomically(self._path(step.id), json.dumps(stamp, indent=1) + "\n", durable=False)
 
     def remove(self, step: str) -> None:
         """Say that the step is not done: it is being done again."""

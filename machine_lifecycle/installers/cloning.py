@@ -7,7 +7,6 @@ import shutil
 from pathlib import Path
 
 from machine_lifecycle.installers.commits import Commits
-from machine_lifecycle.installers.errors import CommandFailed, CommandTimeout
 from machine_lifecycle.installers.git_errors import FolderInTheWay
 from machine_lifecycle.installers.gitprogram import Git
 from machine_lifecycle.installers.repository import FULL_SHA
@@ -42,7 +41,8 @@ class Clone:
 
     async def _stage(self) -> str:
         git = self._git
-        if FULL_SHA.fullmatch(git.wanted.commit):
+        alone = bool(FULL_SHA.fullmatch(git.wanted.commit))
+        if alone:
             await self._from_commits()
         elif not git.wanted.commit:
             branch = await git.branch()
@@ -50,13 +50,14 @@ class Clone:
                 await self._full(branch)
         else:
             await self._full(await git.branch())
-        head = await git.head(self._staging)
+        head = git.wanted.commit if alone else await git.head(self._staging)
         # Ours and no part of the repository: it must not show as a change.
         exclude = self._staging / ".git/info/exclude"
         exclude.parent.mkdir(exist_ok=True)
         with exclude.open("a", encoding="utf-8") as file:
             file.write("/.machine-lifecycle/\n/venv/\n/.env\n/extra_model_paths.yaml\n")
-        await git.remember(self._staging, head)
+        if not alone:  # else it is written down already
+            await git.remember(self._staging, head)
         return head
 
     def _clear(self) -> None:
@@ -65,29 +66,13 @@ class Clone:
 
     async def _from_commits(self) -> None:
         """Bring one commit by way of those that are kept."""
-        git, commit = self._git, self._git.wanted.commit
-        place = await self._commits.have(git, commit)
-        try:
-            await self._copied(place)
-        except CommandTimeout:
-            raise
-        except CommandFailed:
-            git.ctx.report(f"{place} is damaged: it is fetched again")
-            await self._commits.drop(git.wanted)
-            await self._copied(await self._commits.have(git, commit))
+        git = self._git
+        await self._commits.copy(git, git.wanted.commit, self._staging)
         if git.wanted.recursive:
             shallow = ("submodule", "update", "--quiet", "--init", "--recursive", "--depth", "1")
             if (await git.network(*shallow, cwd=self._staging, check=False)).status:
                 git.ctx.report("a submodule's commit can't be had alone: it comes with its history")
                 await git.submodules(self._staging)
-
-    async def _copied(self, place: Path) -> None:
-        self._clear()
-        git, commit = self._git, self._git.wanted.commit
-        await git("init", "--quiet", str(self._staging))
-        await git("remote", "add", "origin", git.url, cwd=self._staging)
-        await git.local(place, commit, cwd=self._staging)
-        await git("checkout", "--quiet", "--detach", commit, cwd=self._staging)
 
     async def _shallow(self, branch: str) -> bool:
         """Bring a branch's newest commit without its history; False where that can't be had."""

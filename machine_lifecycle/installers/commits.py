@@ -6,8 +6,10 @@ by workspaces and machines: who fetches into a repository holds a lock of the ke
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
+import os
 import shutil
 from collections.abc import AsyncIterator, Collection
 from pathlib import Path
@@ -51,30 +53,34 @@ class Commits:
             HostDown: Nobody answers.
         """
         here = self.place(git.wanted)
-        if await self._is_there(git, here, commit):
+        if (here / "refs" / "locked" / commit).exists():
             return here
         self.folder.mkdir(parents=True, exist_ok=True)
         async with _alone(here):
-            if not await self._is_there(git, here, commit):
-                if (here / "refs" / "locked" / commit).exists():
-                    shutil.rmtree(here)  # it was, and what is there now is damaged
+            if not (here / "refs" / "locked" / commit).exists():
                 _clear_locks(here)
                 await git("init", "--quiet", "--bare", str(here))
                 await _bring(git, here, commit)
-                await git("update-ref", f"refs/locked/{commit}", commit, cwd=here)
         return here
 
-    @staticmethod
-    async def _is_there(git: Git, here: Path, commit: str) -> bool:
-        if not (here / "refs" / "locked" / commit).exists():
-            return False
-        return bool(await git.text("rev-parse", "--verify", "-q", f"{commit}^{{tree}}", cwd=here))
+    async def copy(self, git: Git, commit: str, to: Path) -> None:
+        """Check a commit out in a new folder, as a clone of its own. What git keeps of it is linked
+        where the disk can do that: it is never changed in place.
 
-    async def drop(self, repository: Repository) -> None:
-        """Remove what there is of an address: it turned out to be damaged."""
-        here = self.place(repository)
-        async with _alone(here):
-            shutil.rmtree(here, ignore_errors=True)
+        Raises:
+            CommandFailed: It can't be had.
+            HostDown: Nobody answers.
+        """
+        here = await self.have(git, commit)
+        try:
+            await _checked_out(git, here, commit, to)
+        except CommandTimeout:
+            raise
+        except CommandFailed:
+            git.ctx.report(f"{here} is damaged: it is fetched again")
+            async with _alone(here):
+                shutil.rmtree(here, ignore_errors=True)
+            await _checked_out(git, await self.have(git, commit), commit, to)
 
     def forget(self, keep: Collection[Repository]) -> None:
         """Remove all but the repositories of *keep*."""
@@ -106,11 +112,38 @@ def _clear_locks(here: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+async def _checked_out(git: Git, here: Path, commit: str, to: Path) -> None:
+    await asyncio.to_thread(_clone, git, here, commit, to)
+    await git("reset", "--quiet", "--hard", cwd=to)
+
+
+def _clone(git: Git, here: Path, commit: str, to: Path) -> None:
+    """Write a clone by hand, as gitrepository-layout(5) describes it: git takes eight programs."""
+    shutil.rmtree(to, ignore_errors=True)
+    place = to / ".git"
+    (place / "refs" / "heads").mkdir(parents=True)
+    # Read before the objects are linked: another commit may be on its way.
+    with contextlib.suppress(FileNotFoundError):
+        shutil.copyfile(here / "shallow", place / "shallow")
+    unfinished = shutil.ignore_patterns("tmp_*", "*.lock")
+    shutil.copytree(here / "objects", place / "objects", copy_function=_link, ignore=unfinished)
+    config = (here / "config").read_text("utf-8").replace("bare = true", "bare = false")
+    (place / "config").write_text(config + git.remembering(commit), "utf-8")
+    (place / "HEAD").write_text(f"{commit}\n", "utf-8")
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another disk, or one that has no links
+        shutil.copy2(source, target)
+
+
 async def _bring(git: Git, here: Path, commit: str) -> None:
     """One commit alone; from a host that does not hand it out so, by way of its history."""
     try:
-        alone = ("fetch", "--quiet", "--depth", "1", "--no-tags", "--", git.url, commit)
-        await git.network(*alone, cwd=here)
+        alone = ("fetch", "--quiet", "--depth", "1", "--no-tags", "--", git.url)
+        await git.network(*alone, f"{commit}:refs/locked/{commit}", cwd=here)
     except CommandTimeout:
         raise
     except CommandFailed as error:
@@ -129,7 +162,7 @@ async def _by_history(git: Git, here: Path, commit: str) -> None:
             shutil.rmtree(aside, ignore_errors=True)
             await git.network("clone", "--quiet", "--bare", "--", git.url, str(aside))
             await git("update-ref", f"refs/locked/{commit}", f"{commit}^{{commit}}", cwd=aside)
-        await git.local(aside, commit, cwd=here)
+        await git.local(aside, commit, cwd=here, keep=True)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 

@@ -80,11 +80,19 @@ class Git:
                 error.retry_after = retry_after_in(trace.read().decode("utf-8", "replace"))
                 raise
 
-    async def local(self, place: Path, commit: str, *, cwd: Path) -> None:
-        """Fetch ``refs/locked/COMMIT`` alone from a repository of this machine."""
+    async def local(self, place: Path, commit: str, *, cwd: Path, keep: bool = False) -> None:
+        """Fetch ``refs/locked/COMMIT`` alone from a repository of this machine.
+
+        Args:
+            place: That repository.
+            commit: Full hash.
+            cwd: The one it is fetched into.
+            keep: Whether it has the same name there.
+        """
         env = {name: value for name, value in self.env.items() if name != "GIT_ALLOW_PROTOCOL"}
         words = ("fetch", "--quiet", "--depth", "1", "--no-tags", "--no-recurse-submodules")
-        argv = ["git", *words, "--", str(place), f"refs/locked/{commit}"]
+        name = f"refs/locked/{commit}"
+        argv = ["git", *words, "--", str(place), f"{name}:{name}" if keep else name]
         await self.ctx.run_command(argv, env=env, cwd=cwd)
 
     async def text(self, *words: str, cwd: Path) -> str:
@@ -123,6 +131,16 @@ class Git:
         await self("submodule", "sync", "--quiet", "--recursive", cwd=folder)
         await self.network("submodule", "update", "--quiet", "--init", "--recursive", cwd=folder)
 
+    def remembering(self, put: str) -> str:
+        """What a new clone's configuration says of where it is from, and of what ``remember``
+        writes down.
+        """
+        return (
+            f'[remote "origin"]\n\turl = {_quoted(self.url)}\n'
+            "\tfetch = +refs/heads/*:refs/remotes/origin/*\n"
+            f"[{_SECTION}]\n\twanted = {_quoted(self.wanted.ref)}\n\thead = {put}\n"
+        )
+
     async def remember(self, folder: Path, put: str = "") -> None:
         """Write down in the clone what was wanted, and the commit that was put there, if any."""
         await self("config", f"{_SECTION}.wanted", self.wanted.ref, cwd=folder)
@@ -133,6 +151,11 @@ class Git:
         """What was wanted of a clone of ours, and what was put there; empty for others' clones."""
         wanted = await self.text("config", "--get", f"{_SECTION}.wanted", cwd=folder)
         return wanted, await self.text("config", "--get", f"{_SECTION}.head", cwd=folder)
+
+
+def _quoted(text: str) -> str:
+    """As a value in git's configuration (git-config(1))."""
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def _is_silence(error: CommandFailed) -> bool:

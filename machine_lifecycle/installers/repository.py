@@ -134,6 +134,8 @@ def git_environment(
         "http.lowSpeedLimit": "1000",  # bytes per second, and
         "http.lowSpeedTime": "30",  # for how many seconds, until git gives up
         "advice.detachedHead": "false",
+        "gc.auto": "0",  # there is nothing to tidy up in what is fetched once
+        "maintenance.auto": "false",
         "safe.directory": "*",  # the workspace may belong to another user of the container
     }
     parts = urlsplit(repository.url)
