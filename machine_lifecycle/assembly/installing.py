@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Installation"]
 
+_PARTS = {"clone": "fetch", "packages": "install", "script": "script"}
+"""The last word of a pack's step, and what that counts as."""
+
 
 class Installation:
     """Hands the work to the installers' executor; implements ``model.ports.InstallerRunner``."""
@@ -52,6 +55,15 @@ class Installation:
         required = frozenset(one.subject for one in known if one.required)
         optional = frozenset(one.subject for one in known) - required
         return Listed(required, optional, self._settings.pack_floor)
+
+    def spent(self) -> dict[str, dict[str, float]]:
+        """Seconds of each part that was done for each pack; what was there already is left out."""
+        found: dict[str, dict[str, float]] = {}
+        for one in self._executor.outcomes if self._executor else ():
+            part = _PARTS.get(one.step.rpartition(" ")[2], "")
+            if one.subject and part and one.status.value == "done":
+                found.setdefault(one.subject, {})[part] = one.seconds
+        return found
 
     def _outcomes(self, service: str) -> tuple[StepOutcome, ...]:
         outcomes = self._executor.outcomes if self._executor else ()

@@ -19,6 +19,7 @@ from machine_lifecycle.assembly.host_watch import HostWatch, host_watch
 from machine_lifecycle.assembly.installing import Installation
 from machine_lifecycle.assembly.lock import machine_lock
 from machine_lifecycle.assembly.mending import Mending
+from machine_lifecycle.assembly.pack_times import PackTimer
 from machine_lifecycle.assembly.packs import PackWatch
 from machine_lifecycle.assembly.planner import MachinePlanner
 from machine_lifecycle.assembly.queue import Queue
@@ -124,12 +125,12 @@ class Parts:
             guest=guest,
         )
         self._gpus = Gpus(settings=settings)
-        self._installer = Installation(settings, paths, environ, self._gpus)
+        self.installer: Installation = Installation(settings, paths, environ, self._gpus)
         self.packs: PackWatch = PackWatch(
             lifecycle=self.lifecycle,
             bus=self.bus,
-            listed=self._installer.listed,
-            failed=lambda: tuple(self._installer.failures),
+            listed=self.installer.listed,
+            failed=lambda: tuple(self.installer.failures),
             conditions=self.watching,
         )
         self.links: Links = Links(
@@ -219,7 +220,7 @@ class Parts:
             attempt=attempt,
             hardware=self._gpus,
             planner=self.planner,
-            installer=self._installer,
+            installer=self.installer,
             supervisor=self.supervisor,
             links=self.links,
             registry=self.fleet,
@@ -358,6 +359,15 @@ async def assemble(
             queue=lambda: parts.queue.url,
         ):
             retention = Retention(lifecycle=parts.lifecycle, rules=rules_of(settings))
+            timer = PackTimer(
+                lifecycle=parts.lifecycle,
+                bus=parts.bus,
+                path=paths.pack_times,
+                spent=parts.installer.spent,
+                loaded=parts.packs.report,
+            )
+            parts.bus.on(events.MachineReady, timer.hear)
+            parts.bus.on(events.MachineFailed, timer.hear)
             parts.bus.on(events.MachineReady, retention.hear)
             parts.bus.on(events.JobFinished, retention.hear)
             parts.bus.on(events.Event, parts.crash_loop.hear)

@@ -10,9 +10,9 @@ from importlib.metadata import version
 import attrs
 
 from machine_lifecycle.lifecycle.core import Lifecycle
-from machine_lifecycle.lifecycle.events import Event, StepFinished, StepProgressed
+from machine_lifecycle.lifecycle.events import Event, PacksTimed, StepFinished, StepProgressed
 from machine_lifecycle.model.hardware import Hardware
-from machine_lifecycle.model.packs import Loaded
+from machine_lifecycle.model.packs import Loaded, PackTimes
 from machine_lifecycle.model.ports import Clock, Supervisor
 from machine_lifecycle.model.processes import ProcessState, ProcessStatus, Role
 from machine_lifecycle.model.status import Condition, StatusReport, WorkerStatus
@@ -50,13 +50,16 @@ class Reporter:
     disk: Callable[[], int]
     opened: float = attrs.field(init=False)
     running: dict[tuple[str, int, str], tuple[str, float]] = attrs.field(init=False, factory=dict)
+    pack_times: tuple[PackTimes, ...] = attrs.field(init=False, default=())
     steps: dict[tuple[str, int], list[tuple[str, float]]] = attrs.field(init=False, factory=dict)
 
     def __attrs_post_init__(self) -> None:
         self.opened = self.clock.monotonic()
 
     def hear(self, event: Event) -> None:
-        """Remember which steps run and since when, and how long those took that have ended."""
+        """Remember which steps run and since when, how long those took that have ended, and what
+        packs cost.
+        """
         match event:
             case StepProgressed(state=state, attempt=attempt, step=step, detail=detail):
                 _, since = self.running.get((state.value, attempt, step), ("", event.at))
@@ -66,6 +69,8 @@ class Reporter:
                 if not event.skipped:
                     key = (state.value, attempt)
                     self.steps.setdefault(key, []).append((step, event.seconds))
+            case PacksTimed(times=times):
+                self.pack_times = times
 
     def report(self) -> StatusReport:
         """How the machine is now."""
@@ -98,6 +103,7 @@ class Reporter:
             processes=(self._ourselves(offset), *self.supervisor.statuses()),
             workers=self.workers(),
             loaded=self.packs(),
+            pack_times=self.pack_times,
             bundle=record.plan.bundle if record.plan else None,
             checks=record.checks,
             timings=timings,

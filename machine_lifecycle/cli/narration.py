@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from machine_lifecycle.cli.output import human_seconds
-from machine_lifecycle.cli.packs import pack_summary, slowest
+from machine_lifecycle.cli.packs import costliest, pack_summary, parts_of, slowest
 from machine_lifecycle.lifecycle import events
 from machine_lifecycle.model.packs import Pack
 from machine_lifecycle.model.processes import ProcessState, ProcessStatus
@@ -47,6 +47,8 @@ class Narrator:
                 log.info("job %s %s", event.job_id, event.outcome)
             case events.PacksLoaded():
                 self._loaded(event)
+            case events.PacksTimed():
+                self._timed(event)
             case events.ConditionChanged():
                 if event.condition == ConditionKind.DEGRADED:
                     self._degraded = event.reason if event.holds else ""
@@ -92,6 +94,13 @@ class Narrator:
         self._packs[event.instance] = event.packs
         if event.packs:
             self._log.info("%s: %s", event.instance, pack_summary(event.packs))
+
+    def _timed(self, event: events.PacksTimed) -> None:
+        for one in costliest(event.times):
+            self._log.info("%-17s %9s  %s", one.name, human_seconds(one.total), parts_of(one))
+        for one in event.times:
+            if one.slower:
+                self._log.warning("%s got slower: %s", one.name, "; ".join(one.slower))
 
     def _failed(self, event: events.MachineFailed) -> None:
         for part in event.error.get("errors", [event.error]):

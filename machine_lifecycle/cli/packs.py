@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from machine_lifecycle.cli.output import human_seconds
-from machine_lifecycle.model.packs import Pack, PackState
+from machine_lifecycle.model.packs import Pack, PackState, PackTimes
 
-__all__ = ["pack_summary", "slowest"]
+__all__ = ["costliest", "pack_summary", "parts_of", "slowest"]
 
 _SHOWN = 10
 _QUICK = 0.05
@@ -28,3 +28,21 @@ def slowest(packs: Sequence[Pack]) -> tuple[tuple[Pack, float], ...]:
     """Those whose imports took longest, with their seconds; not those that took no time."""
     took = [(pack, pack.seconds) for pack in packs if pack.seconds and pack.seconds > _QUICK]
     return tuple(sorted(took, key=lambda one: -one[1])[:_SHOWN])
+
+
+def costliest(times: Sequence[PackTimes]) -> tuple[PackTimes, ...]:
+    """Those that cost a boot most; not those that cost nothing worth telling."""
+    took = [one for one in times if one.total > _QUICK]
+    return tuple(sorted(took, key=lambda one: -one.total)[:_SHOWN])
+
+
+def parts_of(one: PackTimes) -> str:
+    """``fetch 1.2 s, import 300 ms``."""
+    parts = {
+        "fetch": one.fetch,
+        "install": one.install,
+        "script": one.script,
+        "import": one.imported,
+    }
+    told = (f"{part} {human_seconds(took)}" for part, took in parts.items() if took)
+    return ", ".join(told)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 
 from machine_lifecycle.health.render import process_healthy
 from machine_lifecycle.model.figures import Figures
-from machine_lifecycle.model.packs import PackState
+from machine_lifecycle.model.packs import PackState, PackTimes
 from machine_lifecycle.model.processes import ProcessStatus
 from machine_lifecycle.model.status import ConditionKind, StatusReport
 from machine_lifecycle.states.names import MachineState
@@ -222,6 +222,7 @@ class _Snapshot(Collector):
             labels,
             [(key, pack.seconds) for key, pack in packs if pack.seconds is not None],
         )
+        yield from _pack_times(self._report.pack_times)
 
     def _workers(self) -> Iterator[Metric]:
         report = self._report
@@ -244,3 +245,28 @@ class _Snapshot(Collector):
         done.add_metric(["completed"], report.jobs_completed)
         done.add_metric(["failed"], report.jobs_failed)
         yield done
+
+
+def _pack_times(times: Sequence[PackTimes]) -> Iterator[Metric]:
+    yield _gauge(
+        "pack_boot_seconds",
+        "What the node pack costs a boot, by part, as last measured.",
+        ("pack", "part"),
+        [
+            ((one.name, part), seconds)
+            for one in times
+            for part, seconds in (
+                ("fetch", one.fetch),
+                ("install", one.install),
+                ("script", one.script),
+                ("import", one.imported),
+            )
+            if seconds is not None
+        ],
+    )
+    yield _gauge(
+        "pack_slower",
+        "1 if a part of the node pack took at least a fifth longer than at the boot before.",
+        ("pack",),
+        [((one.name,), float(bool(one.slower))) for one in times],
+    )

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import attrs
 
-from machine_lifecycle.model.packs import Pack
+from machine_lifecycle.model.packs import Pack, PackTimes
 from machine_lifecycle.model.processes import ProcessStatus
 from machine_lifecycle.model.status import StateTiming, WorkerStatus
 from machine_lifecycle.model.wire import to_json_value
@@ -27,6 +27,7 @@ __all__ = [
     "MachineReady",
     "MachineStopped",
     "PacksLoaded",
+    "PacksTimed",
     "ProcessChanged",
     "StepFinished",
     "StepProgressed",
@@ -135,6 +136,18 @@ class PacksLoaded(Event):
 
 
 @attrs.frozen(kw_only=True)
+class PacksTimed(Event):
+    """The machine is ready, and this is what each node pack costs a boot.
+
+    Attributes:
+        times: By name, as last measured; what got slower since the boot before says so.
+    """
+
+    kind: ClassVar[str] = "packs_timed"
+    times: tuple[PackTimes, ...]
+
+
+@attrs.frozen(kw_only=True)
 class JobStarted(Event):
     """A worker of this machine took a job."""
 
@@ -220,6 +233,7 @@ EVENTS: tuple[type[Event], ...] = (
     ProcessChanged,
     WorkerChanged,
     PacksLoaded,
+    PacksTimed,
     JobStarted,
     JobFinished,
     ConditionChanged,

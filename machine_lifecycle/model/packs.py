@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import attrs
 
-__all__ = ["Loaded", "Pack", "PackReader", "PackState", "Run"]
+__all__ = ["Loaded", "Pack", "PackReader", "PackState", "PackTimes", "Run"]
 
 
 class PackState(Enum):
@@ -94,6 +94,33 @@ class Loaded:
             complete=bool(value.get("complete", False)),
             started=float(value.get("started", 0.0)),
         )
+
+
+@attrs.frozen(kw_only=True)
+class PackTimes:
+    """What a node pack costs a boot, in seconds as last measured; ``None``: never measured.
+
+    Attributes:
+        name: Its folder.
+        fetch: Of its repository.
+        install: Of what it requires, where that is installed for it alone.
+        script: Of its scripts.
+        imported: Of its import, on the instance where that took longest.
+        slower: What took this boot at least a fifth longer than the one before, and how long.
+    """
+
+    name: str
+    fetch: float | None = None
+    install: float | None = None
+    script: float | None = None
+    imported: float | None = None
+    slower: tuple[str, ...] = ()
+
+    @property
+    def total(self) -> float:
+        """All of it."""
+        parts = (self.fetch, self.install, self.script, self.imported)
+        return sum(part for part in parts if part is not None)
 
 
 @attrs.frozen(kw_only=True)

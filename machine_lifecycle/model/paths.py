@@ -55,6 +55,11 @@ class Paths:
         return self.workspace / "crash-loop.json"
 
     @property
+    def pack_times(self) -> Path:
+        """What node packs cost the boots before."""
+        return self.workspace / "pack-times.json"
+
+    @property
     def control_socket(self) -> Path:
         """The Unix socket for commands and for the workers' links (0600)."""
         return self.runtime / "control.sock"

@@ -10,7 +10,7 @@ import attrs
 
 from machine_lifecycle.model.bundle import WorkerBundle
 from machine_lifecycle.model.hardware import Hardware
-from machine_lifecycle.model.packs import Loaded
+from machine_lifecycle.model.packs import Loaded, PackTimes
 from machine_lifecycle.model.ports import Check
 from machine_lifecycle.model.processes import ProcessStatus
 
@@ -120,6 +120,7 @@ class StatusReport:
         story: The latest facts and changes, newest last.
         bundle: What workers can load beside what is installed; ``None``: nothing.
         loaded: The node packs of each instance whose worker has told of them.
+        pack_times: What each node pack costs a boot, once the machine was ready.
         redis: Whether the queue does what it is asked; where it is, without its password; and why
             it does not.
         disk_free: Bytes that are free on the workspace's disk; 0 before the first look.
@@ -141,6 +142,7 @@ class StatusReport:
     processes: tuple[ProcessStatus, ...] = ()
     workers: tuple[WorkerStatus, ...] = ()
     loaded: tuple[Loaded, ...] = ()
+    pack_times: tuple[PackTimes, ...] = ()
     bundle: WorkerBundle | None = None
     checks: tuple[Check, ...] = ()
     timings: tuple[StateTiming, ...] = ()

@@ -198,7 +198,8 @@ def test_a_required_pack_that_is_not_imported_is_no_machine(
     assert "lacks the required node pack Broken (" in said
     assert "No module named 'not_there'" in said
     bed.listed({"name": "Broken", "url": broken})
-    machine.start().until("machine_ready")
+    machine.start().until("packs_timed")
+    assert 'machine_pack_boot_seconds{pack="Broken",part="fetch"}' in page(machine, "/metrics")
     status: Any = json.loads(machine.call("status", "--json").stdout)
     assert any("Broken" in json.dumps(one) for one in status["conditions"])
     machine.signal(signal.SIGTERM)
