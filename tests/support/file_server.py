@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 import hashlib
 import re
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Iterator
 
 import attrs
 from aiohttp import web
 
-__all__ = ["FileServer", "Served", "serving_files"]
+__all__ = ["FileServer", "Served", "serving_files", "serving_in_a_thread"]
 
 _RANGE = re.compile(r"bytes=(\d+)-")
 
@@ -30,6 +31,7 @@ class Served:
         kind: ``Content-Type``.
         tag: ``ETag``; empty: none, and no date either.
         stall: Set: bodies stop after their first half until it is set by the test.
+        halt: Whether they stop there until the server is told to go on, from any thread.
     """
 
     data: bytes
@@ -41,6 +43,7 @@ class Served:
     kind: str = "application/octet-stream"
     tag: str = '"1"'
     stall: asyncio.Event | None = None
+    halt: bool = False
 
     @property
     def sha256(self) -> str:
@@ -54,6 +57,7 @@ class FileServer:
     Attributes:
         crowd: How many answers must be open at once before any of them ends; 0: none.
         crowded: Set when as many are.
+        halted: Set when a body has stopped.
     """
 
     port: int = 0
@@ -65,6 +69,9 @@ class FileServer:
     most_at_once: int = 0
     crowd: int = 0
     crowded: asyncio.Event = attrs.field(factory=asyncio.Event)
+    halted: threading.Event = attrs.field(factory=threading.Event)
+    _released: asyncio.Event = attrs.field(init=False, factory=asyncio.Event)
+    _loop: asyncio.AbstractEventLoop | None = attrs.field(init=False, default=None)
 
     def url(self, path: str) -> str:
         return f"http://{self.host}:{self.port}/{path}"
@@ -74,6 +81,11 @@ class FileServer:
         for name, value in more.items():
             setattr(served, name, value)
         return served
+
+    def go_on(self) -> None:
+        """Let bodies that have stopped go on, from any thread."""
+        assert self._loop is not None
+        self._loop.call_soon_threadsafe(self._released.set)
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         path = request.path.lstrip("/")
@@ -124,6 +136,9 @@ class FileServer:
         await self.crowded.wait()
         if served.stall is not None:
             await served.stall.wait()
+        if served.halt:
+            self.halted.set()
+            await self._released.wait()
         await self._write(response, body[half:])
         await response.write_eof()
         return response
@@ -137,6 +152,7 @@ class FileServer:
 async def serving_files(host: str = "127.0.0.1") -> AsyncIterator[FileServer]:
     """Serve files over loopback, at an address of the test's choice."""
     served = FileServer(host=host)
+    served._loop = asyncio.get_running_loop()
     app = web.Application()
     app.router.add_get("/{path:.*}", served.answer)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
@@ -148,3 +164,28 @@ async def serving_files(host: str = "127.0.0.1") -> AsyncIterator[FileServer]:
         yield served
     finally:
         await runner.cleanup()
+
+
+@contextlib.contextmanager
+def serving_in_a_thread() -> Iterator[FileServer]:
+    """The same for a test that waits without an event loop of its own."""
+    ready, end = threading.Event(), asyncio.Event()
+    found: list[FileServer] = []
+
+    async def serve() -> None:
+        async with serving_files() as served:
+            found.append(served)
+            ready.set()
+            await end.wait()
+
+    thread = threading.Thread(target=asyncio.run, args=(serve(),))
+    thread.start()
+    ready.wait()
+    (server,) = found
+    try:
+        yield server
+    finally:
+        server.go_on()
+        assert server._loop is not None
+        server._loop.call_soon_threadsafe(end.set)
+        thread.join()

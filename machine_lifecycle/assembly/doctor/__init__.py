@@ -40,6 +40,7 @@ async def examine(
         "git": patient.git,
         "uv": patient.uv,
         "python": patient.python,
+        "models": patient.models,
         "redis": patient.redis,
     }
     running = [asyncio.create_task(judged(name, look)) for name, look in looks.items()]

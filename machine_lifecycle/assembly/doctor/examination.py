@@ -17,6 +17,7 @@ from machine_lifecycle.model.paths import Paths
 from machine_lifecycle.model.plan import BootPlan
 from machine_lifecycle.model.redis_url import RedisUrl
 from machine_lifecycle.model.settings import RedisMode, Settings
+from machine_lifecycle.model.text import human_bytes
 from machine_lifecycle.plan.errors import NoGpu, PortTaken
 from machine_lifecycle.system.gpus import detect
 from machine_lifecycle.system.network import listeners
@@ -162,6 +163,29 @@ class Examination:
         if not self._settings.comfyui_python:
             return Skipped(why="COMFYUI_PYTHON is not set")
         return await programs.torch(self._settings.comfyui_python, self._environ)
+
+    async def models(self) -> str | Skipped:
+        """Whether the list of models can be used, and there is room for what lacks."""
+        if not await self._installs():
+            return _NOTHING
+        from machine_lifecycle.assembly.listed_models import ListedModels  # noqa: PLC0415 - rarely
+
+        states = ListedModels(self._settings, self._paths, self._environ).states()
+        if not states:
+            return Skipped(why="none is listed")
+        lacking = [one for one in states if not one.there]
+        if not lacking:
+            return f"all {len(states)} are there"
+        needed = sum(max(0, one.entry.size - one.have) for one in lacking)
+        folder = host.nearest(lacking[0].path.parent)
+        free = shutil.disk_usage(folder).free
+        if free < needed:
+            why = f"{len(lacking)} models"
+            raise SpaceShort(folder=folder, free=free, needed=needed, why=why)
+        unknown = sum(not one.entry.size for one in lacking)
+        more = f", {unknown} of unknown size" if unknown else ""
+        told = f"{len(lacking)} of {len(states)} to be downloaded, {human_bytes(needed)}{more}"
+        return f"{told}; {human_bytes(free)} free"
 
     async def _installs(self) -> bool:
         made = await self._planned()
