@@ -105,8 +105,8 @@ async def changed_by_hand(
 
 async def _keep(run: RunCommand, folder: Path, env: Mapping[str, str]) -> None:
     """Write down how the scripts left the files that the commit has."""
-    made = await run(["git", *_NOBODY, "stash", "create"], env=env, cwd=folder)
-    put = ("update-ref", _LEFT, made.output.strip()) if made.output.strip() else (
-        "update-ref", "-d", _LEFT,
-    )  # fmt: skip
+    # It ends with 1 where files were written anew with what was in them: nothing changed.
+    made = await run(["git", *_NOBODY, "stash", "create"], env=env, cwd=folder, check=False)
+    commit = made.output.strip()
+    put = ("update-ref", _LEFT, commit) if commit else ("update-ref", "-d", _LEFT)
     await run(["git", *put], env=env, cwd=folder)

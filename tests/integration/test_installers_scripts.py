@@ -74,6 +74,16 @@ async def test_an_install_py_that_fails_costs_its_own_pack(machine: Machine) -> 
     assert len(ran(machine, "b")) == 1
 
 
+async def test_a_file_that_is_written_anew_with_what_was_in_it_is_no_change(
+    machine: Machine,
+) -> None:
+    again = "import pathlib; it = pathlib.Path('code.py'); it.write_text(it.read_text())"
+    machine.place.origin("a", requirements__txt="", code__py="x = 1\n", install__py=again)
+    lock = await machine.is_locked("a")
+    assert (await machine.boots()).failures == ()
+    assert await machine.proved(lock) == []
+
+
 async def test_files_that_a_script_changes_are_told_from_those_changed_by_hand(
     machine: Machine,
 ) -> None:
