@@ -106,8 +106,7 @@ async def ask(
         try:
             asked = await session.get(address, headers=headers, allow_redirects=False, proxy=proxy)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            problem = str(getattr(error, "os_error", "")) or "no connection in time"
-            raise Unreached(urlsplit(url).netloc, problem) from error
+            raise Unreached(urlsplit(url).netloc, _reason(error)) from error
         async with asked as answer:
             if answer.status not in _MOVED:
                 _check(answer, credentials, url)
@@ -146,11 +145,16 @@ async def announced(session: aiohttp.ClientSession, credentials: Credentials) ->
             tag = answer.headers.get("X-Linked-ETag", "").strip('"')
             size = answer.headers.get("X-Linked-Size", "")
     except (aiohttp.ClientError, TimeoutError) as error:
-        problem = str(getattr(error, "os_error", "")) or "no answer"
-        raise Unreached(urlsplit(url).netloc, problem) from error
+        raise Unreached(urlsplit(url).netloc, _reason(error)) from error
     if not re.fullmatch(r"[0-9a-f]{64}", tag):
         return "", 0
     return tag, int(size) if size.isdigit() else 0
+
+
+def _reason(error: Exception) -> str:
+    """Why there is no connection; the whole words of the error may hold the address."""
+    told = (getattr(error, name, None) for name in ("certificate_error", "os_error"))
+    return str(next(filter(None, told), "")) or "no answer in time"
 
 
 def _next(credentials: Credentials, url: str, location: str, *, proved: bool) -> str:

@@ -78,6 +78,7 @@ class HostUnreached(LifecycleError):
         return (
             Remedy("See whether it can be reached", f"curl -I https://{self.host}/"),
             Remedy("Behind a proxy, name it", "export HTTPS_PROXY=http://proxy.example:3128"),
+            Remedy("With certificates of your own, name them", "export SSL_CERT_FILE=/path/to.pem"),
         )
 
 

@@ -240,8 +240,13 @@ class _Locking:
                     self._out.append(Quarantined(pack=entry.name, fault=Fault.SOURCE, told=told))
                     return Asking(name=entry.name)
                 lines.append(attrs.evolve(line, text=line.pinned(commit)))
-            else:
-                lines.append(line)
+                continue
+            address = Requirement(line.text).url
+            if address and not self._sources.origins.allows(address):
+                told = (f"{line.place}: {line.text}: its host is not allowed",)
+                self._out.append(Quarantined(pack=entry.name, fault=Fault.SOURCE, told=told))
+                return Asking(name=entry.name)
+            lines.append(line)
         return Asking(name=entry.name, lines=tuple(lines), bounds=reading.constraints)
 
     async def _base(self, reading: Reading) -> Asking:

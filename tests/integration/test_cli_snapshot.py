@@ -89,6 +89,17 @@ def test_what_is_there_becomes_a_list_and_a_lock_that_install_the_same(person: P
     forced = person.calls(str(new), "--force", "--json", command="snapshot", **COMFYUI)
     assert json.loads(forced.stdout)["digest"] == lock.digest
 
+    # Torch of a Python that is named is no part of a lock.
+    python = str(person.place.root / "ws" / "ComfyUI" / "venv" / "bin" / "python")
+    named = person.calls(
+        "named.json", command="snapshot", COMFYUI_PYTHON=python, CONFIG_NODES_PATH="", **COMFYUI
+    )
+    assert named.returncode == 0, named.stderr
+    found = person.place.root / "named.lock.json"
+    without = parse_lock(found.read_text("utf-8"), found)
+    assert without.torch == "found"
+    assert not {"torch", "torchvision"} & {one.name for one in without.packages}
+
     # Another machine, which can have what the index has.
     lock_without = [one for one in lock.packages if one.name != "homemade"]
     assert len(lock_without) == len(lock.packages) - 1

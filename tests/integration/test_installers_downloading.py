@@ -7,11 +7,13 @@ import hashlib
 import os
 import time
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import attrs
 import pytest
 
+from machine_lifecycle.installers.asking import seconds_to_wait
 from machine_lifecycle.installers.download_errors import (
     DownloadDiffers,
     DownloadInterrupted,
@@ -24,6 +26,7 @@ from machine_lifecycle.installers.errors import DiskFull
 from machine_lifecycle.installers.partial import File
 from machine_lifecycle.installers.transfer import Course, Patience
 from tests.support.file_server import FileServer, serving_files
+from tests.support.git_server import self_signed
 from tests.support.outside import free_port
 from tests.support.small_disk import fill, small_disk
 
@@ -313,3 +316,40 @@ async def test_an_end_in_the_middle_leaves_what_came(bed: Bed) -> None:
     served.stall.set()
     assert await bed.bring() == SHA
     assert "Range" in bed.server.asked[-1][1]
+
+
+async def test_a_proxy_is_asked_but_for_hosts_that_are_named(bed: Bed) -> None:
+    bed.server.add("m", DATA)
+    bed.environ = {"HTTP_PROXY": "http://127.0.0.1:9", "http_proxy": bed.server.url("")}
+    assert await bed.bring(File(url="http://models.invalid/m", sha256=SHA)) == SHA
+    assert bed.server.asked[-1][1]["Host"] == "models.invalid"
+    bed.path.unlink()
+    bed.environ = {"http_proxy": "http://127.0.0.1:9", "no_proxy": "127.0.0.1"}
+    assert await bed.bring() == SHA
+
+
+async def test_certificates_are_looked_at_and_own_ones_named(tmp_path: Path) -> None:
+    made = self_signed(tmp_path)
+    async with serving_files(tls=made) as server:
+        bed = Bed(server, tmp_path / ".m.partial")
+        server.add("m", DATA)
+        file = File(url=server.url("m").replace("http:", "https:"), sha256=SHA)
+        with pytest.raises(HostUnreached, match="certificate") as caught:
+            await bed.bring(file)
+        assert "export SSL_CERT_FILE" in str(caught.value)
+        bed.environ["SSL_CERT_FILE"] = str(made[0])
+        assert await bed.bring(file) == SHA
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("12", 12),
+        ("Thu, 26 Nov 2026 18:00:30 GMT", 30),
+        ("Thu, 26 Nov 2026 17:00:00 GMT", 0),
+        ("soon", 0),
+        ("", 0),
+    ],
+)
+def test_what_retry_after_asks_for(header: str, seconds: float) -> None:
+    assert seconds_to_wait(header, datetime(2026, 11, 26, 18, tzinfo=UTC)) == seconds

@@ -82,6 +82,19 @@ def test_hosts_that_are_not_allowed_are_all_told_before_anything_is_done(person:
     assert not (root / "ws" / "ComfyUI" / ".git").exists()
 
 
+def test_a_requirement_of_another_host_costs_its_pack(person: Person) -> None:
+    wheel_line = "x @ https://evil.example/x-1.0-py3-none-any.whl\n"
+    person.place.origin("wheel", requirements__txt=wheel_line)
+    person.place.origin("git", requirements__txt="y @ git+https://evil.example/y\n")
+    person.place.origin("good", requirements__txt="small\n")
+    person.lists("wheel", "git", "good")
+    done = person.calls(MACHINE_ALLOWED_HOSTS="127.0.0.1")
+    assert done.returncode == 0, done.stderr
+    lock = parse_lock(person.path.read_text("utf-8"), person.path)
+    assert [one.name for one in lock.installed] == ["good"]
+    assert done.stderr.count("its host is not allowed") == 2
+
+
 def test_git_itself_goes_to_no_other_host_for_a_submodule(person: Person) -> None:
     outer = person.place.origin("outer", x__py="")
     module = '[submodule "m"]\n\tpath = m\n\turl = https://evil.example/m\n'

@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 import hashlib
 import re
+import ssl
 import threading
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import attrs
 from aiohttp import web
@@ -149,15 +151,26 @@ class FileServer:
 
 
 @contextlib.asynccontextmanager
-async def serving_files(host: str = "127.0.0.1") -> AsyncIterator[FileServer]:
-    """Serve files over loopback, at an address of the test's choice."""
+async def serving_files(
+    host: str = "127.0.0.1", tls: tuple[Path, Path] | None = None
+) -> AsyncIterator[FileServer]:
+    """Serve files over loopback.
+
+    Args:
+        host: Address.
+        tls: Certificate and key; None: plain HTTP.
+    """
+    context = None
+    if tls is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*tls)
     served = FileServer(host=host)
     served._loop = asyncio.get_running_loop()
     app = web.Application()
     app.router.add_get("/{path:.*}", served.answer)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
-    site = web.TCPSite(runner, host, 0)
+    site = web.TCPSite(runner, host, 0, ssl_context=context)
     await site.start()
     served.port = runner.addresses[0][1]
     try:
