@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import uuid
 from typing import Protocol
 
@@ -91,6 +92,8 @@ class Exchange:
         self._asked = 0
         """For how many jobs calls are on their way."""
         self._calls = 0
+        self._name, self._numbers = uuid.uuid4().hex, itertools.count()
+        """Of them the tokens of calls are made."""
 
     def stir(self) -> None:
         """There may be a job, or room for one."""
@@ -128,7 +131,7 @@ class Exchange:
             if offer is None and not self._outcomes:
                 continue
             given, self._outcomes = self._outcomes, []
-            token = token or f"{lane}{uuid.uuid4().hex}"
+            token = token or f"{lane}{self._name}-{next(self._numbers)}"
             slots = offer.slots if offer else 0
             self._asked += slots
             self._calls += 1

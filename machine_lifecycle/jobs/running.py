@@ -75,7 +75,7 @@ class RunningJob:
         self._changed: asyncio.Event | None = None
         self._reporter: asyncio.Task[None] | None = None
         self._work: asyncio.Future[JobResult] | None = None
-        self._timers: tuple[asyncio.TimerHandle, ...] = ()
+        self._timer: asyncio.TimerHandle | None = None
         self._over: asyncio.Event | None = None
         """Wakes the reporter at the end."""
         self._has_turned = False
@@ -86,10 +86,8 @@ class RunningJob:
         loop = asyncio.get_running_loop()
         self._work = asyncio.ensure_future(self._connector.run(self.job, self._progress))
         self._work.add_done_callback(self._turn)
-        self._timers = (
-            loop.call_later(self.job.timeout, self._turn),
-            loop.call_later(_FIRST_REPORT, self._begin_reports),
-        )
+        # One timer after the other: most short jobs need neither.
+        self._timer = loop.call_later(min(_FIRST_REPORT, self.job.timeout), self._begin_reports)
 
     def cut(self, outcome: str, reason: str = "") -> None:
         """End the run soon, whatever it does."""
@@ -100,7 +98,7 @@ class RunningJob:
     def abandon(self) -> None:
         """Stop at once, without a word to anybody."""
         self._has_turned = True
-        self._stop_timers()
+        self._stop_timer()
         for task in (self._work, self._reporter):
             if task is not None:
                 task.cancel()
@@ -140,14 +138,14 @@ class RunningJob:
     def _turn(self, _work: object = None) -> None:
         if not self._has_turned:
             self._has_turned = True
-            self._stop_timers()
+            self._stop_timer()
             if self._over:
                 self._over.set()
             self._turned()
 
-    def _stop_timers(self) -> None:
-        for timer in self._timers:
-            timer.cancel()
+    def _stop_timer(self) -> None:
+        if self._timer:
+            self._timer.cancel()
 
     def _result(self, work: asyncio.Future[JobResult]) -> JobResult:
         try:
@@ -187,6 +185,8 @@ class RunningJob:
             self._changed.set()
 
     def _begin_reports(self) -> None:
+        left = max(0.0, self.job.timeout - _FIRST_REPORT)
+        self._timer = asyncio.get_running_loop().call_later(left, self._turn)
         self._changed, self._over = asyncio.Event(), asyncio.Event()
         self._changed.set()
         self._reporter = asyncio.create_task(self._report_changes(self._changed, self._over))

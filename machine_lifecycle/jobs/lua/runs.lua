@@ -66,6 +66,9 @@ local function take(id, score, worker, machine, at)
   local fence, when = exactly(before.fence, 0, SPAN, 0) + 1, iso(at)
   redis.call('HSET', key, 'status', 'assigned', 'worker_id', worker, 'assigned_at', when,
     'queue_score', score, 'fence', fence)
+  if before.payload and #before.payload > HEAVY then
+    redis.call('HSET', key, 'payload_bytes', #before.payload)
+  end
   if before.cancel_requested or before.started_at or before.release_reason then
     redis.call('HDEL', key, 'cancel_requested', 'cancel_reason', 'started_at', 'release_reason')
   end
@@ -202,10 +205,12 @@ local function tell_completed(worker, at, id, result)
   redis.call('PUBLISH', 'complete_job', string.sub(message, 1, -2) .. ',"result":' .. result .. '}')
 end
 
--- Write a result. `ok`, or `lost` for a run that may not write any more.
+-- Write a result. `ok` and the bytes of its payload, if those are many; or `lost` for a run that may
+-- not write any more. Once more for one that is written is `ok` alone.
 local function complete(worker, machine, at, id, fence, result, proof, proof_key, took, service)
   local key = 'job:' .. id
-  local seen = redis.pcall('HMGET', key, 'status', 'worker_id', 'fence', 'started_at', 'assigned_at')
+  local seen = redis.pcall('HMGET', key, 'status', 'worker_id', 'fence', 'started_at', 'assigned_at',
+    'payload_bytes')
   local status, mine_still = seen[1], RUNNING[seen[1]] and seen[2] == worker
   if not (mine_still and seen[3] == fence) then
     if status == 'completed' and seen[3] == fence then return 'ok' end
@@ -226,7 +231,7 @@ local function complete(worker, machine, at, id, fence, result, proof, proof_key
   step(id, 'completed', 100, at, worker, '', ENDED_PROGRESS_TTL)
   if is_heard('complete_job') then tell_completed(worker, at, id, result) end
   worker_event(machine, worker, 'job_completed', id, service, 'completed', at)
-  return 'ok'
+  return 'ok', tonumber(seen[6]) or 0
 end
 
 -- Bytes of the files that came with a result, whose keys it names.
@@ -245,7 +250,7 @@ end
 local function complete_all(worker, machine, at, a, from)
   local answers, done, times, results, heavy = {}, {}, {}, {}, false
   for i = from, #a, 7 do
-    local said = complete(worker, machine, at, a[i], a[i + 1], a[i + 2], a[i + 3], a[i + 4], a[i + 5],
+    local said, payload = complete(worker, machine, at, a[i], a[i + 1], a[i + 2], a[i + 3], a[i + 4], a[i + 5],
       a[i + 6])
     answers[#answers + 1] = said
     if said == 'ok' then
@@ -254,8 +259,8 @@ local function complete_all(worker, machine, at, a, from)
       -- The worker's own text goes in as it is: decoding and encoding would turn [] into {}.
       results[#results + 1], results[#results + 2] = a[i], '{"success":true,"data":' .. a[i + 2]
         .. ',"completed_at":"' .. iso(at) .. '"}'
-      heavy = weigh('jobs:completed', a[i], #a[i + 2] + #a[i + 3] + length_of(a[i], 'payload')
-        + output_bytes(a[i], a[i + 2]), at) or heavy
+      heavy = payload and weigh('jobs:completed', a[i],
+        #a[i + 2] + #a[i + 3] + payload + output_bytes(a[i], a[i + 2]), at) or heavy
     end
   end
   if #done > 0 then
