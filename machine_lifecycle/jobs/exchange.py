@@ -1,7 +1,8 @@
 """The worker's conversation with the queue: results go out and jobs come in, in one call.
 
 While one call is on its way the results of the next one gather, so that a worker that does many
-short jobs at once pays one round trip for a handful of them.
+short jobs at once pays one round trip for a handful of them. A call asks for half of what the
+worker can do, so that it works on one half while the queue works on the other.
 """
 
 from __future__ import annotations
@@ -57,11 +58,7 @@ class Offering(Protocol):
 
 
 class Exchange:
-    """Calls as long as there is something to give or to take.
-
-    With room for several jobs there are two lanes: while the queue works for one, the worker
-    works on what the other brought.
-    """
+    """Calls as long as there is something to give or to take."""
 
     def __init__(
         self,
@@ -69,8 +66,6 @@ class Exchange:
         config: WorkerConfig,
         taker: Offering,
         delivery: Delivery,
-        *,
-        lanes: int,
     ) -> None:
         """Make it; nothing is sent until ``run``.
 
@@ -79,19 +74,15 @@ class Exchange:
             config: Whose it is.
             taker: Who takes jobs.
             delivery: Sees to results while Redis is away.
-            lanes: How many calls may be on their way at a time.
         """
         self._functions = functions
-        self._lanes = lanes
         self._config = config
         self._taker = taker
         self._delivery = delivery
         self._outcomes: list[Outcome] = []
         self._stirred = asyncio.Event()
         self._due: asyncio.TimerHandle | None = None
-        self._asked = 0
-        """For how many jobs calls are on their way."""
-        self._calls = 0
+        self._calling = False
         self._name, self._numbers = uuid.uuid4().hex, itertools.count()
         """Of them the tokens of calls are made."""
 
@@ -107,34 +98,28 @@ class Exchange:
     @property
     def busy(self) -> bool:
         """Whether results are still to be written."""
-        return bool(self._outcomes or self._calls)
+        return bool(self._outcomes) or self._calling
 
     async def run(self) -> None:
         """Give and take until cancelled."""
         try:
-            async with asyncio.TaskGroup() as group:
-                for lane in range(self._lanes):
-                    group.create_task(self._run(lane))
+            await self._run()
         finally:
             if self._due:
                 self._due.cancel()
 
-    async def _run(self, lane: int) -> None:
+    async def _run(self) -> None:
         wait = 0.05
         token = ""
         while True:
             await self._stirred.wait()
-            if not self._stirred.is_set():
-                continue  # the other lane has gone
             self._stirred.clear()
             offer = self._offer()
             if offer is None and not self._outcomes:
                 continue
             given, self._outcomes = self._outcomes, []
-            token = token or f"{lane}{self._name}-{next(self._numbers)}"
-            slots = offer.slots if offer else 0
-            self._asked += slots
-            self._calls += 1
+            token = token or f"0{self._name}-{next(self._numbers)}"
+            self._calling = True
             try:
                 if await self._turn(token, offer, given):
                     token = ""
@@ -148,16 +133,11 @@ class Exchange:
                 wait = min(wait * 2, _LONGEST_WAIT)
                 self._stirred.set()
             finally:
-                self._asked -= slots
-                self._calls -= 1
+                self._calling = False
 
     def _offer(self) -> Offer | None:
         offer = self._taker.offer()
-        if offer is None:
-            return None
-        # What is on its way to one lane is not asked for by another, and each has its share.
-        slots = min(offer.slots - self._asked, -(-offer.whole // self._lanes))
-        return attrs.evolve(offer, slots=slots) if slots > 0 else None
+        return offer and attrs.evolve(offer, slots=min(offer.slots, -(-offer.whole // 2)))
 
     async def _turn(self, token: str, offer: Offer | None, given: list[Outcome]) -> bool:
         """One call; whether it brought jobs."""

@@ -39,8 +39,6 @@ _PATIENCE = 1.3
 _LEAVE = 0.3
 """Seconds for taking our name out of Redis, and as long for leaving the services."""
 _LONGEST_WAIT = 5.0
-_TWO_LANES = 4
-"""Jobs at a time from which on two calls to the queue may be on their way."""
 _IDLE_BEATS = 1.5
 """An idle worker has no lease to keep: it beats so much more seldom than one that runs a job."""
 _HOLDS = {
@@ -71,10 +69,7 @@ class Worker:
         self._voice = WorkerVoice(config, self._registration, order=self._told)
         services.warmer.on_word = self._voice.warming
         self._offers = Offers(services)
-        self._exchange = Exchange(
-            QueueFunctions(self._lines[1]), config, self, self._delivery,
-            lanes=1 if services.most < _TWO_LANES else 2,
-        )  # fmt: skip
+        self._exchange = Exchange(QueueFunctions(self._lines[1]), config, self, self._delivery)
         self._execution = Execution(
             config, self._functions, Settler(self._functions, config), services, self._voice,
             give=lambda outcome: self._exchange.give(self._delivery.tracked(outcome)),

@@ -9,11 +9,14 @@ from __future__ import annotations
 import asyncio
 import statistics
 import sys
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
+
+import attrs
 
 from machine_lifecycle.jobs.functions import QueueFunctions
 from machine_lifecycle.jobs.submission import Submission
-from tests.benchmarks.jobs.__main__ import server
+from tests.benchmarks.jobs.tools import server
 
 CLAIMS = 200
 CHUNK = 500
@@ -26,40 +29,65 @@ end)
 """
 
 
-async def main(sizes: list[int]) -> None:
-    async with server() as (_, redis):
-        functions = QueueFunctions(redis)
-        for service in ("mine", "other"):
-            caps = f'{{"job_service_required_map":["{service}"]}}'
-            await functions.call("ml1_profile", service, service, caps, "")
-        await redis.execute_command("FUNCTION", "LOAD", SCAN)
-        there = 0
-        for size in sizes:
-            while there < size:
-                pipeline = redis.pipeline(transaction=False)
-                for number in range(there, min(there + CHUNK, size)):
-                    submit(pipeline, f"o{number}", "other", 90)
-                await pipeline.execute()
-                there = min(there + CHUNK, size)
-            for number in range(CLAIMS):
-                pipeline = redis.pipeline(transaction=False)
-                submit(pipeline, f"m{size}-{number}", "mine", 50)
-                await pipeline.execute()
+@attrs.frozen
+class Behind:
+    """What it took behind so many jobs of others, in microseconds of the server.
+
+    Attributes:
+        claims: One each.
+        scan: Of a look at them one by one.
+    """
+
+    size: int
+    claims: list[float]
+    scan: float
+
+    @property
+    def median(self) -> float:
+        """Of the claims."""
+        return statistics.median(self.claims)
+
+
+async def measure(redis: Any, sizes: Sequence[int]) -> AsyncIterator[Behind]:
+    """More and more jobs of others, and some of ours behind them each time."""
+    functions = QueueFunctions(redis)
+    for service in ("mine", "other"):
+        caps = f'{{"job_service_required_map":["{service}"]}}'
+        await functions.call("ml1_profile", service, service, caps, "")
+    await redis.execute_command("FUNCTION", "LOAD", "REPLACE", SCAN)
+    there = 0
+    for size in sizes:
+        while there < size:
+            pipeline = redis.pipeline(transaction=False)
+            for number in range(there, min(there + CHUNK, size)):
+                submit(pipeline, f"o{number}", "other", 90)
+            await pipeline.execute()
+            there = min(there + CHUNK, size)
+        for number in range(CLAIMS):
+            pipeline = redis.pipeline(transaction=False)
+            submit(pipeline, f"m{size}-{number}", "mine", 50)
+            await pipeline.execute()
+        await redis.config_resetstat()
+        for _ in range(5):
+            await redis.execute_command("FCALL", "bench_scan", 0, size)
+        scanned = (await redis.info("commandstats"))["cmdstat_fcall"]["usec_per_call"]
+        times = []
+        for number in range(CLAIMS):
             await redis.config_resetstat()
-            for _ in range(5):
-                await redis.execute_command("FCALL", "bench_scan", 0, size)
-            scanned = (await redis.info("commandstats"))["cmdstat_fcall"]["usec_per_call"]
-            times = []
-            for number in range(CLAIMS):
-                await redis.config_resetstat()
-                token = f"0{size}-{number} "
-                answer = await functions.call("ml1_turn", "mine", "m", "mine", token, 20000, 1)
-                assert answer[1][0][0].startswith("m")
-                times.append((await redis.info("commandstats"))["cmdstat_fcall"]["usec_per_call"])
-            median = statistics.median(times)
+            token = f"0{size}-{number} "
+            answer = await functions.call("ml1_turn", "mine", "m", "mine", token, 20000, 1)
+            assert answer[1][0][0].startswith("m")
+            times.append((await redis.info("commandstats"))["cmdstat_fcall"]["usec_per_call"])
+        yield Behind(size, times, scanned)
+
+
+async def main(sizes: list[int]) -> None:
+    async with server() as valkey:
+        async for found in measure(valkey.redis, sizes):
             print(
-                f"{size:>9,} foreign jobs before it: claim {median:7.0f} µs, least "
-                f"{min(times):5.0f}; scan {scanned:9.0f} µs, {scanned / median:,.0f} times as long"
+                f"{found.size:>9,} foreign jobs before it: claim {found.median:7.0f} µs, least "
+                f"{min(found.claims):5.0f}; scan {found.scan:9.0f} µs, "
+                f"{found.scan / found.median:,.0f} times as long"
             )
 
 

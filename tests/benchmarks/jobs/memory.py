@@ -15,15 +15,16 @@ from typing import Any
 
 from machine_lifecycle.jobs.functions import QueueFunctions
 from machine_lifecycle.system import redis_keys as keys
-from tests.benchmarks.jobs.__main__ import server
 from tests.benchmarks.jobs.claims import submit
+from tests.benchmarks.jobs.tools import server
 
 BATCH, CHUNK, STEP = 10_000, 100, 600_000
 
 
 async def main(batches: int = 10, size: int = 500) -> None:
     result = '{"output_files":[],"text":"' + "x" * size + '"}'
-    async with server() as (_, redis):
+    async with server() as valkey:
+        redis = valkey.redis
         functions = QueueFunctions(redis)
         caps = '{"job_service_required_map":["mine"]}'
         await functions.call("ml1_profile", "mine", "mine", caps, "")

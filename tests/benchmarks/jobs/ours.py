@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import socket
 import sys
@@ -39,20 +40,27 @@ class Clock:
         return {}
 
     async def cancel(self, job_id: str) -> bool:  # noqa: ARG002 - the protocol
-        return False
+        self._tell("0")
+        return True
 
     async def run(self, job: Job, progress: Callable[[Progress], None]) -> JobResult:  # noqa: ARG002 - likewise
-        self._socket.sendto(f"{job.payload['t0']} {time.monotonic_ns()}".encode(), self._to)
-        return JobResult()
+        self._tell(str(job.payload["t0"]))
+        if job.payload.get("takes"):
+            await asyncio.sleep(job.payload["takes"])
+        return JobResult(data={"pid": os.getpid()} if job.payload.get("takes") else {})
+
+    def _tell(self, what: str) -> None:
+        self._socket.sendto(f"{what} {time.monotonic_ns()}".encode(), self._to)
 
 
-async def submit(url: str, jobs: int, gap: float) -> None:
+async def submit(url: str, jobs: int, gap: float, takes: float) -> None:
     async with open_job_queue(url) as queue:
         for _ in range(jobs):
             if gap:
                 await asyncio.sleep(random.uniform(gap / 2, gap * 2))  # noqa: S311 - spreads
-            await queue.submit({"t0": time.monotonic_ns()}, service_required="clock")
+            payload = {"t0": time.monotonic_ns(), "takes": takes}
+            await queue.submit(payload, service_required="clock")
 
 
 if __name__ == "__main__":
-    asyncio.run(submit(sys.argv[1], int(sys.argv[2]), float(sys.argv[3])))
+    asyncio.run(submit(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), float(sys.argv[4])))

@@ -16,8 +16,10 @@ to = ("127.0.0.1", int(os.environ["BENCH_PORT"]))  # noqa: TID251 - a program of
 settings = RedisSettings.from_dsn(os.environ["BENCH_URL"])  # noqa: TID251 - likewise
 
 
-async def clock(_ctx: dict[str, Any], t0: int) -> None:
+async def clock(_ctx: dict[str, Any], t0: int, takes: float) -> None:
     out.sendto(f"{t0} {time.monotonic_ns()}".encode(), to)
+    if takes:
+        await asyncio.sleep(takes)
 
 
 class WorkerSettings:
@@ -26,13 +28,13 @@ class WorkerSettings:
     max_jobs = int(os.environ["BENCH_CONCURRENCY"])  # noqa: TID251 - likewise
 
 
-async def submit(jobs: int, gap: float) -> None:
+async def submit(jobs: int, gap: float, takes: float) -> None:
     pool = await create_pool(settings)
     for _ in range(jobs):
         if gap:
             await asyncio.sleep(random.uniform(gap / 2, gap * 2))  # noqa: S311 - spreads
-        await pool.enqueue_job("clock", time.monotonic_ns())
+        await pool.enqueue_job("clock", time.monotonic_ns(), takes)
 
 
 if __name__ == "__main__":
-    asyncio.run(submit(int(sys.argv[2]), float(sys.argv[3])))
+    asyncio.run(submit(int(sys.argv[2]), float(sys.argv[3]), float(sys.argv[4])))

@@ -14,8 +14,10 @@ out = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 to = ("127.0.0.1", int(os.environ["BENCH_PORT"]))  # noqa: TID251 - likewise
 
 
-def clock(t0: int) -> None:
+def clock(t0: int, takes: float) -> None:
     out.sendto(f"{t0} {time.monotonic_ns()}".encode(), to)
+    if takes:
+        time.sleep(takes)
 
 
 if __name__ == "__main__":
@@ -26,4 +28,4 @@ if __name__ == "__main__":
         gap = float(sys.argv[3])
         if gap:
             time.sleep(random.uniform(gap / 2, gap * 2))  # noqa: S311 - spreads
-        queue.enqueue("peer_rq.clock", time.monotonic_ns())
+        queue.enqueue("peer_rq.clock", time.monotonic_ns(), float(sys.argv[4]))

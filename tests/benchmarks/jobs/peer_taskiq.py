@@ -15,18 +15,20 @@ to = ("127.0.0.1", int(os.environ["BENCH_PORT"]))  # noqa: TID251 - likewise
 
 
 @broker.task
-async def clock(t0: int) -> None:
+async def clock(t0: int, takes: float) -> None:
     out.sendto(f"{t0} {time.monotonic_ns()}".encode(), to)
+    if takes:
+        await asyncio.sleep(takes)
 
 
-async def submit(jobs: int, gap: float) -> None:
+async def submit(jobs: int, gap: float, takes: float) -> None:
     await broker.startup()
     for _ in range(jobs):
         if gap:
             await asyncio.sleep(random.uniform(gap / 2, gap * 2))  # noqa: S311 - spreads
-        await clock.kiq(time.monotonic_ns())
+        await clock.kiq(time.monotonic_ns(), takes)
     await broker.shutdown()
 
 
 if __name__ == "__main__":
-    asyncio.run(submit(int(sys.argv[2]), float(sys.argv[3])))
+    asyncio.run(submit(int(sys.argv[2]), float(sys.argv[3]), float(sys.argv[4])))
