@@ -212,6 +212,11 @@ class Machine:
         await self._parts.links.drain()
 
     async def undrain(self) -> None:
-        """Take jobs again."""
+        """Take jobs again, also after a drain that was ordered by Redis.
+
+        Raises:
+            RedisUnreachable: There is such an order, and it can't be taken back.
+        """
+        await self._parts.fleet.undrain()
         self._parts.runner.post(stimuli.ConditionCleared(kind=ConditionKind.DRAINING))
         await self._parts.links.undrain()

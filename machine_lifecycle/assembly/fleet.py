@@ -38,8 +38,11 @@ class Fleet:
         report: Callable[[], StatusReport],
         interval: float,
         on_lost: Callable[[LifecycleError], None],
+        on_drained: Callable[[bool], None],
     ) -> None:
-        """Nothing is sent before ``register``; *on_lost* hears if another takes our id."""
+        """Nothing is sent before ``register``; *on_lost* hears if another takes our id, and
+        *on_drained* of drains that are ordered by Redis.
+        """
         self._queue = queue
         self._machine_id = machine_id
         self._report = report
@@ -47,6 +50,7 @@ class Fleet:
         self.connected: bool = False
         self.trouble: str = ""
         self._on_lost = on_lost
+        self._on_drained = on_drained
         self._registry: Registry | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._releases: set[asyncio.Task[None]] = set()
@@ -63,6 +67,7 @@ class Fleet:
                 url=self._queue.url,
                 interval=self._interval,
                 on_answer=self._hear,
+                on_drained=self._on_drained,
             )
         await self._registry.register(plan)
         self._hear(None)
@@ -102,6 +107,25 @@ class Fleet:
         else:
             for job_id in released:
                 _log.info("job %s is handed back: its worker %s died", job_id, worker_id)
+
+    async def undrain(self) -> None:
+        """Take back a drain that was ordered by Redis, if there is one.
+
+        Raises:
+            RedisUnreachable: Redis does not answer.
+        """
+        if self._registry is None or not self._registry.drained:
+            return
+        from redis.exceptions import RedisError  # noqa: PLC0415 - redis loads late
+
+        from machine_lifecycle.jobs.client import JobQueue  # noqa: PLC0415 - likewise
+        from machine_lifecycle.system.redis import as_lifecycle_error  # noqa: PLC0415 - likewise
+
+        try:
+            await JobQueue(self._queue.client).undrain(self._machine_id)
+            self._registry.drained = False
+        except (RedisError, OSError) as error:
+            raise as_lifecycle_error(error, self._queue.url) from error
 
     async def publish(self, update_type: str) -> None:
         """Say how the machine is, now; silent before it is registered."""

@@ -43,6 +43,7 @@ from machine_lifecycle.model.paths import Paths
 from machine_lifecycle.model.plan import BootPlan
 from machine_lifecycle.model.ports import ProgressSink
 from machine_lifecycle.model.settings import OnFailed, Settings, setting_info
+from machine_lifecycle.model.status import ConditionKind
 from machine_lifecycle.plan.manifest import manifest
 from machine_lifecycle.states import stimuli
 from machine_lifecycle.states.context import Context
@@ -169,6 +170,7 @@ class Parts:
             on_lost=lambda error: self.runner.post(
                 stimuli.Faulted(attempt=self.lifecycle.attempt, error=error)
             ),
+            on_drained=self._drained,
         )
         self._verifier = RunningParts(
             clock=self.clock,
@@ -197,6 +199,15 @@ class Parts:
         self.health: HealthServer = HealthServer(
             settings.health_host, settings.health_port, commands, settings.health_token
         )
+
+    def _drained(self, ordered: bool) -> None:  # noqa: FBT001 - one fact
+        """The queue gives this machine no jobs, by an order in Redis; or it does again."""
+        kind = ConditionKind.DRAINING
+        if ordered:
+            reason = "its queue was told to give it no jobs"
+            self.runner.post(stimuli.ConditionRaised(kind=kind, reason=reason))
+        elif not self.links.draining:
+            self.runner.post(stimuli.ConditionCleared(kind=kind))
 
     @property
     def health_url(self) -> str:

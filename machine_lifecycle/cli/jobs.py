@@ -190,7 +190,7 @@ async def follow(
         row = bar.add_task(job_id[-8:], total=100, message="")
         record = None
         lines = ProgressLines(job_id)
-        async for event in client.watch(job_id, previews=previews is not None):
+        async for event in client.watch(job_id, previews=previews is not None, replay=True):
             if event.preview and previews:
                 save_preview(event.preview, previews, job_id)
                 continue
@@ -309,7 +309,7 @@ def watch(
     previews: Path | None,
     as_json: bool,  # noqa: FBT001 - click
 ) -> None:
-    """Follow jobs to their ends, from wherever they are, and save what they make.
+    """Tell what became of jobs so far, follow them to their ends, and save what they make.
 
     Ends with status 1 if one failed.
     """

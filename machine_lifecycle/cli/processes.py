@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing, suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,6 +19,7 @@ from machine_lifecycle.cli.output import (
     table,
 )
 from machine_lifecycle.cli.packs import pack_summary
+from machine_lifecycle.cli.queue import open_queue
 from machine_lifecycle.cli.talking import PROCESS, ask
 from machine_lifecycle.cli.times import SINCE
 from machine_lifecycle.control.client import ControlClient
@@ -25,6 +27,9 @@ from machine_lifecycle.control.errors import MachineUnresponsive
 from machine_lifecycle.errors import ExitCode
 from machine_lifecycle.model.packs import Loaded, PackState
 from machine_lifecycle.system.errors import MachineNotRunning
+
+if TYPE_CHECKING:
+    from machine_lifecycle.jobs.client import JobQueue
 
 __all__ = ["drain", "logs", "ps", "status", "stop", "undrain"]
 
@@ -194,20 +199,47 @@ def _tell_stop(event: dict[str, Any]) -> None:
             click.echo(f"  {process.get('name')} ended")
 
 
-@click.command()
-@click.pass_context
-def drain(ctx: click.Context) -> None:
-    """Let running jobs end and take no further ones."""
-    ask(ctx, lambda client: client.call("drain"))
-    click.echo("draining; take jobs again with: machine-lifecycle undrain")
+_OTHER_MACHINE = click.option(
+    "--machine", "machine_id", metavar="ID", help="Another machine of the fleet, by Redis."
+)
 
 
 @click.command()
+@_OTHER_MACHINE
 @click.pass_context
-def undrain(ctx: click.Context) -> None:
+def drain(ctx: click.Context, machine_id: str | None) -> None:
+    """Let running jobs end and take no further ones.
+
+    With --machine it is the queue that gives that machine no more jobs, from this moment on, until
+    an undrain: also when the machine can't be reached, is not up yet or starts anew.
+    """
+    if machine_id:
+        _order(ctx, lambda queue: queue.drain(machine_id))
+    else:
+        ask(ctx, lambda client: client.call("drain"))
+    again = f" --machine {machine_id}" if machine_id else ""
+    click.echo(f"draining; take jobs again with: machine-lifecycle undrain{again}")
+
+
+@click.command()
+@_OTHER_MACHINE
+@click.pass_context
+def undrain(ctx: click.Context, machine_id: str | None) -> None:
     """Take jobs again after a drain."""
-    ask(ctx, lambda client: client.call("undrain"))
+    if machine_id:
+        _order(ctx, lambda queue: queue.undrain(machine_id))
+    else:
+        ask(ctx, lambda client: client.call("undrain"))
     click.echo("taking jobs again")
+
+
+def _order(ctx: click.Context, order: Callable[[JobQueue], Awaitable[int]]) -> None:
+    async def work() -> int:
+        async with open_queue(ctx) as queue:
+            return await order(queue)
+
+    told = asyncio.run(work())
+    click.echo(f"{told} workers of it are told" if told else "no worker of it is up: it is kept")
 
 
 @click.command()

@@ -77,7 +77,8 @@ class Links:
         )
         self._sessions: dict[str, Session] = {}
         self._orders: dict[str, dict[str, Any]] = {}
-        self._draining = False
+        self.draining: bool = False
+        """Whether workers are told to take no further job."""
         self._held = False
 
     # What the machine asks and orders
@@ -135,12 +136,12 @@ class Links:
 
     async def drain(self) -> None:
         """Tell every worker to take no further job; those that come later too."""
-        self._draining = True
+        self.draining = True
         self._tell_all("drain")
 
     async def undrain(self) -> None:
         """Take the drain back."""
-        self._draining = False
+        self.draining = False
         self._tell_all("undrain")
 
     def hold(self, held: bool) -> None:  # noqa: FBT001 - one fact
@@ -170,7 +171,7 @@ class Links:
         session = Session(text_of(hello, "worker_id"), text_of(hello, "process"), pid, send)
         self._sessions[session.worker_id] = session
         self._board.hello(session.worker_id, session.process)
-        if self._draining:
+        if self.draining:
             send({"do": "drain"})
         if self._held:
             send({"do": "hold"})

@@ -41,6 +41,7 @@ class Registry:
         url: str,
         interval: float = 10.0,
         on_answer: Callable[[LifecycleError | None], None] = lambda _trouble: None,
+        on_drained: Callable[[bool], None] = lambda _drained: None,
     ) -> None:
         """Make it; nothing is sent until ``register``.
 
@@ -51,6 +52,8 @@ class Registry:
             url: Where that Redis is, for errors.
             interval: Seconds between periodic messages.
             on_answer: Told why Redis does not do what it is asked, and ``None`` when it does.
+            on_drained: Told when somebody orders by Redis that the machine take no jobs, or takes
+                that back; the queue obeys at once, this follows within 10 s.
         """
         self._redis: Any = redis  # scripts and pipelines have hardly any types in redis-py
         self._machine_id = machine_id
@@ -58,6 +61,9 @@ class Registry:
         self._url = url
         self._interval = min(interval, 29.0)
         self._on_answer = on_answer
+        self._on_drained = on_drained
+        self.drained: bool = False
+        """Whether the queue was told to give this machine no jobs, as of the last look."""
         self._plan: BootPlan | None = None
         self._registered = False
         self._claim = Claim(redis, machine_id)
@@ -73,6 +79,7 @@ class Registry:
         try:
             await self._claim.take()
             self._registered = True
+            await self._look_for_drain()
             await self._tell("event_driven")
         except (RedisError, OSError) as error:
             raise as_lifecycle_error(error, self._url) from error
@@ -100,6 +107,7 @@ class Registry:
             try:
                 if self._registered:
                     await self._claim.take()
+                    await self._look_for_drain()
                 if time.monotonic() - last >= self._interval - 0.01:
                     await self._tell("periodic")
                     last = time.monotonic()
@@ -110,6 +118,12 @@ class Registry:
             else:
                 self._on_answer(None)
                 wait = min(_RENEW, self._interval)
+
+    async def _look_for_drain(self) -> None:
+        drained = bool(await self._redis.exists(keys.machine_drained(self._machine_id)))
+        if drained != self.drained:
+            self.drained = drained
+            self._on_drained(drained)
 
     async def verify(self, plan: BootPlan) -> tuple[Check, ...]:
         """Check that machine and workers are registered, as a reader of Redis sees it."""

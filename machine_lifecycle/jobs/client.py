@@ -195,11 +195,15 @@ class JobQueue:
             raise JobNotFound(job_id=job_id)
         return why_from_answer(answer)
 
-    def watch(self, job_id: str, *, previews: bool = False) -> AsyncIterator[JobEvent]:
+    def watch(
+        self, job_id: str, *, previews: bool = False, replay: bool = False
+    ) -> AsyncIterator[JobEvent]:
         """Everything that happens to a job, from its present state to its end; with *previews* also
         pictures of what it is about to make, a few each second, which are sent only to who asks.
+        With *replay* it begins with what has happened already: the last two hundred steps, which
+        are kept for an hour after the end.
         """
-        return watch(self._redis, job_id, self._read, previews=previews)
+        return watch(self._redis, job_id, self._read, previews=previews, replay=replay)
 
     async def outputs(self, job_id: str) -> tuple[Output, ...]:
         """The files that a completed job made. Those over 8 MiB that no store keeps, and those of a
@@ -214,6 +218,16 @@ class JobQueue:
         if record.result is None:
             raise JobStateRefuses(job_id=job_id, status=record.status, asked="read")
         return await outputs.fetch(self._redis, record.result)
+
+    async def drain(self, machine_id: str) -> int:
+        """Let a machine take no further job, from this moment on; what runs there ends. It lasts
+        until ``undrain``, over restarts of the machine too; how many workers were told.
+        """
+        return int(await self._functions.call("ml1_drain", machine_id, 1))
+
+    async def undrain(self, machine_id: str) -> int:
+        """Let a machine take jobs again; how many workers were told."""
+        return int(await self._functions.call("ml1_drain", machine_id, 0))
 
     async def release_worker(self, worker_id: str, reason: str) -> tuple[str, ...]:
         """Put back what a worker held that is known to be dead; the ids of its jobs. For the one

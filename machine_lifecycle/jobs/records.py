@@ -103,7 +103,8 @@ class JobEvent:
             ``failed`` or ``cancelled``.
         preview: The picture of a ``preview``.
         percent: 0 to 100.
-        job: The whole record, in the first event and in the last.
+        job: The whole record, in the first event that is no replay, and in the last.
+        at: Of a replay: when it happened, in milliseconds since 1970.
     """
 
     kind: str
@@ -115,6 +116,7 @@ class JobEvent:
     worker_id: str = ""
     job: JobRecord | None = None
     preview: Preview | None = None
+    at: int = 0
 
 
 def preview_message(preview: Preview) -> str:

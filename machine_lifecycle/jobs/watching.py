@@ -8,7 +8,13 @@ from typing import Any
 from redis.asyncio import Redis
 
 from machine_lifecycle.jobs.errors import JobNotFound
-from machine_lifecycle.jobs.records import JobEvent, JobRecord, json_object, preview_from_message
+from machine_lifecycle.jobs.records import (
+    TERMINAL,
+    JobEvent,
+    JobRecord,
+    json_object,
+    preview_from_message,
+)
 from machine_lifecycle.system import redis_keys as keys
 
 __all__ = ["watch"]
@@ -33,8 +39,10 @@ async def watch(
     read: Callable[[str], Awaitable[JobRecord | None]],
     *,
     previews: bool = False,
+    replay: bool = False,
 ) -> AsyncIterator[JobEvent]:
-    """Yield what happens to a job until it ends; pictures of it, too, if they are asked for.
+    """Yield what happens to a job until it ends; pictures of it, too, if they are asked for, and
+    first what has happened, if that is.
 
     Raises:
         JobNotFound: There is no such job.
@@ -43,9 +51,9 @@ async def watch(
     try:
         pictures = keys.preview(job_id)
         await subscription.subscribe(*_CHANNELS, *([pictures] if previews else []))
-        record = await read(job_id)
-        if record is None:
-            raise JobNotFound(job_id=job_id)
+        record = await _known(read, job_id)
+        for step in await _past(redis, job_id) if replay else ():
+            yield step
         yield _snapshot(record)
         percent = record.progress
         while not record.ended:
@@ -63,13 +71,37 @@ async def watch(
                     percent = event.percent
                     yield event
                     continue
-            record = await read(job_id)
-            if record is None:
-                raise JobNotFound(job_id=job_id)
+            record = await _known(read, job_id)
             if record.ended:
                 yield _snapshot(record)
     finally:
         await subscription.aclose()  # type: ignore[no-untyped-call]  # redis-py has no types here
+
+
+async def _known(read: Callable[[str], Awaitable[JobRecord | None]], job_id: str) -> JobRecord:
+    record = await read(job_id)
+    if record is None:
+        raise JobNotFound(job_id=job_id)
+    return record
+
+
+async def _past(redis: Redis, job_id: str) -> list[JobEvent]:
+    """The steps that are kept: the last two hundred, for an hour after the end. The end itself is
+    told by the record.
+    """
+    kept: Any = await redis.xrange(keys.progress_stream(job_id))
+    return [
+        JobEvent(
+            kind=_KINDS.get(fields["status"], "retrying"),
+            job_id=job_id,
+            percent=float(fields["progress"]),
+            message=fields["message"],
+            worker_id=fields["worker_id"],
+            at=int(float(fields["timestamp"])),
+        )
+        for _, fields in kept
+        if fields["status"] not in TERMINAL
+    ]
 
 
 def _snapshot(record: JobRecord) -> JobEvent:

@@ -31,6 +31,7 @@ __all__ = [
     "iso",
     "job",
     "job_progress",
+    "machine_drained",
     "machine_events",
     "machine_info",
     "machine_owner",
@@ -118,6 +119,11 @@ def machine_owner(machine_id: str) -> str:
 def machine_events(machine_id: str) -> str:
     """Stream, bounded, and channel: the events of one machine."""
     return f"machine:{machine_id}:events"
+
+
+def machine_drained(machine_id: str) -> str:
+    """String with a TTL of 7 days, renewed while its workers ask: the machine takes no jobs."""
+    return f"machine:{machine_id}:drained"
 
 
 def machine_info(machine_id: str) -> str:

@@ -170,6 +170,19 @@ def test_drain_takes_no_more_and_undrain_does(machine: Outside) -> None:
     assert page(machine, "/ready")[0] == 200
 
 
+def test_a_machine_is_drained_by_redis_and_undrained_here(machine: Outside) -> None:
+    """The queue gives it nothing at once; that it is draining shows when it next looks."""
+    done = machine.call("drain", "--machine", machine.id)
+    assert "1 workers of it are told" in done.stdout
+    job = machine.call("submit", graph_file(machine, GRAPH)).stdout.strip()
+    machine.until("condition_changed", condition="draining", holds=True)
+    assert page(machine, "/ready")[0] == 503
+    assert f"its machine {machine.id} is drained" in machine.call("jobs", "why", job).stdout
+    assert machine.call("undrain").returncode == 0
+    machine.until("job_finished", job_id=job, outcome="completed")
+    assert page(machine, "/ready")[0] == 200
+
+
 def test_stop_from_the_command_line(machine: Outside) -> None:
     done = machine.call("stop")
     assert done.returncode == 0, done.stderr

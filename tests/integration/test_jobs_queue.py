@@ -441,6 +441,48 @@ async def test_what_only_a_worker_could_do_that_fell_silent_says_so(redis: Redis
     assert (await client.get(job)).status == "pending"
 
 
+async def test_who_comes_late_is_told_what_happened(redis: Redis) -> None:
+    client = JobQueue(redis)
+    job_id = await client.submit({}, service_required="simulation")
+    _, _, fence, _ = await claim(redis)
+    await call(redis, "ml1_progress", "w1", job_id, fence, 40, "sampling", "2", 5)
+    await fail(redis, job_id, fence, again=True)
+    _, _, fence, _ = await claim(redis, "w2")
+    before = time.time() * 1000
+    await complete(redis, job_id, fence, "w2")
+    told = [event async for event in client.watch(job_id, replay=True)]
+    assert [(event.kind, event.percent, event.message, event.worker_id) for event in told] == [
+        ("claimed", 0, "", "w1"), ("progress", 40, "sampling", "w1"),
+        ("retrying", 0, "it broke", "w1"), ("claimed", 0, "", "w2"), ("completed", 100, "", "w2"),
+    ]  # fmt: skip
+    assert all(before - 20_000 < event.at <= before for event in told[:-1])
+    assert [event.kind async for event in client.watch(job_id)] == ["completed"]
+
+
+async def test_a_drained_machine_is_given_nothing_until_it_is_undrained(redis: Redis) -> None:
+    client = JobQueue(redis)
+    await redis.hset("worker:w1", mapping={"worker_id": "w1", "machine_id": "m1"})
+    await redis.sadd("workers:active", "w1")
+    running = await client.submit({}, service_required="simulation")
+    _, _, fence, _ = await claim(redis)
+    heard = redis.pubsub(ignore_subscribe_messages=True)
+    await heard.subscribe(keys.wake("w1"))
+    assert await client.drain("m1") == 1
+    waiting = await client.submit({}, service_required="simulation")
+    assert (await turn(redis))[1:3] == [[], "drained"]
+    assert await complete(redis, running, fence) == "ok"  # what runs there ends
+    (fit,) = (await client.why(waiting)).fits
+    assert (fit.workers, fit.lacks) == (("w1",), ("its machine m1 is drained",))
+    assert 0 < await redis.ttl(keys.machine_drained("m1")) <= 604800
+    hubs = json.dumps(CAPS | {"machine_id": "m1"})
+    assert await redis.execute_command("FCALL", "findMatchingJob", 0, hubs, 100) is None
+    assert await client.undrain("m1") == 1
+    assert await woken(heard) == keys.wake("w1")
+    assert (await claim(redis))[1] == waiting
+    assert await client.drain("not up yet") == 0
+    assert await redis.exists(keys.machine_drained("not up yet"))
+
+
 async def test_a_stale_fence_writes_nothing(redis: Redis) -> None:
     client = JobQueue(redis)
     job_id = await client.submit({}, service_required="simulation")

@@ -16,13 +16,15 @@ end
 -- worker, machine, digest, token, lease ms, jobs wanted, and for each result: id, fence, result JSON,
 -- attestation JSON, its key, ms it took, service. What ended is written down, and what comes next
 -- is claimed. Returns: per result `ok` or `lost`; jobs as {id, fence, fields}; `profile` if the
--- capabilities are to be told, `more` if it should ask again, or empty; ms until a job is due.
+-- capabilities are to be told, `more` if it should ask again, `drained` if its machine is to take
+-- none, or empty; ms until a job is due.
 local function ml1_turn(_, a)
   local worker, machine, digest, token = a[1], a[2], a[3], a[4]
   local lease, want = tonumber(a[5]), tonumber(a[6])
   local at = now()
   local answers, completed = complete_all(worker, machine, at, a, 7)
   local due, jobs, again = promote(at), {}, ''
+  if want > 0 and drained(machine) then want, again = 0, 'drained' end
   local lane = 'turn_' .. string.sub(token, 1, 1)
   local seen = redis.call('HMGET', 'worker:' .. worker, 'worker_id', 'status', 'current_job_id', lane)
   local turn
@@ -322,6 +324,20 @@ local function ml1_recover(_, a)
   return back
 end
 
+-- machine, 1|0: it is to take no jobs from here on, or to take them again. Returns how many of its
+-- workers are told.
+local function ml1_drain(_, a)
+  if a[2] == '1' then redis.call('SET', drain_of(a[1]), now(), 'EX', RECORD_TTL)
+  else redis.call('DEL', drain_of(a[1])) end
+  local told = 0
+  for _, worker in ipairs(redis.call('SMEMBERS', 'workers:active')) do
+    if redis.call('HGET', 'worker:' .. worker, 'machine_id') == a[1] then
+      told = told + redis.call('PUBLISH', 'jobs:wake:' .. worker, '')
+    end
+  end
+  return told
+end
+
 -- id: why nobody runs it. Returns its status, the class's definition, and per profile its workers
 -- and what they lack.
 local function ml1_why(_, a)
@@ -336,8 +352,14 @@ local function ml1_why(_, a)
   local found = {}
   for _, digest in ipairs(redis.call('HKEYS', 'jobs:profiles')) do
     local caps = caps_of(digest)
-    local workers = redis.call('ZRANGEBYSCORE', 'jobs:workers:' .. digest, at - WORKER_LIVES, '+inf',
-      'LIMIT', 0, 20)
+    local workers = {}
+    for _, worker in ipairs(redis.call('ZRANGEBYSCORE', 'jobs:workers:' .. digest,
+      at - WORKER_LIVES, '+inf', 'LIMIT', 0, 20)) do
+      local machine = redis.call('HGET', 'worker:' .. worker, 'machine_id')
+      if machine and drained(machine) then
+        found[#found + 1] = {{worker}, {'its machine ' .. machine .. ' is drained'}}
+      else workers[#workers + 1] = worker end
+    end
     if personal(class) then
       for _, worker in ipairs(workers) do
         caps.worker_id = worker
@@ -370,4 +392,5 @@ redis.register_function('ml1_cancel', ml1_cancel)
 redis.register_function('ml1_retry', ml1_retry)
 redis.register_function('ml1_beat', ml1_beat)
 redis.register_function('ml1_recover', ml1_recover)
+redis.register_function('ml1_drain', ml1_drain)
 redis.register_function('ml1_why', ml1_why)

@@ -22,6 +22,7 @@ end
 local function find_matching_job(_, a)
   local caps, at = cjson.decode(a[1]), now()
   promote(at)
+  if given(caps.machine_id) and drained(caps.machine_id) then return nil end
   for _ = 1, LOOKS do
     local h = best_of_classes(caps)
     if not h then

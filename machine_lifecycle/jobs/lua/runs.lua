@@ -111,6 +111,13 @@ local function take_all(found, h, worker, machine, lease, at, jobs)
   end
 end
 
+local function drain_of(machine) return 'machine:' .. machine .. ':drained' end
+
+-- Whether somebody ordered that a machine take no jobs. The order lasts while anybody asks.
+local function drained(machine)
+  return redis.call('EXPIRE', drain_of(machine), RECORD_TTL) == 1
+end
+
 -- Up to *want* jobs for a worker, and whether it should ask again at once.
 local function claim(worker, machine, digest, want, lease, at)
   local jobs, avoided = {}, avoided_by(worker, at)
