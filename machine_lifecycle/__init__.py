@@ -15,6 +15,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from machine_lifecycle.config.settings import LoadedSettings, load_settings
     from machine_lifecycle.connectors.http import HttpAnswer, HttpConnector
     from machine_lifecycle.errors import ConfigurationError, LifecycleError, Problems, Remedy
     from machine_lifecycle.installers.ready_made import GitInstaller, PipInstaller
@@ -95,6 +96,7 @@ __all__ = [
     "JobStarted",
     "LifecycleError",
     "Loaded",
+    "LoadedSettings",
     "LogFormat",
     "LogReady",
     "Machine",
@@ -134,10 +136,12 @@ __all__ = [
     "WebSocketReady",
     "WorkerChanged",
     "WorkerStatus",
+    "load_settings",
     "open_job_queue",
 ]
 
 _HOMES = {
+    "config.settings": ("LoadedSettings", "load_settings"),
     "connectors.http": ("HttpAnswer", "HttpConnector"),
     "errors": ("ConfigurationError", "LifecycleError", "Problems", "Remedy"),
     "installers.ready_made": ("GitInstaller", "PipInstaller"),

@@ -24,6 +24,7 @@ from machine_lifecycle.states.names import MachineState
 __all__ = ["Machine"]
 
 E = TypeVar("E", bound=events.Event)
+_CLOSED = "the machine is closed"
 
 
 class Machine:
@@ -41,6 +42,7 @@ class Machine:
         self._parts = parts
         self._reread = reread
         self._life: asyncio.Task[int] | None = None
+        self._closed = False
         self.restart_requested = False
 
     @classmethod
@@ -72,7 +74,8 @@ class Machine:
             try:
                 yield machine
             finally:
-                await machine.stop("the machine is closed")
+                await machine.stop(_CLOSED)
+                machine._closed = True
 
     @property
     def id(self) -> str:
@@ -132,12 +135,16 @@ class Machine:
             self._parts.bus.unsubscribe(subscription)
 
     async def boot(self) -> None:
-        """Boot; returns at Ready.
+        """Boot; returns at Ready, at once if it is ready already.
 
         Raises:
             LifecycleError: No attempt is left, or none could help: the failure with its remedies.
-                ``MachineStoppedEarly`` if it was told to stop before it was ready.
+                ``MachineStoppedEarly`` if it was told to stop before it was ready, or is closed.
         """
+        if self._closed or (self._life is not None and self._life.done()):
+            raise MachineStoppedEarly(reason=_CLOSED if self._closed else "its life is over")
+        if self.state in {MachineState.READY, MachineState.PROCESSING}:
+            return
         news = self._parts.bus.subscribe()
         try:
             if self._life is None:

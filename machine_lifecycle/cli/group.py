@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import os
 import sys
@@ -47,6 +48,23 @@ _COMMANDS = {
     "explain": ("explain", "explain", "Explain an error code and its remedies."),
     "diagram": ("diagram", "diagram", "Print the state diagram (Mermaid)."),
 }
+_ELSEWHERE = {
+    "list": "ps",
+    "ls": "ps",
+    "top": "ps",
+    "monit": "status",
+    "describe": "status",
+    "info": "status",
+    "kill": "stop",
+    "down": "stop",
+    "up": "boot",
+    "run": "boot",
+    "log": "logs",
+    "tail": "logs",
+    "check": "doctor",
+    "config": "settings",
+}
+"""What other programs call it."""
 _STDERR = 2
 
 
@@ -71,6 +89,18 @@ class LazyGroup(click.Group):
         if not isinstance(command, click.Command):  # pragma: no cover - a mistake of ours
             raise TypeError(f"{module}.{attribute} is no command")
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Say which command may have been meant, where there is none of a name."""
+        name = args[0]
+        if name not in _COMMANDS and not name.startswith("-"):
+            near = difflib.get_close_matches(name, _COMMANDS, n=1)
+            meant = _ELSEWHERE.get(name) or "".join(near)
+            hint = f" Did you mean {meant!r}?" if meant else ""
+            ctx.fail(f"No such command {name!r}.{hint}")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing them."""

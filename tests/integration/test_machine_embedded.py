@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from machine_lifecycle import Machine, MachineState, Settings, open_job_queue
+from machine_lifecycle import LifecycleError, Machine, MachineState, Settings, open_job_queue
 from machine_lifecycle.system.network import free_port
 from tests.e2e.test_life import GRAPH
 
@@ -60,6 +60,7 @@ async def life(home: Path, at_ready: Callable[[], None] = lambda: None) -> str:
     )
     async with Machine.open(settings) as machine:
         await machine.boot()
+        await machine.boot()  # it is ready: nothing is to be waited for
         at_ready()
         async with open_job_queue(machine.queue_url) as queue:
             job = await queue.submit({"workflow": GRAPH}, service_required="simulation")
@@ -81,6 +82,17 @@ def test_a_life_leaves_its_host_as_it_was(home: Path) -> None:
 
     asyncio.run(main())
     assert host() == before
+
+
+def test_a_machine_that_is_closed_boots_no_more(home: Path) -> None:
+    async def late() -> None:
+        async with Machine.open(Settings(workspace=home / "w", runtime_dir=home / "r")) as machine:
+            pass
+        with pytest.raises(LifecycleError, match="the machine is closed"):
+            await machine.boot()
+        assert not (home / "r" / "processes.json").exists(), "nothing was started"
+
+    asyncio.run(late())
 
 
 def test_a_second_life_in_the_same_process(home: Path) -> None:

@@ -9,6 +9,10 @@ They are declared in parts, a module each, every part adding to the one before i
 
 from __future__ import annotations
 
+import functools
+import typing
+from typing import Any
+
 import attrs
 
 from machine_lifecycle.model.choices import (
@@ -19,7 +23,7 @@ from machine_lifecycle.model.choices import (
     OnFailed,
     RedisMode,
 )
-from machine_lifecycle.model.settings.fields import SettingInfo, setting
+from machine_lifecycle.model.settings.fields import SettingInfo, fitted, setting
 from machine_lifecycle.model.settings.installation import OfInstallation
 
 __all__ = [
@@ -176,6 +180,32 @@ class Settings(OfInstallation):
     tee_logs: bool = setting(
         "MACHINE_TEE_LOGS", False, "Repeat the processes' output on ours, with their names."
     )
+
+    def __attrs_post_init__(self) -> None:
+        """Take paths and choices that a program gives as texts for what they say.
+
+        Raises:
+            TypeError: Values of another type, all of them.
+        """
+        wrong: list[str] = []
+        for name, wanted in _types().items():
+            value = getattr(self, name)
+            try:
+                fit = fitted(value, wanted)
+            except TypeError as error:
+                secret = attrs.fields_dict(Settings)[name].metadata["info"].secret
+                shown = type(value).__name__ if secret else repr(value)
+                wrong.append(f"{name} must be {error}, not {shown}")
+            else:
+                if fit is not value:
+                    object.__setattr__(self, name, fit)
+        if wrong:
+            raise TypeError(f"Settings: {'; '.join(wrong)}")
+
+
+@functools.cache
+def _types() -> dict[str, Any]:
+    return typing.get_type_hints(Settings)
 
 
 def setting_info() -> tuple[SettingInfo, ...]:
