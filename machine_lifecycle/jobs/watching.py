@@ -110,12 +110,17 @@ def _snapshot(record: JobRecord) -> JobEvent:
         kind="submitted" if kind in {"pending", "unworkable"} else kind,
         job_id=record.id,
         percent=100 if kind == "completed" else record.progress,
-        message="no living worker can run it"
-        if kind == "unworkable"
-        else record.error or record.message,
+        message=_words(kind, record),
         worker_id=record.worker_id,
         job=record,
     )
+
+
+def _words(kind: str, record: JobRecord) -> str:
+    if kind == "unworkable":
+        return "no living worker can run it"
+    # What an earlier run failed of is no news of one that completed.
+    return record.message if kind == "completed" else record.error or record.message
 
 
 def _event(channel: str, facts: dict[str, Any], percent: float) -> JobEvent | None:
