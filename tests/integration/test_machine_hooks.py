@@ -20,7 +20,9 @@ import pytest
 from aiohttp import web
 
 from machine_lifecycle import ConfigurationError, GateRefused, Machine, Settings
+from machine_lifecycle.model.offers import Offer
 from machine_lifecycle.observers.webhook import SIGNATURE
+from machine_lifecycle.services.registry import Registry
 from machine_lifecycle.system.network import free_port
 from machine_lifecycle.system.redis import connect
 from tests.support.redis_server import ValkeyServer
@@ -216,6 +218,16 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.syspath_prepend(str(tmp_path))
     yield "hooks_of_others"
     sys.modules.pop("hooks_of_others", None)
+
+
+def test_what_another_package_offers_is_listed_with_its_version(package: str) -> None:
+    theirs = [one for one in Registry().origins() if one.distribution == "hooks-of-others"]
+    assert [(one.offer, one.name, one.version, one.reference) for one in theirs] == [
+        (Offer.OBSERVER, "counting", "1.2", f"{package}:Counting"),
+        (Offer.OBSERVER, "number", "1.2", f"{package}:NOTHING"),
+        (Offer.GATE, "closed", "1.2", f"{package}:CLOSED"),
+    ]
+    assert package not in sys.modules, "and is not imported for that"
 
 
 async def test_an_observer_of_another_package_hears_the_boot(opened: Open, package: str) -> None:
