@@ -116,7 +116,7 @@ class Execution:
             # Frozen for longer than its lease, it gets the job anew before it hears of that.
             before.cut("lost", "its lease had ended")
         service, connector = self._services.route(claimed.service_required)
-        job = claimed.job(default_timeout=self._config.job_timeout)
+        job = claimed.job(default_timeout=self._config.timeout_of(claimed.service_required))
         running = RunningJob(
             job,
             claimed.fence,

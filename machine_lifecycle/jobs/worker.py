@@ -39,6 +39,8 @@ _PATIENCE = 1.3
 _LEAVE = 0.3
 """Seconds for taking our name out of Redis, and as long for leaving the services."""
 _LONGEST_WAIT = 5.0
+_MISSED = 1.0
+"""Seconds until a heartbeat is tried again that Redis did not take."""
 _IDLE_BEATS = 1.5
 """An idle worker has no lease to keep: it beats so much more seldom than one that runs a job."""
 _HOLDS = {
@@ -209,15 +211,21 @@ class Worker:
         await self._sign_of_life()
 
     async def _beat(self) -> None:
-        """Say that we live, and keep what we run; both last longer than several missed beats."""
+        """Say that we live, and keep what we run. A beat that is missed is made up for soon: the
+        lease lasts two.
+        """
+        missed = False
         while True:
             beat = self._config.beat
             if self._execution.idle:  # all idle workers of a fleet look as often as one alone would
                 beat = min(self._config.poll * self._fleet, beat * _IDLE_BEATS)
-            await asyncio.sleep(beat * random.uniform(0.9, 1.1))  # noqa: S311 - no secret
+            beat = min(beat, _MISSED) if missed else beat
+            await asyncio.sleep(beat * random.uniform(0.9, 1.0))  # noqa: S311 - no secret
             if self._voice.advertised is not None or self._execution.running:
+                missed = True
                 with passed_over():
                     await self._sign_of_life()
+                    missed = False
 
     async def _sign_of_life(self) -> None:
         running = dict(self._execution.running)

@@ -6,6 +6,7 @@ import importlib
 import json
 import os
 import platform
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,8 @@ class WorkerConfig:
         lease: After so long without one its job is given to others.
         poll: Between two looks of the whole fleet at what hints may have missed; each of N workers
             looks every N times that.
+        job_timeout: Seconds that a job may take which names no time of its own, and
+        job_timeouts: likewise for jobs that ask for one capability, by that.
         outbox: Folder for results that Redis can't take; ``None``: they are kept in memory alone.
         concurrency: Jobs that each service does at a time; 0 for what its connector says.
         retry_wait: Before a failed job is tried again; doubles at each further try.
@@ -84,8 +87,9 @@ class WorkerConfig:
     gpu_model: str = ""
     ram_gb: float = 0.0
     job_timeout: float = 1800.0
+    job_timeouts: Mapping[str, float] = attrs.field(factory=dict)
     beat: float = 10.0
-    lease: float = 25.0
+    lease: float = 20.0
     poll: float = 2.0
     retry_wait: float = 1.0
     outbox: Path | None = None
@@ -108,6 +112,10 @@ class WorkerConfig:
         """Service name to the reference of its connector."""
         return {route.service: route.connector for route in self.routes}
 
+    def timeout_of(self, asked: str) -> float:
+        """Seconds that a job may take that asks for this and names no time of its own."""
+        return self.job_timeouts.get(asked, self.job_timeout)
+
     @classmethod
     def from_env(
         cls, environ: Mapping[str, str], *, index: int = 0, version: str = ""
@@ -126,19 +134,21 @@ class WorkerConfig:
         kind = environ.get("CONNECTORS") or "worker"
         socket = environ.get("MACHINE_CONTROL_SOCKET", "")
         beat = min(_number(environ, "WORKER_HEARTBEAT_INTERVAL_MS", 30_000) / 1000, 10.0)
+        routes = _routes(environ.get("WORKER_ROUTES", ""))
         return cls(
             worker_id=environ.get("WORKER_ID") or f"{machine_id}-worker-{kind}-{index}",
             machine_id=machine_id,
             process=environ.get("WORKER_PROCESS") or f"redis-worker-{kind}-{index}",
             redis_url=redis_url,
-            routes=_routes(environ.get("WORKER_ROUTES", "")),
+            routes=routes,
             control_socket=Path(socket) if socket else None,
             gpu_memory_gb=_number(environ, "WORKER_GPU_MEMORY_GB", 0),
             gpu_model=environ.get("WORKER_GPU_MODEL", ""),
             ram_gb=_number(environ, "WORKER_RAM_GB", 0),
             job_timeout=60 * _number(environ, "WORKER_JOB_TIMEOUT_MINUTES", 30),
+            job_timeouts=_timeouts(environ, {route.asks for route in routes}),
             beat=beat,
-            lease=max(2.5 * beat, 1.0),
+            lease=max(2 * beat, 1.0),
             poll=_number(environ, "WORKER_POLL_INTERVAL_MS", 2_000) / 1000,
             retry_wait=_number(environ, "WORKER_RETRY_BACKOFF_MS", 1_000) / 1000,
             outbox=_beside(socket, "outbox", environ.get("WORKER_ID", "")),
@@ -298,3 +308,15 @@ def _number(environ: Mapping[str, str], name: str, default: float) -> float:
         raise WorkerSettingWrong(
             name=name, reason=f"is no number: {text!r}", example=f"{default:g}"
         ) from error
+
+
+def _timeouts(environ: Mapping[str, str], asked: Iterable[str]) -> dict[str, float]:
+    found = {}
+    for asks in asked:
+        name = re.sub(r"\W", "_", asks).upper() + "_JOB_TIMEOUT_MINUTES"
+        if environ.get(name):
+            minutes = _number(environ, name, 30)
+            if not minutes > 0:
+                raise WorkerSettingWrong(name=name, reason="is not above zero", example="30")
+            found[asks] = 60 * minutes
+    return found

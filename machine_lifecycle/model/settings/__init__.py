@@ -79,7 +79,10 @@ class Settings(OfInstallation):
 
     # Workers
     job_timeout_minutes: float = setting(
-        ("WORKER_JOB_TIMEOUT_MINUTES", "JOB_TIMEOUT_MINUTES"), 30.0, "Minutes a job may take."
+        ("WORKER_JOB_TIMEOUT_MINUTES", "JOB_TIMEOUT_MINUTES"),
+        30.0,
+        "Minutes a job may take that names no time of its own; for jobs of one kind alone: "
+        "`{WHAT IS ASKED FOR}_JOB_TIMEOUT_MINUTES`, such as `COMFYUI_JOB_TIMEOUT_MINUTES`.",
     )
     heartbeat_ms: int = setting(
         "WORKER_HEARTBEAT_INTERVAL_MS", 30_000, "Milliseconds between a worker's heartbeats."

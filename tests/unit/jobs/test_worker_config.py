@@ -21,11 +21,25 @@ def test_what_is_set_is_read() -> None:
     assert config.control_socket is None
 
 
+def test_jobs_of_one_kind_may_have_a_time_of_their_own() -> None:
+    routes = [
+        {"asks": asks, "service": "s", "connector": "module:Class"} for asks in ("a-1", "b", "c")
+    ]
+    config = WorkerConfig.from_env(
+        GOOD
+        | {"WORKER_ROUTES": json.dumps(routes), "WORKER_JOB_TIMEOUT_MINUTES": "10"}
+        | {"A_1_JOB_TIMEOUT_MINUTES": "0.5", "B_JOB_TIMEOUT_MINUTES": "120"}
+    )
+    assert [config.timeout_of(asks) for asks in ("a-1", "b", "c")] == [30, 7200, 600]
+
+
 @pytest.mark.parametrize(
     ("name", "value", "reason"),
     [
         ("HUB_REDIS_URL", "", "is not set"),
         ("WORKER_GPU_MEMORY_GB", "much", "is no number: 'much'"),
+        ("SIMULATION_JOB_TIMEOUT_MINUTES", "soon", "is no number: 'soon'"),
+        ("SIMULATION_JOB_TIMEOUT_MINUTES", "0", "is not above zero"),
         ("WORKER_ROUTES", "", "names no route"),
         ("WORKER_ROUTES", "{", "can't be read"),
         ("WORKER_ROUTES", '[{"asks": "simulation"}]', "can't be read"),
