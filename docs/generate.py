@@ -22,6 +22,7 @@ from typing import Any
 
 import attrs
 import click
+from python_reference import python_page
 
 import machine_lifecycle
 from machine_lifecycle.errors import LifecycleError, Remedy, registered_errors
@@ -347,6 +348,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "states.md": states_page,
     "events.md": events_page,
     "cli.md": cli_page,
+    "python.md": python_page,
 }
 BLOCKS: dict[str, Callable[[], str]] = {
     "state-diagram": lambda: f"```mermaid\n{mermaid()}```\n",

@@ -245,7 +245,9 @@ def test_a_state_in_which_nothing_moves(outside: Callable[..., Outside]) -> None
 
 
 FICKLE = """
+import socket
 import sys
+import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -276,7 +278,8 @@ SERVICE = ServiceDefinition(
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         if self.path == "/worker":  # it answers its worker, and then nobody any more
-            self.server.socket.close()
+            self.server.socket.shutdown(socket.SHUT_RDWR)
+            threading.Thread(target=self.server.shutdown).start()
         self.send_response(200)
         self.send_header("Content-Length", "0")
         self.end_headers()
@@ -284,6 +287,7 @@ class Handler(BaseHTTPRequestHandler):
 
 if __name__ == "__main__":
     ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+    time.sleep(600)
 """
 
 

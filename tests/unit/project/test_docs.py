@@ -12,7 +12,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [
+    page
+    for page in (
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        *sorted((ROOT / "docs").rglob("*.md")),
+    )
+    if page.parent.name != "reference"  # made from the code
+]
 PYTHON = re.compile(
     r"^(?P<indent> *)(?:<!-- file: (?P<file>\w+)\.py -->\n *)?"
     r"(?:<!-- given:\n(?P<given>[^`]*?)-->\n *)?"
