@@ -36,14 +36,20 @@ def profile(**extra: Any) -> tuple[str, str]:
 
 
 async def turn(
-    redis: Redis, worker: str = "w1", *, want: int = 1, token: str = "", **extra: Any
+    redis: Redis,
+    worker: str = "w1",
+    *,
+    machine: str = "m1",
+    want: int = 1,
+    token: str = "",
+    **extra: Any,
 ) -> Any:
     """One call as a worker makes it; it introduces itself when it is asked to."""
     functions = QueueFunctions(redis)
     digest, capabilities = profile(**extra)
     token = token or f"0{uuid.uuid4().hex}"
     while True:
-        answer = await functions.call("ml1_turn", worker, "m1", digest, token, 20000, want)
+        answer = await functions.call("ml1_turn", worker, machine, digest, token, 20000, want)
         if answer[2] == "profile":
             cursor = ""
             while cursor != "0":
@@ -320,6 +326,32 @@ async def test_a_job_that_failed_here_goes_to_another_worker_if_there_is_one(red
     await fail(redis, job_id, fence, again=True)
     assert (await claim(redis))[0] == "none"
     assert (await claim(redis, "w2"))[1] == job_id
+
+
+async def test_a_job_that_failed_goes_to_another_machine_if_there_is_one(redis: Redis) -> None:
+    client = JobQueue(redis)
+    machines = {"w1": "m1", "w2": "m1", "w3": "m2"}
+    for worker, machine in machines.items():
+        await redis.hset(f"worker:{worker}", mapping={"worker_id": worker, "machine_id": machine})
+    job_id = await client.submit({}, service_required="simulation")
+    _, _, fence, _ = await claim(redis)
+    assert (await claim(redis, "w2"))[0] == "none"
+    await fail(redis, job_id, fence, again=True)
+    assert (await claim(redis, "w2"))[1] == job_id, "nobody else is there"
+    fence = (await client.get(job_id)).fence
+    await call(redis, "ml1_release", "w2", job_id, fence, "release", "")
+    heard = redis.pubsub(ignore_subscribe_messages=True)
+    await heard.subscribe(*(keys.wake(worker) for worker in machines))
+    assert (await turn(redis, "w3", machine="m2", want=0))[1] == []
+    await call(redis, "ml1_profile", "w3", *profile(), "")
+    assert (await claim(redis, "w2"))[0] == "none", "another machine can do it"
+    assert (await claim(redis, "w1"))[0] == "none"
+    _, got, fence, _ = await claim(redis, "w3", machine="m2")
+    assert got == job_id
+    # Who is told of one that goes back: another machine, though others have waited for longer.
+    assert (await claim(redis, "w3", machine="m2"))[0] == "none"
+    await call(redis, "ml1_release", "w3", job_id, fence, "lost", "it is gone")
+    assert await woken(heard) in {keys.wake("w1"), keys.wake("w2")}
 
 
 async def test_a_job_for_one_worker_by_name(redis: Redis) -> None:

@@ -18,7 +18,8 @@
 --   jobs:pins           set   of workflows that workers are kept for
 --   jobs:unworkable     set   of classes that no worker fits
 --   jobs:telling        hash  H -> how far its jobs were told whether some worker fits
---   jobs:avoided:W      zset  jobs that failed on worker W and go to others for a while -> until when
+--   jobs:avoided:W      zset  jobs that failed on worker W and go to others for a while -> until when;
+--                       jobs:avoided:machine:M likewise, for all workers of a machine
 --   jobs:foreign        another party submitted jobs within the hour: jobs:ear, a worker, listens
 
 local EPOCH = 1577836800000
@@ -177,24 +178,28 @@ local function known_class(job, at)
 end
 
 -- Tell one worker that waits and fits that there is a job. It is a hint: whoever asks first has it.
+local function machine_of(worker)
+  return redis.call('HGET', 'worker:' .. worker, 'machine_id') or ''
+end
+
 local function arouse(h, profiles, avoided)
+  local machine, sibling = avoided and machine_of(avoided), nil
   for _, digest in ipairs(profiles) do
-    local set_back
-    while true do
+    local set_back, told = {}, false
+    repeat
       local waiting = redis.call('ZPOPMIN', 'jobs:idle:' .. digest)
       local worker = waiting[1]
       if not worker then break end
-      if worker == avoided then set_back = waiting
-      elseif redis.call('PUBLISH', 'jobs:wake:' .. worker, h) > 0 then
-        if set_back then redis.call('ZADD', 'jobs:idle:' .. digest, set_back[2], set_back[1]) end
-        return true
-      end
-    end
-    if set_back then
-      redis.call('ZADD', 'jobs:idle:' .. digest, set_back[2], set_back[1])
-    end
+      if worker == avoided or (given(machine) and machine_of(worker) == machine) then
+        set_back[#set_back + 1], set_back[#set_back + 2] = waiting[2], worker
+        if worker ~= avoided then sibling = worker end
+      else told = redis.call('PUBLISH', 'jobs:wake:' .. worker, h) > 0 end
+    until told
+    if #set_back > 0 then redis.call('ZADD', 'jobs:idle:' .. digest, unpack(set_back)) end
+    if told then return true end
   end
-  return false
+  -- On its machine there is another one: it may have the job if no other machine can do it.
+  return sibling ~= nil and redis.call('PUBLISH', 'jobs:wake:' .. sibling, h) > 0
 end
 
 local function arouse_anybody(h)
@@ -357,30 +362,48 @@ local function worker_waits(worker, digest, at)
   redis.call('ZADD', 'jobs:idle:' .. digest, at, worker)
 end
 
-local function others_live(h, worker, at)
+-- Whether another worker lives that can do a class; or, for *elsewhere*, one of another machine.
+local function others_live(h, worker, machine, elsewhere, at)
   for _, digest in ipairs(fitting(h)) do
     local live = redis.call('ZRANGEBYSCORE', 'jobs:workers:' .. digest, at - WORKER_LIVES, '+inf',
-      'LIMIT', 0, 2)
-    for _, other in ipairs(live) do if other ~= worker then return true end end
+      'LIMIT', 0, 50)
+    for _, other in ipairs(live) do
+      if other ~= worker and not (elsewhere and machine_of(other) == machine) then return true end
+    end
   end
   return false
 end
 
--- A job failed on a worker: for a while others are to have it, if there are any.
+-- A job failed on a worker: for a while others are to have it, those of other machines first, if
+-- there are any.
 local function avoid(id, worker, at)
-  local key = 'jobs:avoided:' .. worker
-  redis.call('ZADD', key, at + AVOIDED_FOR, id)
-  redis.call('ZREMRANGEBYSCORE', key, '-inf', at)
-  redis.call('EXPIRE', key, math.ceil(AVOIDED_FOR / 1000))
+  local machine = machine_of(worker)
+  for _, who in ipairs({worker, machine ~= '' and 'machine:' .. machine or nil}) do
+    local key = 'jobs:avoided:' .. who
+    redis.call('ZADD', key, at + AVOIDED_FOR, id)
+    redis.call('ZREMRANGEBYSCORE', key, '-inf', at)
+    redis.call('EXPIRE', key, math.ceil(AVOIDED_FOR / 1000))
+  end
 end
 
-local function avoided_by(worker, at)
+-- The jobs that this worker is to leave to others, and whether to other machines; nil for none.
+local function avoided_by(worker, machine, at)
   local found
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', 'jobs:avoided:' .. worker, at, '+inf')) do
-    found = found or {}
-    found[id] = true
+  for elsewhere, who in pairs({[true] = 'machine:' .. machine, [false] = worker}) do
+    for _, id in ipairs(redis.call('ZRANGEBYSCORE', 'jobs:avoided:' .. who, at, '+inf')) do
+      found = found or {machine = machine, here = {}, ids = {}}
+      found.ids[id] = true
+      if not elsewhere then found.here[id] = true end
+    end
   end
   return found
+end
+
+-- Whether a worker is to leave a job of a class to others, of whom some live.
+local function left_to_others(id, h, worker, avoided, at)
+  if not (avoided and avoided.ids[id]) then return false end
+  return others_live(h, worker, avoided.machine, true, at)
+    or (avoided.here[id] and others_live(h, worker, avoided.machine, false, at))
 end
 
 local AHEAD = 16
@@ -397,7 +420,7 @@ local function first_of(h, worker, avoided, at, most, floor, believed)
       found.following = place
       break
     end
-    if not (avoided and avoided[entries[i]] and others_live(h, worker, at)) then found[#found + 1] = {entries[i], place}
+    if not left_to_others(entries[i], h, worker, avoided, at) then found[#found + 1] = {entries[i], place}
     else found.passed = true end
   end
   return found, first

@@ -120,7 +120,7 @@ end
 
 -- Up to *want* jobs for a worker, and whether it should ask again at once.
 local function claim(worker, machine, digest, want, lease, at)
-  local jobs, avoided = {}, avoided_by(worker, at)
+  local jobs, avoided = {}, avoided_by(worker, machine, at)
   for _ = 1, want + LOOKS do
     if #jobs >= want then return jobs, '' end
     local found, h = best(worker, avoided, machine, digest, at, want - #jobs)
