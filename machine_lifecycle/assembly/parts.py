@@ -170,7 +170,7 @@ class Parts:
             on_lost=lambda error: self.runner.post(
                 stimuli.Faulted(attempt=self.lifecycle.attempt, error=error)
             ),
-            on_drained=self._drained,
+            on_drained=lambda ordered: _drained(self, ordered=ordered),
         )
         self._verifier = RunningParts(
             clock=self.clock,
@@ -199,15 +199,6 @@ class Parts:
         self.health: HealthServer = HealthServer(
             settings.health_host, settings.health_port, commands, settings.health_token
         )
-
-    def _drained(self, ordered: bool) -> None:  # noqa: FBT001 - one fact
-        """The queue gives this machine no jobs, by an order in Redis; or it does again."""
-        kind = ConditionKind.DRAINING
-        if ordered:
-            reason = "its queue was told to give it no jobs"
-            self.runner.post(stimuli.ConditionRaised(kind=kind, reason=reason))
-        elif not self.links.draining:
-            self.runner.post(stimuli.ConditionCleared(kind=kind))
 
     @property
     def health_url(self) -> str:
@@ -247,9 +238,7 @@ class Parts:
 
     def retake(self, settings: Settings) -> None:
         """Plan by other settings, and give processes their secrets, from here on."""
-        self._secrets = secret_values(settings)
-        for value in self._secrets.values():
-            register_secret(value)
+        self._secrets = _registered(settings)
         self.settings = settings
         self.planner = attrs.evolve(self.planner, settings=settings)
 
@@ -296,6 +285,16 @@ def _tie(parts: Parts) -> None:
     parts.mending.supervisor, parts.mending.links = parts.supervisor, parts.links
 
 
+def _drained(parts: Parts, *, ordered: bool) -> None:
+    """The queue gives this machine no jobs, by an order in Redis; or it does again."""
+    kind = ConditionKind.DRAINING
+    if ordered:
+        reason = "its queue was told to give it no jobs"
+        parts.runner.post(stimuli.ConditionRaised(kind=kind, reason=reason))
+    elif not parts.links.draining:
+        parts.runner.post(stimuli.ConditionCleared(kind=kind))
+
+
 def _page(host: str, port: int) -> str:
     return f"http://{'127.0.0.1' if host in _ANYWHERE else host}:{port}"
 
@@ -332,6 +331,14 @@ def _log_rules(settings: Settings) -> LogRules:
     )
 
 
+def _registered(settings: Settings) -> dict[str, str]:
+    """Secrets by the names of their variables; no log shows their values from here on."""
+    secrets = dict(secret_values(settings))
+    for value in secrets.values():
+        register_secret(value)
+    return secrets
+
+
 def _inherited(environ: Mapping[str, str]) -> dict[str, str]:
     """What processes inherit: everything but our secrets, which some get by name."""
     secret = {name for info in setting_info() if info.secret for name in info.env}
@@ -355,8 +362,7 @@ async def assemble(
     Raises:
         LifecycleError: A folder can't be used, the machine runs already, a port is taken.
     """
-    for value in secret_values(settings).values():
-        register_secret(value)
+    _registered(settings)
     paths = find_paths(settings, environ)
     prepare(paths)
     with machine_lock(paths):
