@@ -252,6 +252,7 @@ _CHECKS: Mapping[str, Callable[[Any], Any]] = {
     "comfyui_remote_port": _PORT,
     "install_concurrency": _between(1, 256, "5"),
     "models_concurrency": _between(1, 64, "4"),
+    "models_connections": _between(1, 64, "4"),
     "log_max_mb": _NOT_NEGATIVE,
     "log_archives": _NOT_NEGATIVE,
     "output_keep_days": _NOT_NEGATIVE,

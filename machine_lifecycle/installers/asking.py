@@ -79,6 +79,7 @@ async def ask(
     wanted: Mapping[str, str],
     *,
     proved: bool,
+    start: str = "",
 ) -> AsyncIterator[aiohttp.ClientResponse]:
     """The answer that has the file: 200, 206 or 416. Each host on the way gets its own secret only.
 
@@ -87,6 +88,7 @@ async def ask(
         credentials: Address and secrets.
         wanted: Headers: which part of the file.
         proved: Whether the digest is known, so that it may come over an open line.
+        start: Where to ask instead: where an earlier answer came from.
 
     Raises:
         DownloadRefused: A login is wanted.
@@ -97,7 +99,7 @@ async def ask(
     import aiohttp  # noqa: PLC0415 - see above
     from yarl import URL  # noqa: PLC0415 - aiohttp's own
 
-    url = credentials.start
+    url = start or credentials.start
     for _ in range(_REDIRECTS):
         headers = {"Accept-Encoding": "identity", **wanted, **credentials.headers(url)}
         # What is quoted already stays as it is: signatures are over the letters.

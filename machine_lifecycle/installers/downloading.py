@@ -28,7 +28,8 @@ from machine_lifecycle.installers.download_errors import (
     HostUnreached,
 )
 from machine_lifecycle.installers.errors import DiskFull
-from machine_lifecycle.installers.partial import File, Partial, hash_of
+from machine_lifecycle.installers.partial import Cut, File, Partial, hash_of
+from machine_lifecycle.installers.pieces import Pieces, PieceTransfer
 from machine_lifecycle.installers.space import fullest, ran_out
 from machine_lifecycle.installers.transfer import Course, Patience, Room, broken, flush, pour
 from machine_lifecycle.model.text import human_seconds
@@ -61,6 +62,7 @@ class Downloader:
         environ: The machine's environment: tokens, proxies, certificates.
         patience: How long is waited.
         mirrored: Gives the address where one is asked for instead.
+        pieces: How large files are cut.
     """
 
     def __init__(
@@ -69,7 +71,9 @@ class Downloader:
         patience: Patience | None = None,
         *,
         mirrored: Callable[[str], str] = str,
+        pieces: Pieces | None = None,
     ) -> None:
+        self._pieces = pieces or Pieces()
         self._environ = environ
         self._mirrored = mirrored
         self._patience = patience or Patience()
@@ -124,11 +128,15 @@ class Downloader:
         return Credentials(self._mirrored(file.url), self._environ)
 
     async def _try(self, file: File, partial: Partial, report: Callable[[str], None]) -> str:
-        have = partial.size
-        digest = await hash_of(partial.path) if have else hashlib.sha256()
+        have, cut = partial.size, partial.cut
         resumed = bool(have)
-        if not have or have != file.size:  # else only its name is missing
-            resumed, digest = await self._rest(file, partial, have, digest, report)
+        if cut is None:
+            digest = await hash_of(partial.path) if have else hashlib.sha256()
+            if not have or have != file.size:  # else only its name is missing
+                resumed, digest = await self._rest(file, partial, have, digest, report)
+            cut = partial.cut
+        if cut is not None:
+            digest = await self._in_pieces(file, partial, cut, report)
         return await self._proved(file, partial, digest, resumed=resumed)
 
     async def _rest(
@@ -154,6 +162,10 @@ class Downloader:
                 if answer.status == _UNSATISFIABLE:
                     partial.forget()
                     raise broken(file, "the server has less of it than came before")
+                if not at and self._pieces.fit(answer.headers, total):
+                    with self._room.claimed(partial.path, total):
+                        partial.start_pieces(answer.headers, Cut(total, self._pieces.size))
+                    return False, digest
                 if not at:
                     partial.start(answer.headers)
                     digest = hashlib.sha256()
@@ -169,6 +181,29 @@ class Downloader:
             words = f"nothing came for {human_seconds(patience.silence)}" if silent else ""
             told = str(getattr(error, "os_error", "") or "")
             raise broken(file, words or told or "the connection was cut") from None
+
+    async def _in_pieces(
+        self, file: File, partial: Partial, cut: Cut, report: Callable[[str], None]
+    ) -> hashlib._Hash:
+        """Bring the pieces that are missing; the hash of all."""
+        if file.size and cut.total != file.size:
+            partial.forget()
+            raise broken(file, "what came before was cut from a file of another size")
+        patience, have = self._patience, partial.size
+        async with opened(
+            self._environ, connect=patience.connect, silence=patience.silence
+        ) as session:
+            with self._room.claimed(partial.path, cut.total - have) as came:
+                transfer = PieceTransfer(
+                    session=session,
+                    credentials=self._credentials(file),
+                    file=file,
+                    partial=partial,
+                    cut=cut,
+                    course=Course(file, have, cut.total, patience, report, came),
+                    connections=self._pieces.connections,
+                )
+                return await transfer.run()
 
     async def announced(self, file: File) -> tuple[str, int]:
         """SHA-256 and size as the server tells them without sending the file; empty and 0: not so.

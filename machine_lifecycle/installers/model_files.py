@@ -16,6 +16,7 @@ from machine_lifecycle.installers.errors import InstallerBroken, ModelsFolderUnu
 from machine_lifecycle.installers.models import Models
 from machine_lifecycle.installers.origins import Origins
 from machine_lifecycle.installers.partial import File, hash_of
+from machine_lifecycle.installers.pieces import Pieces
 from machine_lifecycle.installers.sharing import held, size_of
 from machine_lifecycle.installers.shelf import Shelf, cached, link
 from machine_lifecycle.model.installing import DOWNLOADS, InstallContext, Step, StepContext
@@ -109,7 +110,8 @@ class ModelFiles:
         roots = (folders.beside, folders.home / "models")
         shelves = tuple(Shelf(root) for root in roots if root is not None)
         cache, origins = context.settings.models_cache, Origins.of(context.settings)
-        downloader = Downloader(context.environ, mirrored=origins.address)
+        pieces = Pieces(connections=context.settings.models_connections)
+        downloader = Downloader(context.environ, mirrored=origins.address, pieces=pieces)
         return cls(listed_models(context), shelves, cache, downloader)
 
     def steps(self) -> tuple[Step, ...]:

@@ -7,14 +7,14 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import attrs
 
 from machine_lifecycle.config.models import plain_address
 from machine_lifecycle.installers.base import fingerprint, write_atomically
 
-__all__ = ["File", "Partial", "hash_of"]
+__all__ = ["Cut", "File", "Partial", "hash_of"]
 
 _PIECE = 1 << 20
 _PIECES = 64
@@ -55,6 +55,31 @@ class File:
 
 
 @attrs.frozen
+class Cut:
+    """A file in pieces of one size; the last one may be smaller.
+
+    Attributes:
+        total: Bytes of the file.
+        size: Bytes of a piece.
+        done: Numbers of those that are there.
+    """
+
+    total: int
+    size: int
+    done: set[int] = attrs.field(factory=set)
+
+    @property
+    def count(self) -> int:
+        """How many pieces there are."""
+        return -(-self.total // self.size)
+
+    def span(self, number: int) -> tuple[int, int]:
+        """Where a piece begins, and where it ends."""
+        start = number * self.size
+        return start, min(start + self.size, self.total)
+
+
+@attrs.frozen
 class Partial:
     """What came of a file so far, in a file of its own.
 
@@ -75,24 +100,34 @@ class Partial:
     def _note(self) -> Path:
         return self.path.with_name(f"{self.path.name}.json")
 
+    def _noted(self) -> dict[str, Any]:
+        try:
+            noted = json.loads(self._note.read_text("utf-8"))
+        except (OSError, ValueError):
+            return {}  # there is none, or one cut short by a crash of the machine
+        good = isinstance(noted, dict) and noted.get("of") == self.identity
+        return noted if good and (self.proved or noted.get("validator")) else {}
+
     @property
     def size(self) -> int:
         """Bytes that came so far; 0 if they are of no use."""
-        try:
-            size = self.path.stat().st_size
-            noted = json.loads(self._note.read_text("utf-8"))
-        except (OSError, ValueError):
-            return 0  # or one cut short by a crash of the machine
-        good = isinstance(noted, dict) and noted.get("of") == self.identity
-        return size if good and (self.proved or self.validator) else 0
+        noted = self._noted()
+        if not noted or not self.path.exists():
+            return 0
+        if cut := _cut(noted):
+            return sum(end - start for start, end in map(cut.span, cut.done))
+        return self.path.stat().st_size
 
     @property
     def validator(self) -> str:
         """What goes into ``If-Range``; empty: the server gave nothing to go by."""
-        try:
-            return str(json.loads(self._note.read_text("utf-8")).get("validator", ""))
-        except (OSError, ValueError, AttributeError):
-            return ""
+        return str(self._noted().get("validator", ""))
+
+    @property
+    def cut(self) -> Cut | None:
+        """How the file is cut, if it is brought in pieces."""
+        noted = self._noted()
+        return _cut(noted) if noted and self.path.exists() else None
 
     def start(self, headers: Mapping[str, str]) -> None:
         """Begin anew with what an answer says of the file."""
@@ -101,6 +136,19 @@ class Partial:
         # A weak one does not promise the same bytes (RFC 9110, 13.1.5).
         strong = tag if tag.startswith('"') else headers.get("Last-Modified", "")
         write_atomically(self._note, json.dumps({"of": self.identity, "validator": strong}) + "\n")
+
+    def start_pieces(self, headers: Mapping[str, str], cut: Cut) -> None:
+        """Likewise, for pieces that are written where they belong."""
+        self.start(headers)
+        with self.path.open("wb") as file:
+            file.truncate(cut.total)
+        self.note_pieces(cut)
+
+    def note_pieces(self, cut: Cut) -> None:
+        """Write down which pieces are there."""
+        pieces = {"total": cut.total, "size": cut.size, "done": sorted(cut.done)}
+        noted = {"of": self.identity, "validator": self.validator, "pieces": pieces}
+        write_atomically(self._note, json.dumps(noted) + "\n")
 
     def forget(self) -> None:
         """Remove it and its note."""
@@ -118,6 +166,13 @@ class Partial:
         file.seek(at)
         file.truncate()
         return file
+
+
+def _cut(noted: Mapping[str, Any]) -> Cut | None:
+    pieces = noted.get("pieces")
+    if not isinstance(pieces, dict):
+        return None
+    return Cut(pieces["total"], pieces["size"], set(pieces["done"]))
 
 
 async def hash_of(path: Path, heard: Callable[[int], None] = _nobody) -> hashlib._Hash:

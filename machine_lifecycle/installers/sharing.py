@@ -31,6 +31,15 @@ def size_of(path: Path) -> int:
         return 0
 
 
+def _written(path: Path) -> tuple[int, int]:
+    """Bytes of a file that are written, which may have its whole size already, and when (ns)."""
+    try:
+        found = path.stat()
+    except OSError:
+        return 0, 0
+    return min(found.st_size, found.st_blocks * 512), found.st_mtime_ns  # blocks as POSIX counts
+
+
 @contextlib.asynccontextmanager
 async def held(
     lock: Path, report: Callable[[str], None], *, what: str, watched: Path | None = None
@@ -62,16 +71,16 @@ async def _taken(
     descriptor: int, lock: Path, report: Callable[[str], None], what: str, watched: Path | None
 ) -> None:
     began = time.monotonic()
-    spoke, said = -_SPEAK, -1
+    spoke, said = -_SPEAK, (-1, 0)
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             waited = time.monotonic() - began
-            size = size_of(watched) if watched else 0
-            if watched and size != said:
-                said = size
-                report(f"another machine {what}: {human_bytes(size)} so far")
+            written = _written(watched) if watched else (0, 0)
+            if watched and written != said:
+                said = written
+                report(f"another machine {what}: {human_bytes(written[0])} so far")
             elif not watched and waited - spoke >= _SPEAK:
                 spoke = waited
                 report(f"another machine {what}; waited for it {human_seconds(waited)}")

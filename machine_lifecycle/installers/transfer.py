@@ -23,7 +23,7 @@ from machine_lifecycle.model.text import human_bytes, human_seconds
 if TYPE_CHECKING:
     import aiohttp
 
-__all__ = ["Course", "Patience", "Room", "broken", "flush", "pour"]
+__all__ = ["Course", "Patience", "Room", "broken", "flush", "pour", "to_the_end"]
 
 _CHUNK = 1 << 20
 
@@ -115,6 +115,18 @@ class Course:
         return f"{part}, {human_bytes(speed)}/s{until}"
 
 
+async def to_the_end(function: Callable[..., None], *arguments: object) -> None:
+    """Run something in a thread. When this is cancelled it ends first: nothing is written after
+    its file was let go.
+    """
+    running = asyncio.ensure_future(asyncio.to_thread(function, *arguments))
+    try:
+        await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await running
+        raise
+
+
 async def pour(
     answer: aiohttp.ClientResponse, partial: Partial, digest: hashlib._Hash, course: Course
 ) -> None:
@@ -126,12 +138,7 @@ async def pour(
 
     with partial.open(course.have) as file:
         async for chunk in answer.content.iter_chunked(_CHUNK):
-            writing = asyncio.ensure_future(asyncio.to_thread(take, file, chunk))
-            try:
-                await asyncio.shield(writing)
-            except asyncio.CancelledError:
-                await writing  # nothing is written after the file was let go
-                raise
+            await to_the_end(take, file, chunk)
             course.went_on(len(chunk))
 
 

@@ -59,6 +59,7 @@ _OF_THE_MACHINE = frozenset(
         "mock_gpus",
         "models_cache",
         "models_concurrency",
+        "models_connections",
         "models_manifest",
         "observers",
         "output_keep_days",

@@ -385,3 +385,28 @@ async def test_a_killed_installation_goes_on_where_it_was(bed: Bed, tmp_path: Pa
     assert (bed.models / "checkpoints/big").read_bytes() == data
     assert bed.server.asked[-1][1]["Range"] == f"bytes={came}-"
     assert any("was cut short by an earlier end" in line for line in bed.lines)
+
+
+async def test_a_killed_installation_in_pieces_goes_on_with_those_that_lack(
+    bed: Bed, tmp_path: Path
+) -> None:
+    data = os.urandom(48 << 20)
+    bed.lists(bed.entry("checkpoints/big", data))
+    words = ("-m", "tests.support.model_installation", str(tmp_path), "pieces")
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, *words, stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    while b" 8." not in (line := await process.stdout.readline()) or b"MiB of 48" not in line:
+        assert line
+    process.send_signal(signal.SIGKILL)
+    await process.wait()
+    await process.stdout.read()
+    assert not (bed.models / "checkpoints/big").exists()
+    asked = len(bed.server.asked)
+    await bed.install()
+    assert (bed.models / "checkpoints/big").read_bytes() == data
+    pieces = [headers["Range"] for _, headers in bed.server.asked[asked:]]
+    whole = 192
+    assert whole // 2 < len(pieces) < whole - 24  # 8 MiB are 32 pieces, some of them under way
+    assert len({*pieces}) == len(pieces)

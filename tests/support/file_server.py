@@ -16,7 +16,7 @@ from aiohttp import web
 
 __all__ = ["FileServer", "Served", "serving_files", "serving_in_a_thread"]
 
-_RANGE = re.compile(r"bytes=(\d+)-")
+_RANGE = re.compile(r"bytes=(\d+)-(\d*)")
 
 
 @attrs.define
@@ -112,17 +112,21 @@ class FileServer:
     async def _file(self, request: web.Request, served: Served) -> web.StreamResponse:
         wanted = _RANGE.fullmatch(request.headers.get("Range", ""))
         same = request.headers.get("If-Range", served.tag) == served.tag
-        at = int(wanted[1]) if wanted and served.ranges and same else 0
+        part = bool(wanted and served.ranges and same)
+        at = int(wanted[1]) if part and wanted else 0
         whole = len(served.data)
         if at >= whole > 0:
             return web.Response(status=416, headers={"Content-Range": f"bytes */{whole}"})
-        response = web.StreamResponse(status=206 if at else 200)
+        response = web.StreamResponse(status=206 if part else 200)
         response.content_type = served.kind
         if served.tag:
             response.headers["ETag"] = served.tag
-        if at:
-            response.headers["Content-Range"] = f"bytes {at}-{whole - 1}/{whole}"
-        body = served.data[at:]
+        if served.ranges:
+            response.headers["Accept-Ranges"] = "bytes"
+        end = int(wanted[2]) + 1 if part and wanted and wanted[2] else whole
+        if part:
+            response.headers["Content-Range"] = f"bytes {at}-{end - 1}/{whole}"
+        body = served.data[at:end]
         if served.length:
             response.content_length = len(body)
         await response.prepare(request)

@@ -1,6 +1,7 @@
 """Models being installed in a process of its own, which can be killed; says what it does.
 
-``python -m tests.support.model_installation FOLDER`` brings the list in FOLDER.
+``python -m tests.support.model_installation FOLDER [pieces]`` brings the list in FOLDER; in small
+pieces, if that is said.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from machine_lifecycle.installers.downloading import Downloader
 from machine_lifecycle.installers.execute import Executor
 from machine_lifecycle.installers.model_files import ModelFiles
 from machine_lifecycle.installers.models import Models
+from machine_lifecycle.installers.pieces import Pieces
 from machine_lifecycle.installers.transfer import Patience
 from machine_lifecycle.model.installing import InstallContext, Step
 from machine_lifecycle.model.paths import Paths
@@ -29,7 +31,8 @@ class Talkative:
 
     def plan(self, context: InstallContext) -> tuple[Step, ...]:
         folders = attrs.evolve(Models.of(context).step(), needs=())
-        downloader = Downloader({}, Patience(report=0))
+        small = Pieces(size=1 << 18, least=1 << 20) if "pieces" in sys.argv else None
+        downloader = Downloader({}, Patience(report=0), pieces=small)
         files = attrs.evolve(ModelFiles.of(context), downloader=downloader)
         return (folders, *files.steps())
 

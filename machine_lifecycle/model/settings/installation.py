@@ -97,6 +97,11 @@ class OfInstallation(OfServices):
         "Folder that keeps models by their SHA-256 for several workspaces and machines; unset: "
         "none is kept.",
     )
+    models_connections: int = setting(
+        "MODELS_CONNECTIONS",
+        4,
+        "Connections that bring one large model at once, where its server hands out pieces.",
+    )
     models_concurrency: int = setting(
         "MODELS_CONCURRENCY", 4, "Models that are downloaded at once, beside other steps."
     )
