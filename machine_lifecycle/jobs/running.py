@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 
@@ -24,8 +23,6 @@ _PROGRESS_GAP = 0.2
 """Seconds between two reports of progress; the last one in between wins."""
 _FIRST_REPORT = 0.02
 """Seconds until the start of a run is reported: one that is over at once needs no report of it."""
-_REPORT_LIMIT = 1.0
-"""Seconds for a report that is on its way when the run ends."""
 _CANCEL_LIMIT = 0.5
 """Seconds a service may take to let a cancelled job go."""
 
@@ -76,8 +73,6 @@ class RunningJob:
         self._reporter: asyncio.Task[None] | None = None
         self._work: asyncio.Future[JobResult] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._over: asyncio.Event | None = None
-        """Wakes the reporter at the end."""
         self._has_turned = False
         self._end: Ended | None = None
 
@@ -104,11 +99,9 @@ class RunningJob:
                 task.cancel()
 
     def result_at_once(self) -> JobResult | None:
-        """The result of work that ended well before anything of it was reported; else ``finish``
-        has more to do.
-        """
+        """The result of work that ended well; else ``finish`` has more to do."""
         work = self._work
-        if work is None or self._reporter is not None or not work.done():
+        if work is None or not work.done():
             return None
         return None if work.cancelled() or work.exception() else work.result()
 
@@ -130,8 +123,6 @@ class RunningJob:
             await self._stop(work)
             raise self._end or JobTimeout(job_id=self.job.id, seconds=self.job.timeout)
         finally:
-            if self._reporter:
-                await self._end_reports(self._reporter)
             if not work.done():
                 await end_tasks(work)
 
@@ -139,8 +130,9 @@ class RunningJob:
         if not self._has_turned:
             self._has_turned = True
             self._stop_timer()
-            if self._over:
-                self._over.set()
+            if self._reporter:
+                # One that is on its way comes too late then, and is refused.
+                self._reporter.cancel()
             self._turned()
 
     def _stop_timer(self) -> None:
@@ -187,16 +179,9 @@ class RunningJob:
     def _begin_reports(self) -> None:
         left = max(0.0, self.job.timeout - _FIRST_REPORT)
         self._timer = asyncio.get_running_loop().call_later(left, self._turn)
-        self._changed, self._over = asyncio.Event(), asyncio.Event()
+        self._changed = asyncio.Event()
         self._changed.set()
-        self._reporter = asyncio.create_task(self._report_changes(self._changed, self._over))
-
-    async def _end_reports(self, reporter: asyncio.Task[None]) -> None:
-        # A report on its way may end: cancelling it would cost the connection.
-        if self._changed:
-            self._changed.set()
-        await asyncio.wait({reporter}, timeout=_REPORT_LIMIT)
-        await end_tasks(reporter)
+        self._reporter = asyncio.create_task(self._report_changes(self._changed))
 
     async def _tell(self, progress: Progress) -> None:
         """Progress is a hint: one that could not be told is followed by the next."""
@@ -212,15 +197,13 @@ class RunningJob:
         elif answer == "lost":
             self.cut("lost", "another worker has it, or it has ended")
 
-    async def _report_changes(self, changed: asyncio.Event, over: asyncio.Event) -> None:
+    async def _report_changes(self, changed: asyncio.Event) -> None:
         loop = asyncio.get_running_loop()
-        while not over.is_set():
+        while True:
             await changed.wait()
             changed.clear()
             latest, self._latest = self._latest, None
             began = loop.time()
-            if latest is not None and not over.is_set():
+            if latest is not None:
                 await self._tell(latest)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout_at(began + _PROGRESS_GAP):
-                    await over.wait()
+            await asyncio.sleep(began + _PROGRESS_GAP - loop.time())
