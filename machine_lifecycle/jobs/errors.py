@@ -254,7 +254,7 @@ class PayloadUnusable(ConfigurationError):
             Remedy(
                 "Give a JSON object: a graph in ComfyUI's API form (Workflow, Export (API)), or a "
                 "whole payload",
-                f"python -m json.tool {self.path}",
+                our_python("-m", "json.tool", self.path),
             ),
         )
 

@@ -118,7 +118,7 @@ def _snapshot(record: JobRecord) -> JobEvent:
 
 def _words(kind: str, record: JobRecord) -> str:
     if kind == "unworkable":
-        return "no living worker can run it"
+        return f"no living worker can run it; see why: machine-lifecycle jobs why {record.id}"
     # What an earlier run failed of is no news of one that completed.
     return record.message if kind == "completed" else record.error or record.message
 

@@ -184,6 +184,7 @@ def terminal(tmp_path: Path) -> Iterator[Terminal]:
         "MACHINE_RUNTIME_DIR": runtime,
         "MACHINE_HEALTH_PORT": "0",
         "SIMULATION_BASE_PORT": str(free_port(count=8)),
+        "LOUD_BASE_PORT": str(free_port(count=8)),
         "GPU_MODE": "mock",
         "UV_OFFLINE": "1",
     }
