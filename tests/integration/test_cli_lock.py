@@ -139,3 +139,29 @@ def test_what_was_installed_is_verified_and_mended_as_it_is_told(person: Person)
     shutil.rmtree(stamps)
     assert (done := install()).returncode == 0, done.stderr
     assert verify().returncode == 0
+
+
+NO_NETWORK = ("unshare", "--map-root-user", "--net")
+"""A namespace in which there is not even a loopback."""
+
+
+def test_what_is_installed_is_found_without_a_network(person: Person) -> None:
+    if subprocess.run([*NO_NETWORK, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this kernel gives no namespace of its own")
+    names = [f"pack{number}" for number in range(8)]
+    for name in names:
+        person.place.origin(name, requirements__txt="small\nthing\n", install__py="")
+    person.lists(*names)
+    environ = {"WORKERS": "comfyui:1", "GPU_MODE": "mock"}
+    first = person.calls(command="install", **environ)
+    assert first.returncode == 0, first.stderr
+    again = person.calls(command="install", under=NO_NETWORK, **environ)
+    assert again.returncode == 0, again.stderr
+    assert "all was there" in again.stdout
+    # And it would be noticed: with one of them gone, there is nobody to ask.
+    home = person.place.root / "ws" / "ComfyUI"
+    shutil.rmtree(home / "custom_nodes" / "pack3")
+    shutil.rmtree(person.place.root / "ws" / ".machine-lifecycle" / "commits")
+    cut_off = person.calls("--strict", command="install", under=NO_NETWORK, **environ)
+    assert cut_off.returncode == 3
+    assert "left out: pack3" in cut_off.stderr

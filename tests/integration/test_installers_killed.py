@@ -5,18 +5,19 @@ from __future__ import annotations
 import io
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.support.comfyui_bed import Bed, make_bed
+from tests.support.comfyui_bed import Bed, make_bed, modules, wheel
 from tests.support.git_server import Origin
 from tests.support.installation import write_settings
 from tests.support.outside import subreaper
@@ -27,14 +28,18 @@ STEPS = (
     *("node Pack clone", "node Pack env", "node Pack packages", "node Pack script"),
 )
 
+LOCKED = ("lock", *STEPS[:6], "node packages", *STEPS[6:])
+"""Those of a boot that makes a lock, and follows it."""
+
 
 @pytest.fixture
 def bed(tmp_path: Path) -> Bed:
     made = make_bed(tmp_path)
+    wheel(made.wheels, "extra", "1.0")
     made.listed(
         {
             "name": "Pack",
-            "url": made.pack("pack", requirements__txt="small\n"),
+            "url": made.pack("pack", requirements__txt="small\nextra\n"),
             "requirements": True,
             "env": {"HF_TOKEN": "${HF_TOKEN}"},
             "custom_script": "echo once >> made",
@@ -74,9 +79,9 @@ def steps(said: list[str], word: str) -> set[str]:
     return {line.removeprefix(f"{word} ") for line in said if line.startswith(f"{word} ")}
 
 
-def check_whole(bed: Bed) -> None:
+def check_whole(bed: Bed, every: Sequence[str] = STEPS) -> None:
     """All that an undisturbed installation makes is there, once, and nothing half made."""
-    assert (bed.site / "small.py").exists()
+    assert "small" in modules(bed.home / "venv" / "bin" / "python")
     assert (bed.home / "models" / "checkpoints").is_dir()
     pack = bed.home / "custom_nodes" / "Pack"
     assert (pack / ".env").read_text() == "HF_TOKEN=hf-s3cret\n"
@@ -84,20 +89,28 @@ def check_whole(bed: Bed) -> None:
     left = [
         str(path)
         for path in bed.paths.workspace.rglob("*")
-        if path.name.endswith((".machine-lifecycle-clone", ".partial", "index.lock"))
+        if path.name.endswith(
+            (".machine-lifecycle-clone", ".partial", "index.lock", "shallow.lock", ".history")
+        )
         or path.name in {"machine-lifecycle-update", "packages-under-way"}
     ]
     assert left == []
-    assert steps(to_its_end(bed), "skipped") == set(STEPS)
+    # A lock that is there is no step any more.
+    assert steps(to_its_end(bed), "skipped") == set(every) - {"lock"}
 
 
+@pytest.mark.parametrize("every", [STEPS, LOCKED], ids=["loose", "locked"])
 @pytest.mark.parametrize("word", ["finished", "began"])
-def test_killed_at_every_step_it_goes_on_where_it_was(bed: Bed, word: str) -> None:
+def test_killed_at_every_step_it_goes_on_where_it_was(
+    bed: Bed, word: str, every: Sequence[str]
+) -> None:
+    write_settings(bed, COMFYUI_LOCK="make" if every is LOCKED else "off")
+    chance = random.Random(word)  # noqa: S311 - where a write is torn, no secret
     done: set[str] = set()
     killed: set[str] = set()
     with subreaper():
-        while killed != set(STEPS):
-            words = {f"{word} {step}" for step in STEPS if step not in killed}
+        while killed != set(every):
+            words = {f"{word} {step}" for step in every if step not in killed}
             said = killed_after(bed, words)
             # What was done stays done, and is done once.
             assert not done & steps(said, "finished"), said
@@ -105,11 +118,29 @@ def test_killed_at_every_step_it_goes_on_where_it_was(bed: Bed, word: str) -> No
             killed |= steps(said, word)
             done |= steps(said, "finished")
             journal = bed.paths.runtime / "install-comfyui.jsonl"
-            with journal.open("ab") as file:  # as a crash of the machine leaves it
-                file.write(b'{"event": "spawn", "pid": 1, "crea\xff\0\n17\n{"ev')
+            # As a crash of the machine leaves it: lines that were not written, or by half.
+            there = journal.read_bytes()
+            torn = there[: chance.randint(len(there) // 2, len(there))]
+            journal.write_bytes(torn + b'{"event": "spawn", "pid": 1, "crea\xff\0\n17\n{"ev')
         said = to_its_end(bed)
         assert not done & steps(said, "finished"), said
-        check_whole(bed)
+        check_whole(bed, every)
+        assert "extra" in modules(bed.home / "venv" / "bin" / "python")
+
+
+@pytest.mark.parametrize(
+    "torn", ["", "{", '{"fingerprint": "x"', "null", '"text"', "[1]", "\0" * 40]
+)
+def test_a_stamp_that_was_cut_short_counts_as_none(bed: Bed, torn: str) -> None:
+    to_its_end(bed)
+    stamps = sorted((bed.home / ".machine-lifecycle" / "stamps").iterdir())
+    assert len(stamps) == len(STEPS)
+    (lost,) = (path for path in stamps if "env" in path.name and "Pack" in path.name)
+    lost.write_text(torn)
+    again = to_its_end(bed)
+    assert "node Pack env" in steps(again, "finished")
+    assert set(STEPS[:7]) <= steps(again, "skipped")
+    check_whole(bed)
 
 
 def _waits_first(book: Path) -> str:

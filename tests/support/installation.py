@@ -13,6 +13,7 @@ from pathlib import Path
 import attrs
 
 from machine_lifecycle.installers.execute import Executor
+from machine_lifecycle.model.choices import LockMode
 from tests.support.comfyui_bed import PLAN, Bed
 
 __all__ = ["write_settings"]
@@ -46,9 +47,13 @@ class _Said:
 
 
 async def _install(bed: Bed) -> None:
-    settings = attrs.evolve(bed.settings, comfyui_nodes=bed.root / "config_nodes.json")
+    settings = attrs.evolve(
+        bed.settings,
+        comfyui_nodes=bed.root / "config_nodes.json",
+        comfyui_lock=LockMode(bed.environ.get("COMFYUI_LOCK", "off")),
+    )
     run = Executor(bed.paths, settings=settings, environ=bed.environ, retry_wait=0.001)
-    for stage in ("base", "nodes"):
+    for stage in ("lock", "base", "nodes"):
         await run.install(PLAN, stage, _Said())
     for failure in run.failures:
         _say("failed", failure.subject, failure.error)

@@ -6,6 +6,7 @@ import hashlib
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,10 +61,12 @@ class Person:
             **more,
         }
 
-    def starts(self, *words: str, command: str = "lock", **more: str) -> subprocess.Popen[str]:
-        """Call a command, and go on."""
+    def starts(
+        self, *words: str, command: str = "lock", under: Sequence[str] = (), **more: str
+    ) -> subprocess.Popen[str]:
+        """Call a command, under another program if one is named, and go on."""
         return subprocess.Popen(
-            [sys.executable, "-m", "machine_lifecycle", command, *words],
+            [*under, sys.executable, "-m", "machine_lifecycle", command, *words],
             env=self.environ(**more),
             cwd=self.place.root,
             stdout=subprocess.PIPE,
@@ -72,9 +75,9 @@ class Person:
         )
 
     def calls(
-        self, *words: str, command: str = "lock", **more: str
+        self, *words: str, command: str = "lock", under: Sequence[str] = (), **more: str
     ) -> subprocess.CompletedProcess[str]:
         """Call a command, and wait for its end."""
-        with self.starts(*words, command=command, **more) as process:
+        with self.starts(*words, command=command, under=under, **more) as process:
             out, err = process.communicate(timeout=100)
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
