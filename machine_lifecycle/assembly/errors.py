@@ -15,7 +15,6 @@ __all__ = [
     "ClockWrong",
     "GpuUnusable",
     "HookUnusable",
-    "InodesShort",
     "MachineAlreadyRunning",
     "MachineStoppedEarly",
     "MappingUnreadable",
@@ -246,39 +245,6 @@ class SpaceShort(ConfigurationError):
         """Find what is large; or go elsewhere."""
         return (
             Remedy("See what is large there", f"du -xhd2 {self.folder} | sort -h | tail"),
-            Remedy("Or take another disk", "export WORKSPACE_PATH=/another/folder"),
-        )
-
-
-@attrs.define(kw_only=True, slots=False, eq=False)
-class InodesShort(ConfigurationError):
-    """The disk can't hold as many files as an installation has, whatever room there is.
-
-    Attributes:
-        folder: On which disk.
-        free: Files that it can still hold.
-        needed: Files that there will be.
-    """
-
-    code: ClassVar[str] = "inodes-short"
-
-    folder: Path
-    free: int
-    needed: int
-
-    @property
-    def summary(self) -> str:
-        """How many there may be, and how many there will be."""
-        return (
-            f"the disk of {self.folder} can hold {self.free:,} further files; an environment with "
-            f"torch needs {self.needed:,}"
-        )
-
-    @property
-    def remedies(self) -> tuple[Remedy, ...]:
-        """Find where the files are; or go elsewhere."""
-        return (
-            Remedy("See where the files are", f"du -x --inodes -d2 {self.folder} | sort -n | tail"),
             Remedy("Or take another disk", "export WORKSPACE_PATH=/another/folder"),
         )
 

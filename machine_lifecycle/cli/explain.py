@@ -34,6 +34,7 @@ ERROR_MODULES = (
     "machine_lifecycle.installers.git_errors",
     "machine_lifecycle.installers.lock_errors",
     "machine_lifecycle.installers.package_errors",
+    "machine_lifecycle.installers.preflight_errors",
     "machine_lifecycle.jobs.errors",
     "machine_lifecycle.jobs.worker_errors",
     "machine_lifecycle.lifecycle.errors",

@@ -121,16 +121,17 @@ def check_steps(name: str, steps: Sequence[Step]) -> None:
         twice = sorted({one for one in ids if ids.count(one) > 1})
         raise InstallerBroken(installer=name, problem=f"ids used twice: {', '.join(twice)}")
     for step in steps:
-        if missing := [need for need in step.needs if need not in ids]:
+        if missing := [need for need in (*step.needs, *step.after) if need not in ids]:
             problem = f"step {step.id} needs {', '.join(missing)}, which is not there"
             raise InstallerBroken(installer=name, problem=problem)
     optional = {step.id for step in steps if not step.required}
     for step in steps:
-        if step.required and (loose := optional.intersection(step.needs)):
+        if step.required and (loose := optional.intersection((*step.needs, *step.after))):
             problem = f"required step {step.id} needs optional {', '.join(sorted(loose))}"
             raise InstallerBroken(installer=name, problem=problem)
     try:
-        TopologicalSorter({step.id: step.needs for step in steps}).prepare()
+        before = {step.id: (*step.needs, *step.after) for step in steps}
+        TopologicalSorter(before).prepare()
     except CycleError as error:
         problem = "steps need each other: " + " → ".join(error.args[1])
         raise InstallerBroken(installer=name, problem=problem) from error

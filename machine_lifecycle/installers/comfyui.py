@@ -29,6 +29,7 @@ from machine_lifecycle.installers.model_files import ModelFiles
 from machine_lifecycle.installers.models import Models
 from machine_lifecycle.installers.origins import Origins
 from machine_lifecycle.installers.packages import Environment
+from machine_lifecycle.installers.preflight import preflight
 from machine_lifecycle.installers.relocking import locking_step
 from machine_lifecycle.installers.repository import Repository, check_repository
 from machine_lifecycle.installers.scripts import PackScripts
@@ -77,7 +78,17 @@ class ComfyUIInstaller:
         hosts = Hosts()  # what one pack finds out of a host, the others need not
         for node in nodes:
             steps += _Pack(context, environment, node, hosts).steps()
-        return settling + blocklist.over(locked.over(steps) if locked else steps, nodes)
+        steps = blocklist.over(locked.over(steps) if locked else steps, nodes)
+        return settling + _looked_at(context, environment, steps)
+
+
+def _looked_at(
+    context: InstallContext, environment: Environment, steps: tuple[Step, ...]
+) -> tuple[Step, ...]:
+    """The steps, after one that looks at what they will need."""
+    look = preflight(context, environment, steps)
+    first = (step if step.needs else attrs.evolve(step, after=(look.id,)) for step in steps)
+    return (look, *first)
 
 
 def _check_origins(

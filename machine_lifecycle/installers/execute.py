@@ -181,7 +181,9 @@ class Executor:
         errors = tuple(one.error for one in outcomes if one.error is not None and one.required)
         if errors:
             raise Problems(subject=f"installation of {plan.service} ({stage})", errors=errors)
-        return sum(outcome.status is StepStatus.DONE for outcome in outcomes)
+        looks = {one for step in steps for one in step.after}  # they make nothing
+        done = (one for one in outcomes if one.status is StepStatus.DONE)
+        return sum(one.step not in looks for one in done)
 
 
 class _StageRun:
@@ -218,7 +220,7 @@ class _StageRun:
         status: dict[str, StepStatus] = {}
 
         async def one(step: Step) -> None:
-            here = [need for need in step.needs if need in ended]
+            here = [need for need in (*step.needs, *step.after) if need in ended]
             for need in here:
                 await ended[need].wait()
             good = (StepStatus.DONE, StepStatus.SKIPPED)

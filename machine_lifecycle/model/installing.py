@@ -116,7 +116,8 @@ class Step:
         summary: For people.
         fingerprint: Changes when the step must be done again; a matching stamp skips it, unless a
             step that it needs was done again since.
-        needs: Ids of steps that must be done first.
+        needs: Ids of steps that must be done first; when one is done again, so is this one.
+        after: Ids of steps that must be done first, and no more than that.
         timeout: Seconds for one try.
         required: Whether its failure fails the boot.
         stage: ``lock`` (first in Installing; the others are planned anew after it), ``base``
@@ -135,6 +136,7 @@ class Step:
     summary: str
     fingerprint: str
     needs: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
     timeout: float = 600.0
     required: bool = True
     stage: str = "base"

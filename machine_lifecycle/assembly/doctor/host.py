@@ -8,7 +8,8 @@ import time
 from pathlib import Path
 
 from machine_lifecycle.assembly.doctor.finding import Skipped
-from machine_lifecycle.assembly.errors import ClockWrong, InodesShort
+from machine_lifecycle.assembly.errors import ClockWrong
+from machine_lifecycle.installers.preflight_errors import InodesShort
 from machine_lifecycle.system.errors import BadFolder
 
 __all__ = ["clock", "inodes", "nearest", "workspace"]
