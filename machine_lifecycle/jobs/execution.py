@@ -22,6 +22,7 @@ from machine_lifecycle.jobs.worker_services import WorkerServices
 from machine_lifecycle.jobs.worker_voice import Hold, WorkerVoice
 from machine_lifecycle.model.jobs import JobResult, Progress
 from machine_lifecycle.system import redis_keys as keys
+from machine_lifecycle.system.tasks import end_tasks
 
 __all__ = ["Execution"]
 
@@ -68,6 +69,7 @@ class Execution:
         """What broke here, which is no fault of a job: the worker can't go on."""
         self._breakers: dict[str, Breaker] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._endings: set[asyncio.Task[None]] = set()
         self._config = config
         self._store = OutputStore(config.output_store) if config.output_store else None
         self._functions = functions
@@ -104,8 +106,8 @@ class Execution:
             running.abandon()
         for task in self._tasks:
             task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=0.1)
+        if left := self._tasks | self._endings:
+            await asyncio.wait(left, timeout=0.1)
 
     def start(self, claimed: Claimed) -> None:
         """Do a job."""
@@ -135,6 +137,11 @@ class Execution:
     def _turned(self, claimed: Claimed, running: RunningJob, service: str, began: float) -> None:
         """A run has ended, or is to end. What needs no waiting is done at once."""
         seconds = time.monotonic() - began
+        if running.reporter:
+            # Nobody waits for it: a report that is on its way comes too late, and is refused.
+            ending = asyncio.create_task(end_tasks(running.reporter))
+            self._endings.add(ending)
+            ending.add_done_callback(self._endings.discard)
         result = running.result_at_once()
         if result is None or (self._store and result.outputs):
             self._spawn(self._settle(claimed, running, service, seconds))
