@@ -62,13 +62,23 @@ class Git:
             HostDown: The host is known not to answer.
         """
         try:
-            return await self.hosts.ask(self.url, lambda: self._traced(words, cwd), _is_silence)
+            return await self.hosts.ask(
+                self.url, lambda: self._traced(words, cwd), _is_silence, direct=self._direct
+            )
         except CommandTimeout:
             raise
         except CommandFailed as error:
             if check:
                 raise
             return CommandResult(status=error.status, output="", tail=error.context, seconds=0.0)
+
+    @property
+    def _direct(self) -> bool:
+        """Whether it goes to the host itself, as far as its environment tells."""
+        names = [name.lower() for name in self.env]
+        said = [value.lower() for name, value in self.env.items() if "CONFIG_KEY" in name]
+        another_way = any("proxy" in name or "insteadof" in name for name in (*names, *said))
+        return not another_way and self.env.get("GIT_CONFIG_GLOBAL") == "/dev/null"
 
     async def _traced(self, words: tuple[str, ...], cwd: Path | None) -> CommandResult:
         """What a server wants to be waited for, only curl hears; it hides what is secret."""

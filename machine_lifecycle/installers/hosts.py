@@ -20,6 +20,10 @@ _SUSPECT = 3
 """Repositories that got no answer, and none that did meanwhile."""
 _PROBES = 3
 """Further questions, with a wait before each, until a suspect is given up."""
+_CONNECT = 15.0
+"""Seconds for a connection. Git has no such limit: to a host that swallows what is sent to it, it
+tries for minutes, for each repository."""
+_PORTS = {"http": 80, "https": 443}
 _Answer = TypeVar("_Answer")
 
 
@@ -35,10 +39,12 @@ def host_of(url: str) -> str:
 class _Host:
     silent: set[str] = attrs.field(factory=set)
     probes: int = 0
+    known: bool = False
     turn: asyncio.Lock = attrs.field(factory=asyncio.Lock)
 
     def heard(self) -> None:
         """It answered, be it with a refusal."""
+        self.known = True
         self.silent.clear()
         self.probes = 0
 
@@ -52,9 +58,11 @@ class Hosts:
 
     Attributes:
         wait: Seconds before the first such question, at most; doubles each time.
+        connect: Seconds for a connection to one that has not answered yet.
     """
 
     wait: float = 0.5
+    connect: float = _CONNECT
     _known: defaultdict[str, _Host] = attrs.field(init=False, factory=lambda: defaultdict(_Host))
 
     async def ask(
@@ -62,6 +70,8 @@ class Hosts:
         url: str,
         question: Callable[[], Awaitable[_Answer]],
         is_silence: Callable[[CommandFailed], bool],
+        *,
+        direct: bool = False,
     ) -> _Answer:
         """Ask the host of *url*, if it is one.
 
@@ -69,6 +79,7 @@ class Hosts:
             url: Of the repository, without credentials.
             question: Asks it.
             is_silence: Whether a failure of that says that nobody answers.
+            direct: Whether git goes there itself: no proxy, no other address instead.
 
         Raises:
             HostDown: It is known not to answer.
@@ -79,6 +90,8 @@ class Hosts:
             return await question()
         host = self._known[name]
         if len(host.silent) < _SUSPECT:
+            if direct and not host.known:
+                await self._reach(host, url)
             return await self._asked(host, url, question, is_silence)
         async with host.turn:
             if len(host.silent) >= _SUSPECT:
@@ -88,7 +101,25 @@ class Hosts:
                 longest = self.wait * 2.0**host.probes
                 await asyncio.sleep(random.uniform(longest / 2, longest))  # noqa: S311 - no secret
                 host.probes += 1
+                if direct and not host.known:
+                    await self._reach(host, url)
             return await self._asked(host, url, question, is_silence)
+
+    async def _reach(self, host: _Host, url: str) -> None:
+        """See whether anybody takes a connection there."""
+        parts = urlsplit(url)
+        if parts.scheme not in _PORTS:
+            return  # ssh is told a limit of its own
+        port = parts.port or _PORTS[parts.scheme]
+        try:
+            async with asyncio.timeout(self.connect):
+                _, writer = await asyncio.open_connection(
+                    parts.hostname, port, happy_eyeballs_delay=0.25
+                )
+        except (OSError, TimeoutError) as error:
+            host.silent.add(url)
+            raise HostDown(host=host_of(url), tried=len(host.silent)) from error
+        writer.close()
 
     @staticmethod
     async def _asked(

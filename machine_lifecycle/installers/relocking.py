@@ -5,6 +5,8 @@ A boot does it too where there is no lock yet, or its own is of another list.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import platform as this_platform
 import sys
 import tempfile
@@ -38,6 +40,8 @@ from machine_lifecycle.model.installing import InstallContext, Step, StepContext
 
 __all__ = ["lock_of", "locking_step", "wanted_of"]
 
+_PATIENCE = 30.0
+"""Seconds that a boot with a lock looks for packs that could not be reached before."""
 _CUDA = ("cu", "rocm", "xpu")
 """How builds of torch for GPUs begin: ``2.13.0+cu126``, ``rocm6.3``."""
 
@@ -171,13 +175,13 @@ def _never() -> bool:
 async def _came_back(context: InstallContext, ctx: StepContext, lock: Lock, wanted: Wanted) -> bool:
     """Whether a pack that could not be reached when the lock was made can be reached now."""
     sources = _sources(context, ctx)
-    for pack in wanted.packs:
-        if pack.name in lock.out_of_reach:
-            try:
-                await sources.resolve(pack.repository)
-            except (GitCloneFailed, HostDown):
-                continue
-            return True
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_PATIENCE):
+            for pack in wanted.packs:
+                if pack.name in lock.out_of_reach:
+                    with contextlib.suppress(GitCloneFailed, HostDown):
+                        await sources.resolve(pack.repository)
+                        return True
     return False
 
 
