@@ -159,6 +159,7 @@ class PackImpossible(LifecycleError):
         pack: Its name.
         fault: Why.
         against: Packs that it can't be had with.
+        url: Where it comes from, without credentials; empty where that is not known.
     """
 
     code: ClassVar[str] = "lock-pack-impossible"
@@ -166,6 +167,7 @@ class PackImpossible(LifecycleError):
     pack: str
     fault: str
     against: tuple[str, ...] = ()
+    url: str = ""
 
     # A fact of the cause, so it shadows the class attribute.
     @property
@@ -181,9 +183,17 @@ class PackImpossible(LifecycleError):
 
     @property
     def remedies(self) -> tuple[Remedy, ...]:
-        """Change what the list asks for."""
+        """Look whether its host answers; change what the list asks for."""
         others = " or ".join((self.pack, *self.against))
-        return (Remedy(f"Name another commit for {others} in the list, or take one of them out"),)
+        look = f"git ls-remote {shlex.quote(self.url)}"
+        away = self.fault == _NOT_HAD and self.url
+        return (
+            *((Remedy(f"Check that {self.url} can be reached", look),) if away else ()),
+            Remedy(
+                f"Name another commit for {others} in the list, or take one of them out; ask again",
+                "machine-lifecycle lock --dry-run",
+            ),
+        )
 
 
 @attrs.define(kw_only=True, slots=False, eq=False)

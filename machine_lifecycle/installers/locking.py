@@ -146,10 +146,15 @@ async def make_lock(
     """
     made = await _Locking(wanted, sources, solver, previous, upgrade).run()
     for one in made.quarantined:
-        if any(pack.required and pack.name == one.pack for pack in wanted.packs):
-            raise PackImpossible(
-                pack=one.pack, fault=one.fault.value, against=one.against, context=one.told
-            )
+        for pack in wanted.packs:
+            if pack.required and pack.name == one.pack:
+                raise PackImpossible(
+                    pack=one.pack,
+                    fault=one.fault.value,
+                    against=one.against,
+                    url=pack.repository.plain_url,
+                    context=one.told,
+                )
     return made
 
 

@@ -153,7 +153,47 @@ def full_disk(folder: Path, stack: ExitStack) -> Cause:
     )
 
 
-# 2 Node packs: a failed one is no failure of the boot; see tests/e2e/test_packs.py
+# 2 Node packs, of which the list says that they are required. Without that a failed one is no
+# failure of the boot: see tests/e2e/test_packs.py.
+
+
+def listed(folder: Path, **pack: Any) -> dict[str, str]:
+    """A machine whose list has one pack."""
+    path = folder / "config_nodes.json"
+    nodes = [{"name": "Wanted", "required": True, **pack}]
+    path.write_text(json.dumps({"custom_nodes": nodes}), encoding="utf-8")
+    return comfyui(folder, CONFIG_NODES_PATH=str(path))
+
+
+def pack_out_of_reach(folder: Path, _: ExitStack) -> Cause:
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/Wanted"
+    Origin(folder / "served" / "Wanted", __init____py="")
+    return Cause(
+        code="lock-pack-impossible",
+        settings=listed(folder, url=url),
+        remedy=f"git ls-remote {url}",
+        mend=lambda: git_server(folder / "served", port=port),
+        healed="pm_generation",
+    )
+
+
+def pack_that_excludes_comfyui(folder: Path, _: ExitStack) -> Cause:
+    pack = Origin(folder / "packs" / "Wanted", requirements__txt="greedy\n")
+
+    @contextlib.contextmanager
+    def agree() -> Iterator[None]:
+        pack.commit(requirements__txt="small\n")
+        yield
+
+    return Cause(
+        code="lock-pack-impossible",
+        settings=listed(folder, url=pack.url, requirements=True),
+        remedy="machine-lifecycle lock --dry-run",
+        mend=agree,
+        healed="pm_generation",
+    )
+
 
 # 3 ComfyUI won't start
 
@@ -276,6 +316,7 @@ def never_ready(_: Path, __: ExitStack) -> Cause:
 
 CAUSES = (
     *(dead_url, refused_certificate, conflicting_requirement, full_disk),
+    *(pack_out_of_reach, pack_that_excludes_comfyui),
     *(no_gpu, taken_port, wrong_model_path),
     *(redis_away, wrong_password),
     *(connector_misspelt, connector_not_on_the_path, connector_broken, never_ready),
