@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Mapping
@@ -27,6 +28,9 @@ class Registration:
         self._config = config
         self.status: str = ""
         self.job_id: str = ""
+        self._writing = asyncio.Lock()
+        """What is told goes over several connections, and is to arrive in its order."""
+        self._left = False
 
     async def register(self, capabilities: Mapping[str, Any]) -> None:
         """Appear as an idle worker. Safe to repeat, as after a restart of Redis."""
@@ -93,8 +97,9 @@ class Registration:
                 "capabilities": capabilities,
             },
         )
-        await pipeline.execute()
-        self.status = status
+        async with self._writing:
+            await pipeline.execute()
+        self.status, self._left = status, False
 
     async def change(self, status: str, job_id: str = "") -> None:
         """Tell a change of what the worker does. Jobs that begin and end are told by the queue.
@@ -136,7 +141,9 @@ class Registration:
                 "last_activity": iso(now),
             },
         )
-        await pipeline.execute()
+        async with self._writing:
+            if not self._left:
+                await pipeline.execute()
 
     async def deregister(self) -> None:
         """Disappear."""
@@ -165,7 +172,9 @@ class Registration:
                 "last_activity": iso(now),
             },
         )
-        await pipeline.execute()
+        self._left = True
+        async with self._writing:
+            await pipeline.execute()
 
     def _event(self, pipeline: Any, kind: str, data: Mapping[str, Any]) -> None:
         worker = self._config.worker_id

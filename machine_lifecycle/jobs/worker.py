@@ -248,7 +248,11 @@ class Worker:
     async def _leave(self) -> None:
         with contextlib.suppress(RedisError, OSError, TimeoutError):
             async with asyncio.timeout(_LEAVE):
-                await self._exchange.leave(self._offers.digests())
+                # What was cancelled may be on its way still: it comes before these answers.
+                await asyncio.gather(
+                    self._exchange.leave(self._offers.digests()),
+                    self._lines[0].execute_command("PING"),
+                )
                 await self._registration.deregister()
         for line in self._lines:
             await line.aclose()

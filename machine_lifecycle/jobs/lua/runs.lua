@@ -44,6 +44,7 @@ local function worker_now(worker, seen, at, current, completed, failed, ...)
     end
   end
   if #change > 0 then redis.call('HSET', key, unpack(change)) end
+  if not seen[1] then redis.call('EXPIRE', key, WORKER_TTL) end -- it has left, or has not come yet
 end
 
 local function seen_of(worker)
