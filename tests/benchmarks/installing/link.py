@@ -30,12 +30,14 @@ class Link:
         width: Bytes per second, each way.
         down: Bytes that came from the server.
         connections: How many there were.
+        carrying: Those that are there now.
     """
 
     round_trip: float = 0.05
     width: float = 100e6 / 8
     down: int = 0
     connections: int = 0
+    carrying: set[asyncio.Task[None] | None] = attrs.field(factory=set)
     _free: dict[bool, float] = attrs.field(factory=lambda: {True: 0.0, False: 0.0})
 
     def passes(self, now: float, size: int, *, down: bool) -> float:
@@ -76,6 +78,9 @@ class _Connection:
 
     async def __call__(self, near: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
         self.link.connections += 1
+        # The loop holds its tasks weakly; this one waits for nobody but itself.
+        task = asyncio.current_task()
+        self.link.carrying.add(task)
         try:
             await _after(self.link.round_trip)  # what a connection costs before its first byte
             far, out = await asyncio.open_connection("127.0.0.1", self.port)
@@ -86,6 +91,7 @@ class _Connection:
         except* (ConnectionError, asyncio.CancelledError):
             """Somebody hung up, or the bed is taken down."""
         finally:
+            self.link.carrying.discard(task)
             back.close()
 
     async def _carry(
