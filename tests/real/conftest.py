@@ -41,7 +41,7 @@ NODES = Path(__file__).parents[1] / "data" / "node_packs"
 """Node packs of ours, for what core nodes can't do: fail in every way, and keep a book."""
 START = 240.0
 """Seconds for the start of two ComfyUIs beside each other; one takes 8 on an idle machine."""
-_HANDED_ON = ("COMFYUI_BRANCH", "COMFYUI_COMMIT", "COMFY_ARGS", "HF_HUB_OFFLINE")
+_HANDED_ON = ("COMFYUI_BRANCH", "COMFYUI_COMMIT", "COMFYUI_LOCK", "COMFY_ARGS", "HF_HUB_OFFLINE")
 _HANDED_ON_PREFIXES = ("GIT_CONFIG_", "PIP_", "UV_")
 
 
