@@ -25,10 +25,15 @@ __all__ = [
     "StepOutcome",
     "StepStatus",
     "check_steps",
+    "file_name",
     "fingerprint",
     "load_installer",
     "write_atomically",
 ]
+
+
+_NAME_MAX = 200
+"""Letters of a file's name: file systems take 255, and endings follow."""
 
 
 class StepStatus(Enum):
@@ -67,6 +72,12 @@ def fingerprint(*parts: object) -> str:
     """A short digest of *parts*, the same for equal text forms in the same order."""
     text = json.dumps([str(part) for part in parts])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def file_name(text: str) -> str:
+    """*text* as the name of one file, whatever it holds; the end of a long one is a digest."""
+    name = quote(text, safe="")
+    return name if len(name) <= _NAME_MAX else f"{name[: _NAME_MAX // 2]}-{fingerprint(text)}"
 
 
 def write_atomically(path: Path, text: str, *, mode: int = 0o644, durable: bool = True) -> None:
@@ -148,7 +159,7 @@ class Stamps:
         self.folder: Path = home / ".machine-lifecycle" / "stamps"
 
     def _path(self, step: str) -> Path:
-        return self.folder / f"{quote(step, safe='')}.json"
+        return self.folder / f"{file_name(step)}.json"
 
     def _read(self, step: str) -> Mapping[str, object]:
         try:

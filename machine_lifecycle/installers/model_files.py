@@ -18,7 +18,7 @@ from machine_lifecycle.installers.origins import Origins
 from machine_lifecycle.installers.partial import File, hash_of
 from machine_lifecycle.installers.pieces import Pieces
 from machine_lifecycle.installers.sharing import held, size_of
-from machine_lifecycle.installers.shelf import Shelf, cached, link
+from machine_lifecycle.installers.shelf import Kept, Shelf, cached, link
 from machine_lifecycle.model.installing import DOWNLOADS, InstallContext, Step, StepContext
 from machine_lifecycle.model.text import human_bytes
 
@@ -135,7 +135,7 @@ class ModelFiles:
             kept = shelf.kept(entry.target)
             if kept is None and shelf.fixed:
                 return _as_large(shelf.path(entry.target), entry.size)
-            return kept is not None and kept.of == file.identity
+            return _is_of(kept, entry)
 
         return Step(
             id=f"model {entry.target}",
@@ -162,10 +162,10 @@ class ModelFiles:
             yield ModelState(
                 entry=entry,
                 path=path,
-                there=kept is not None and kept.of == file.identity,
-                other=path.exists() and (kept is None or kept.of != file.identity),
+                there=_is_of(kept, entry),
+                other=path.exists() and not _is_of(kept, entry),
                 have=size_of(path) or file.partial(partial).size,
-                sha256=kept.sha256 if kept is not None and kept.of == file.identity else "",
+                sha256=kept.sha256 if kept is not None and _is_of(kept, entry) else "",
             )
 
     async def pinned(
@@ -267,7 +267,7 @@ class _Placing:
             return False
         kept = shelf.kept(entry.target)
         if kept is not None:
-            return kept.of == _file(entry).identity
+            return _is_of(kept, entry)
         ctx.report("a file of that name is there already; reading it")
         if problem := await _difference(path, entry.size, entry.sha256):
             raise ModelInTheWay(path=path, problem=problem)
@@ -297,6 +297,13 @@ def _as_large(path: Path, size: int) -> bool:
     """Whether a file is there, and as large as it should be, if that is known."""
     found = size_of(path)
     return found > 0 and found == (size or found)
+
+
+def _is_of(kept: Kept | None, entry: ModelEntry) -> bool:
+    """Whether what was put there is what the list says, which may have got its digest since."""
+    if kept is None:
+        return False
+    return kept.of == _file(entry).identity or kept.sha256 == entry.sha256
 
 
 def _file(entry: ModelEntry) -> File:

@@ -11,11 +11,10 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from urllib.parse import quote
 
 import attrs
 
-from machine_lifecycle.installers.base import write_atomically
+from machine_lifecycle.installers.base import file_name, write_atomically
 
 __all__ = ["Kept", "Shelf", "cached", "link"]
 
@@ -59,7 +58,7 @@ class Shelf:
         return path.with_name(f".{path.name}.partial")
 
     def _beside(self, target: str, ending: str) -> Path:
-        return self.root / _OURS / f"{quote(target, safe='')}{ending}"
+        return self.root / _OURS / f"{file_name(target)}{ending}"
 
     def lock(self, target: str) -> Path:
         """Held while it is put there."""

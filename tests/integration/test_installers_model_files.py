@@ -180,6 +180,27 @@ async def test_a_new_version_in_the_list_replaces_the_old_one_of_ours(bed: Bed) 
     assert (bed.models / "loras/n").read_bytes() == other
 
 
+async def test_a_digest_that_the_list_gets_later_brings_nothing_anew(bed: Bed) -> None:
+    bed.lists(bed.entry("loras/m", sha256=None, size=None))
+    await bed.install()
+    bed.lists(bed.entry("loras/m"))
+    await bed.install()
+    assert bed.asked() == ["loras/m"]
+    assert {one.status for one in (await bed.install()).outcomes} == {StepStatus.SKIPPED}
+    # Another one than came is another model.
+    bed.lists(bed.entry("loras/m", DATA[::-1]))
+    await bed.install()
+    assert (bed.models / "loras/m").read_bytes() == DATA[::-1]
+
+
+async def test_names_that_get_long_where_they_are_written_otherwise(bed: Bed) -> None:
+    target = f"loras/{'模' * 60}/{'型' * 60}.safetensors"
+    bed.lists(bed.entry(target, required=True))
+    await bed.install()
+    assert (bed.models / target).read_bytes() == DATA
+    assert {one.status for one in (await bed.install()).outcomes} == {StepStatus.SKIPPED}
+
+
 async def test_a_file_of_the_users_stays(bed: Bed) -> None:
     path = bed.models / "loras/m"
     path.parent.mkdir(parents=True)
