@@ -8,6 +8,7 @@ import re
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from urllib.parse import quote
 
@@ -17,6 +18,7 @@ from machine_lifecycle.installers.base import (
     StepOutcome,
     StepStatus,
     check_steps,
+    file_name,
     load_installer,
 )
 from machine_lifecycle.installers.command import CommandRunner, Journal, Redactor
@@ -86,12 +88,14 @@ class Executor:
         named = (value for name, value in self._environ.items() if _SECRET_NAME.search(name))
         self._redact = Redactor((*secrets, *named))
         self._retry_wait = retry_wait
-        self._outcomes: dict[tuple[str, str], StepOutcome] = {}
+        self._outcomes: dict[tuple[str, str], tuple[StepOutcome, ...]] = {}
 
     @property
     def outcomes(self) -> tuple[StepOutcome, ...]:
-        """How every step ended that was looked at, newest run only, in order of their ends."""
-        return tuple(self._outcomes.values())
+        """How every step ended that was looked at, newest run of each stage only, in order of
+        their ends.
+        """
+        return tuple(chain.from_iterable(self._outcomes.values()))
 
     @property
     def failures(self) -> tuple[StepOutcome, ...]:
@@ -163,6 +167,8 @@ class Executor:
         self, plan: InstallPlan, stage: str, progress: ProgressSink, journal: Journal
     ) -> int:
         steps = [step for step in self._plan(plan) if step.stage == stage]
+        # What came of an earlier list, or an earlier lock, is past.
+        self._outcomes.pop((plan.service, stage), None)
         if not steps:
             return 0
         run = _StageRun(
@@ -175,9 +181,7 @@ class Executor:
             retry_wait=self._retry_wait,
         )
         outcomes = await run.all(steps)
-        for outcome in outcomes:
-            self._outcomes.pop((plan.service, outcome.step), None)
-            self._outcomes[plan.service, outcome.step] = outcome
+        self._outcomes[plan.service, stage] = outcomes
         errors = tuple(one.error for one in outcomes if one.error is not None and one.required)
         if errors:
             raise Problems(subject=f"installation of {plan.service} ({stage})", errors=errors)
@@ -309,7 +313,7 @@ class _StageRun:
             self._say(step, line)
 
         run_command = CommandRunner(
-            log=self._logs / self._service / f"{quote(step.id, safe='')}.log",
+            log=self._logs / self._service / f"{file_name(step.id)}.log",
             journal=self._journal,
             redact=self._redact,
             report=report,

@@ -77,6 +77,23 @@ async def test_steps_follow_their_needs_and_are_done_once(paths: Paths) -> None:
     assert [done for _, done in executor(paths, *steps).steps(PLAN)] == [True] * 3
 
 
+async def test_what_is_no_longer_planned_is_no_failure(paths: Paths) -> None:
+    async def fails(ctx: StepContext) -> None:
+        raise Flaky
+
+    async def works(ctx: StepContext) -> None:
+        pass
+
+    planned = [step("pack", fails, required=False), step("other", fails, required=False)]
+    run = Executor(paths, resolve=lambda _: Fixed(tuple(planned)), retry_wait=0.001)
+    await run.install(PLAN, "base", KeptProgress())
+    assert [one.step for one in run.failures] == ["pack", "other"]
+    planned[:] = [step("pack", works, required=False), step("later", works, stage="nodes")]
+    await run.install(PLAN, "base", KeptProgress())
+    assert run.failures == ()
+    assert [one.step for one in run.outcomes] == ["pack"]
+
+
 async def test_no_more_than_so_many_at_once_and_exclusive_ones_alone(paths: Paths) -> None:
     running: set[tuple[int, bool]] = set()
     most, alone = [0], [0]
