@@ -19,7 +19,7 @@ from machine_lifecycle.installers.packages import Environment
 from machine_lifecycle.installers.preflight_errors import InodesShort, TorchNotForDriver
 from machine_lifecycle.installers.space import places
 from machine_lifecycle.installers.uvprogram import uv_program
-from machine_lifecycle.model.installing import InstallContext, Step, StepContext
+from machine_lifecycle.model.installing import DOWNLOADS, InstallContext, Step, StepContext
 
 __all__ = ["LEAST_FILES", "driver_needed", "preflight"]
 
@@ -85,7 +85,9 @@ def _problems(
 
 
 def _room(context: InstallContext, left: Sequence[Step]) -> Iterator[LifecycleError]:
-    needed, home = sum(step.space for step in left), _nearest(context.home)
+    # Downloads go to disks of their own, go on where they were, and look for room themselves.
+    needed = sum(step.space for step in left if step.lane != DOWNLOADS)
+    home = _nearest(context.home)
     disks = {home.stat().st_dev: home}
     cache = _nearest(places(context.environ)[0])
     disks.setdefault(cache.stat().st_dev, cache)  # what is downloaded lies there, too

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -87,6 +88,15 @@ async def test_room_and_files_are_counted_before(bed: Bed, small_disk: Path) -> 
     assert [error.code for error in found] == ["disk-full", "inodes-short"]
     assert "needed" in found[0].summary
     assert "60,000" in found[1].summary
+
+
+async def test_a_model_looks_for_room_on_its_own_disk_and_costs_itself_alone(bed: Bed) -> None:
+    listed = bed.root / "models.json"
+    model = {"url": "http://127.0.0.1:9/m", "target": "loras/m", "size": 1 << 49}
+    listed.write_text(json.dumps([model]), "utf-8")
+    run = bed.executor(models_manifest=listed)
+    await run.install(PLAN, "base", KeptProgress())
+    assert [one.step for one in run.failures] == ["model loras/m"]
 
 
 async def test_what_is_done_needs_no_room(bed: Bed, tmp_path: Path) -> None:
