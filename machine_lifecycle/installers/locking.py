@@ -28,7 +28,7 @@ from machine_lifecycle.installers.settling import FOUND, Settled, Settling
 from machine_lifecycle.installers.solving import Quarantined
 from machine_lifecycle.installers.sources import Snapshot, Sources
 
-__all__ = ["FOUND", "Wanted", "WantedPack", "differences", "make_lock"]
+__all__ = ["FOUND", "Wanted", "WantedPack", "came_back", "differences", "make_lock"]
 
 
 @attrs.frozen(kw_only=True)
@@ -144,7 +144,7 @@ async def make_lock(
         PackImpossible: A required pack can't be had.
         GitCloneFailed: ComfyUI can't be had.
     """
-    made = await _Locking(wanted, sources, solver, previous, upgrade).run()
+    made = await _Locking(wanted, sources, previous, upgrade).run(solver)
     for one in made.quarantined:
         for pack in wanted.packs:
             if pack.required and pack.name == one.pack:
@@ -158,18 +158,28 @@ async def make_lock(
     return made
 
 
+async def came_back(wanted: Wanted, sources: Sources, lock: Lock) -> bool:
+    """Whether a pack that could not be reached when a lock was made can be reached now, with all
+    repositories that it requires. Nothing is solved.
+    """
+    for pack in wanted.packs:
+        if pack.name in lock.out_of_reach:
+            looking = _Locking(attrs.evolve(wanted, packs=(pack,)), sources, lock, ())
+            if await looking.reaches(pack):
+                return True
+    return False
+
+
 class _Locking:
     def __init__(
         self,
         wanted: Wanted,
         sources: Sources,
-        solver: UvSolver,
         previous: Lock | None,
         upgrade: Collection[str] | None,
     ) -> None:
         self._wanted = wanted
         self._sources = sources
-        self._solver = solver
         self._kept = (
             {}
             if previous is None or upgrade is None
@@ -177,14 +187,20 @@ class _Locking:
         )
         for name in upgrade or ():
             self._kept.pop(name, None)
-        if previous is not None and upgrade is not None:
-            self._solver = attrs.evolve(solver, prefer=previous.packages)
+        self._prefer = previous.packages if previous and upgrade is not None else ()
         self._environment = environment_of(wanted.python)
         self._blocked = {one.name: one.blocked for one in wanted.packs}
         self._out: list[Quarantined] = []
         self._slots = asyncio.Semaphore(wanted.at_once)
 
-    async def run(self) -> Lock:
+    async def reaches(self, pack: WantedPack) -> bool:
+        """Whether a pack can be had, with all repositories that it requires."""
+        entry = _entry(pack.repository, pack.name, pack.requirements)
+        entry, reading = await self._look(entry, pack.repository)
+        await self._asking(entry, reading)
+        return not self._out
+
+    async def run(self, solver: UvSolver) -> Lock:
         repositories = (self._wanted.comfyui, *(one.repository for one in self._wanted.packs))
         looks = [
             asyncio.create_task(self._look(entry, repository))
@@ -200,7 +216,9 @@ class _Locking:
         asking = [
             await self._asking(entry, reading) for entry, reading in packs if entry.requirements
         ]
-        settled = await Settling(self._wanted, self._solver, self._out).run(base, apart(asking))
+        if self._prefer:
+            solver = attrs.evolve(solver, prefer=self._prefer)
+        settled = await Settling(self._wanted, solver, self._out).run(base, apart(asking))
         return self._lock([comfyui[0], *(entry for entry, _ in packs)], settled)
 
     async def _look(

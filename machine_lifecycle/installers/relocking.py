@@ -25,11 +25,10 @@ from machine_lifecycle.installers.comfyui_settings import (
     packs_are_off,
 )
 from machine_lifecycle.installers.compiling import UvSolver
-from machine_lifecycle.installers.git_errors import GitCloneFailed, HostDown
 from machine_lifecycle.installers.lock import Lock, changes
 from machine_lifecycle.installers.locked import wanted_packs
 from machine_lifecycle.installers.lockfile import Kept, own_lock_path, save_lock
-from machine_lifecycle.installers.locking import FOUND, Wanted, differences, make_lock
+from machine_lifecycle.installers.locking import FOUND, Wanted, came_back, differences, make_lock
 from machine_lifecycle.installers.origins import Origins
 from machine_lifecycle.installers.packages import Environment
 from machine_lifecycle.installers.repository import with_git_config
@@ -173,15 +172,9 @@ def _never() -> bool:
 
 
 async def _came_back(context: InstallContext, ctx: StepContext, lock: Lock, wanted: Wanted) -> bool:
-    """Whether a pack that could not be reached when the lock was made can be reached now."""
-    sources = _sources(context, ctx)
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_PATIENCE):
-            for pack in wanted.packs:
-                if pack.name in lock.out_of_reach:
-                    with contextlib.suppress(GitCloneFailed, HostDown):
-                        await sources.resolve(pack.repository)
-                        return True
+            return await came_back(wanted, _sources(context, ctx), lock)
     return False
 
 

@@ -96,6 +96,36 @@ async def test_a_pack_out_of_reach_is_looked_for_again_at_each_boot(machine: Mac
     assert (machine.home / "custom_nodes" / "late" / ".git").is_dir()
 
 
+async def test_a_pinned_pack_out_of_reach_makes_no_new_lock_at_each_boot(machine: Machine) -> None:
+    machine.place.origin("a", requirements__txt="thing\n")
+    machine.lists("a", "late", commit="c0ffee" * 6 + "c0ff")
+    await machine.boots()
+    solved = machine.log().count("pip compile")
+    await machine.boots()
+    assert "lock: still out of reach: a, late" in machine.progress.lines
+    assert machine.log().count("pip compile") == solved
+
+
+async def test_a_requirement_out_of_reach_makes_no_new_lock_at_each_boot(machine: Machine) -> None:
+    line = "tool @ git+https://example.org/tool/.git\n"
+    machine.place.origin("a", requirements__txt=line)
+    machine.lists("a")
+    await machine.boots()
+    solved = machine.log().count("pip compile")
+    run = await machine.boots()
+    assert [one.subject for one in run.failures] == ["a"]
+    assert "lock: still out of reach: a" in machine.progress.lines
+    assert machine.log().count("pip compile") == solved
+
+
+async def test_an_address_that_is_none_costs_its_pack_at_each_boot(machine: Machine) -> None:
+    machine.place.origin("a", requirements__txt="thing\n")
+    machine.lists("a", url="nonsense://127.0.0.1/a")
+    for _ in range(2):
+        (failed,) = (await machine.boots()).failures
+        assert (failed.subject, type(failed.error)) == ("a", PackLeftOut)
+
+
 async def test_a_required_pack_out_of_reach_leaves_no_lock(machine: Machine) -> None:
     machine.lists("gone", required=True)
     with pytest.raises(Problems) as raised:
