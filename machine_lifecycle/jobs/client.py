@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 from machine_lifecycle.jobs import outputs
 from machine_lifecycle.jobs.errors import JobNotFound, JobStateRefuses
 from machine_lifecycle.jobs.functions import QueueFunctions
+from machine_lifecycle.jobs.listing import job_ids, numbers
 from machine_lifecycle.jobs.records import JobEvent, JobRecord, json_object, record_from_hash
 from machine_lifecycle.jobs.score import id_of_key
 from machine_lifecycle.jobs.score import job_id as new_id
@@ -121,20 +122,8 @@ class JobQueue:
             status: Only these: ``active``, ``pending``, ``completed``, ``failed`` or ``dead``.
             limit: At most so many of each kind.
         """
-        ids: Any = []
-        if status in {"", "active", "assigned", "in_progress"}:
-            ids += await _active_ids(self._redis)
-        if status in {"", "pending"}:
-            ids += await self._redis.zrevrange(keys.PENDING, 0, limit - 1)
-            ids += await self._redis.zrange(keys.DELAYED, 0, limit - 1)
-        for kind, where in (
-            ("completed", f"{keys.COMPLETED}:at"),
-            ("failed", f"{keys.FAILED}:at"),
-            ("dead", keys.DEAD),
-        ):
-            if status in {"", kind} or (status == "cancelled" and kind == "failed"):
-                ids += await self._redis.zrevrange(where, 0, limit - 1)
-        found = [await self._read(job_id) for job_id in dict.fromkeys(ids)]
+        ids = await job_ids(self._redis, status, limit)
+        found = [await self._read(job_id) for job_id in ids]
         return tuple(
             record
             for record in found
@@ -145,21 +134,7 @@ class JobQueue:
         """Numbers of jobs: ``pending``, ``delayed``, ``active``, ``completed`` (last 24 hours),
         ``failed`` (last 7 days) and ``dead``.
         """
-        pipeline = self._redis.pipeline(transaction=False)
-        pipeline.zcard(keys.PENDING)
-        pipeline.zcard(keys.DELAYED)
-        pipeline.hlen(keys.COMPLETED)
-        pipeline.hlen(keys.FAILED)
-        pipeline.zcard(keys.DEAD)
-        pending, delayed, completed, failed, dead = await pipeline.execute()
-        return {
-            "pending": pending,
-            "delayed": delayed,
-            "active": len(await _active_ids(self._redis)),
-            "completed": completed,
-            "failed": failed,
-            "dead": dead,
-        }
+        return await numbers(self._redis)
 
     async def cancel(self, job_id: str, reason: str = "cancelled by the user") -> str:
         """Cancel a job: ``cancelled`` if it waited, ``cancelling`` if its worker was told.
@@ -273,13 +248,6 @@ async def open_job_queue(url: str) -> AsyncIterator[JobQueue]:
     finally:
         await line.aclose()
         await redis.aclose()
-
-
-async def _active_ids(redis: Any) -> tuple[str, ...]:
-    ids = await redis.zrange(keys.LEASES, 0, -1)
-    for worker_id in sorted(await redis.smembers(keys.ACTIVE_WORKERS)):
-        ids += await redis.hkeys(keys.active(worker_id))
-    return tuple(dict.fromkeys(ids))
 
 
 def _refusal(job_id: str, status: str, asked: str) -> JobNotFound | JobStateRefuses:

@@ -11,23 +11,19 @@ from machine_lifecycle.errors import LifecycleError
 from machine_lifecycle.jobs.breaker import Breaker
 from machine_lifecycle.jobs.claims import Claimed
 from machine_lifecycle.jobs.errors import ServiceDown
-from machine_lifecycle.jobs.functions import QueueFunctions
 from machine_lifecycle.jobs.outcomes import Outcome
-from machine_lifecycle.jobs.records import preview_message
+from machine_lifecycle.jobs.reporting import Reports
 from machine_lifecycle.jobs.running import Ended, RunningJob
 from machine_lifecycle.jobs.settling import Settler
 from machine_lifecycle.jobs.stores import OutputStore
 from machine_lifecycle.jobs.worker_config import WorkerConfig
 from machine_lifecycle.jobs.worker_services import WorkerServices
 from machine_lifecycle.jobs.worker_voice import Hold, WorkerVoice
-from machine_lifecycle.model.jobs import JobResult, Progress
-from machine_lifecycle.system import redis_keys as keys
+from machine_lifecycle.model.jobs import JobResult
 from machine_lifecycle.system.tasks import end_tasks
 
 __all__ = ["Execution"]
 
-_LARGEST_PREVIEW = 1024 * 1024
-"""Bytes of a picture that is shown while a job runs."""
 _MENDING = 10.0
 """Seconds in which the restart of a hung service should have begun; else it is tried again."""
 _MENDED_ELSEWHERE = ("service-hung", "gpu-fault", "gpu-broken")
@@ -40,7 +36,7 @@ class Execution:
     def __init__(
         self,
         config: WorkerConfig,
-        functions: QueueFunctions,
+        reports: Reports,
         settler: Settler,
         services: WorkerServices,
         voice: WorkerVoice,
@@ -53,7 +49,7 @@ class Execution:
 
         Args:
             config: Whose it is.
-            functions: For reports of progress.
+            reports: Tells progress.
             settler: Writes down how runs end.
             services: Who does the work.
             voice: Tells what happens.
@@ -72,7 +68,7 @@ class Execution:
         self._endings: set[asyncio.Task[None]] = set()
         self._config = config
         self._store = OutputStore(config.output_store) if config.output_store else None
-        self._functions = functions
+        self._reports = reports
         self._settler = settler
         self._services = services
         self._voice = voice
@@ -85,15 +81,10 @@ class Execution:
         if job_id in self.running:
             self.running[job_id].cut("cancelled")
 
-    def give_back(self, reason: str) -> None:
-        """Cut short what runs, and put it back into the queue."""
+    def give_back(self, reason: str, *, crashed: bool = False) -> None:
+        """Cut short what runs, and put it back; *crashed*: it may be to blame, which counts."""
         for running in self.running.values():
-            running.cut("released", reason)
-
-    def crash(self, reason: str) -> None:
-        """Likewise, where what runs may be to blame: that is counted."""
-        for running in self.running.values():
-            running.cut("crashed", reason)
+            running.cut("crashed" if crashed else "released", reason)
 
     @property
     def idle(self) -> bool:
@@ -120,12 +111,10 @@ class Execution:
         service, connector = self._services.route(claimed.service_required)
         job = claimed.job(default_timeout=self._config.timeout_of(claimed.service_required))
         running = RunningJob(
-            job,
-            claimed.fence,
-            connector,
-            report=lambda progress: self._report(claimed, progress),
+            job, claimed.fence, connector,
+            report=lambda progress: self._reports.tell(claimed, progress),
             turned=lambda: self._turned(claimed, running, service, began),
-        )
+        )  # fmt: skip
         self.running[claimed.id] = running
         self.by_service[service] = self.by_service.get(service, 0) + 1
         self._voice.taken(claimed.id)
@@ -172,7 +161,8 @@ class Execution:
         try:
             result = await running.finish()
         except Ended as end:
-            self._failed(claimed, service, await self._settle_cut(claimed, end))
+            said = await self._settler.cut(claimed, end.outcome, end.reason)
+            self._failed(claimed, service, _outcome(said))
             return
         except LifecycleError as error:
             self._failed(claimed, service, await self._settle_error(claimed, service, error))
@@ -240,32 +230,6 @@ class Execution:
             self._on_hung(failing.seconds)
             self._voice.trouble(failing)
         return _outcome(await self._settler.fail(claimed, error))
-
-    async def _settle_cut(self, claimed: Claimed, end: Ended) -> str:
-        if end.outcome == "cancelled":
-            return _outcome(await self._settler.cancelled(claimed))
-        if end.outcome in {"released", "crashed"}:
-            why = "crash" if end.outcome == "crashed" else "release"
-            return _outcome(await self._settler.release(claimed, why=why, reason=end.reason))
-        return "released"
-
-    async def _report(self, claimed: Claimed, progress: Progress) -> str:
-        answer = str(
-            await self._functions.call(
-                "ml1_progress",
-                self._config.worker_id,
-                claimed.id,
-                claimed.fence,
-                round(min(max(progress.fraction, 0.0), 1.0) * 100),
-                progress.message,
-                progress.step or "",
-                progress.steps or 0,
-            )
-        )
-        if progress.preview and len(progress.preview.data) <= _LARGEST_PREVIEW:
-            message = preview_message(progress.preview)
-            await self._functions.tell(keys.preview(claimed.id), message)
-        return answer
 
 
 def _outcome(answer: str) -> str:

@@ -129,6 +129,17 @@ class Settler:
         """Say that a job ended because somebody asked for it."""
         return str(await self._call("ml1_cancelled", claimed))
 
+    async def cut(self, claimed: Claimed, outcome: str, reason: str) -> str:
+        """Write down that a run was cut short, as ``Ended`` tells it; the answer is as of
+        ``release``. Of one that is lost there is nothing to be written.
+        """
+        if outcome == "cancelled":
+            return await self.cancelled(claimed)
+        if outcome in {"released", "crashed"}:
+            why = "crash" if outcome == "crashed" else "release"
+            return await self.release(claimed, why=why, reason=reason)
+        return "released"
+
     async def _call(self, name: str, claimed: Claimed, *args: str | int) -> Any:
         return await self._until_written(
             lambda: self._functions.call(

@@ -21,6 +21,7 @@ from machine_lifecycle.jobs.hearing import Hearing
 from machine_lifecycle.jobs.offers import Offers
 from machine_lifecycle.jobs.outbox import Outbox
 from machine_lifecycle.jobs.registration import Registration
+from machine_lifecycle.jobs.reporting import Reports
 from machine_lifecycle.jobs.retrying import passed_over
 from machine_lifecycle.jobs.settling import Settler
 from machine_lifecycle.jobs.worker_config import WorkerConfig
@@ -43,6 +44,7 @@ _MISSED = 1.0
 """Seconds until a heartbeat is tried again that Redis did not take."""
 _IDLE_BEATS = 1.5
 """An idle worker has no lease to keep: it beats so much more seldom than one that runs a job."""
+_DOWN = "its service went down"
 _HOLDS = {
     "drain": Hold.DRAINING,
     "undrain": Hold.DRAINING,
@@ -73,7 +75,8 @@ class Worker:
         self._offers = Offers(services)
         self._exchange = Exchange(QueueFunctions(self._lines[1]), config, self, self._delivery)
         self._execution = Execution(
-            config, self._functions, Settler(self._functions, config), services, self._voice,
+            config, Reports(self._functions, config.worker_id),
+            Settler(self._functions, config), services, self._voice,
             give=lambda outcome: self._exchange.give(self._delivery.tracked(outcome)),
             on_free=self._freed, on_hung=self._rest,
         )  # fmt: skip
@@ -83,15 +86,13 @@ class Worker:
         )  # fmt: skip
         self._changed = asyncio.Event()
         """Something holds it back, or no more, or a service went away."""
-        self._ended = asyncio.Event()
-        self._hurry = asyncio.Event()
+        self._ended, self._hurry = asyncio.Event(), asyncio.Event()
         self._fleet, self._recovered = 1, False
 
     async def run(self) -> None:
         """Work until told to stop. Leaves within 2 s then, whatever Redis and services do."""
-        keepers = (self._exchange.run, self._connected, self._beat, self._voice.run)
-        tasks = [asyncio.create_task(keeper()) for keeper in keepers]
-        tasks.append(asyncio.create_task(self._hearing.run()))
+        keepers = (self._connected, self._beat, self._voice.run, self._hearing.run)
+        tasks = [asyncio.create_task(run()) for run in (self._exchange.run, *keepers)]
         ended, hurry = (asyncio.create_task(event.wait()) for event in (self._ended, self._hurry))
         try:
             await asyncio.wait({ended, hurry, *tasks}, return_when=asyncio.FIRST_COMPLETED)
@@ -129,12 +130,14 @@ class Worker:
             case "pause":
                 holds.add(Hold.PAUSED)
                 # Nothing will come of this run: another worker may have it now.
-                self._execution.crash(str(order.get("reason") or "its service went down"))
+                self._execution.give_back(order.get("reason") or _DOWN, crashed=True)
                 self._services.warmer.abandon()
             case "drain" | "hold" as word:
                 holds.add(_HOLDS[word])
             case "undrain" | "unhold" as word:
                 holds.discard(_HOLDS[word])
+            case "rested":
+                holds.discard(Hold.HUNG)
             case "release":
                 self._execution.give_back("handed back by the orchestrator")
             case "cancel":
@@ -148,12 +151,7 @@ class Worker:
         """Take nothing until the service was restarted, which ``go`` tells; or for a while."""
         self._voice.holds.add(Hold.HUNG)
         self._voice.changed()
-        asyncio.get_running_loop().call_later(seconds, self._rested)
-
-    def _rested(self) -> None:
-        self._voice.holds.discard(Hold.HUNG)
-        self._voice.changed()
-        self._freed()
+        asyncio.get_running_loop().call_later(seconds, self._told, {"do": "rested"})
 
     def offer(self) -> Offer | None:
         """What it is ready to take now; ``None`` for nothing."""
@@ -169,9 +167,8 @@ class Worker:
         """There is room for a job, or a reason to look again."""
         self._exchange.stir()
         self._changed.set()
-        stopping = Hold.STOPPING in self._voice.holds
-        left = stopping and self._execution.idle and not self._exchange.busy
-        if left or self._execution.fault:
+        done = self._execution.idle and not self._exchange.busy
+        if (done and Hold.STOPPING in self._voice.holds) or self._execution.fault:
             self._ended.set()
 
     # What goes on beside the jobs
@@ -211,9 +208,7 @@ class Worker:
         await self._sign_of_life()
 
     async def _beat(self) -> None:
-        """Say that we live, and keep what we run. A beat that is missed is made up for soon: the
-        lease lasts two.
-        """
+        """Say that we live, and keep what we run. A missed beat is soon made up for."""
         missed = False
         while True:
             beat = self._config.beat
@@ -249,10 +244,8 @@ class Worker:
         with contextlib.suppress(RedisError, OSError, TimeoutError):
             async with asyncio.timeout(_LEAVE):
                 # What was cancelled may be on its way still: it comes before these answers.
-                await asyncio.gather(
-                    self._exchange.leave(self._offers.digests()),
-                    self._lines[0].execute_command("PING"),
-                )
+                gone = self._exchange.leave(self._offers.digests())
+                await asyncio.gather(gone, self._lines[0].execute_command("PING"))
                 await self._registration.deregister()
         for line in self._lines:
             await line.aclose()

@@ -1,0 +1,55 @@
+"""Which jobs the queue knows, and how many."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from machine_lifecycle.system import redis_keys as keys
+
+__all__ = ["job_ids", "numbers"]
+
+
+async def job_ids(redis: Any, status: str, limit: int) -> tuple[str, ...]:
+    """Ids of jobs of a status, or of all: those that run, that wait, that ended; of each kind at
+    most so many.
+    """
+    ids: Any = []
+    if status in {"", "active", "assigned", "in_progress"}:
+        ids += await _active_ids(redis)
+    if status in {"", "pending"}:
+        ids += await redis.zrevrange(keys.PENDING, 0, limit - 1)
+        ids += await redis.zrange(keys.DELAYED, 0, limit - 1)
+    for kind, where in (
+        ("completed", f"{keys.COMPLETED}:at"),
+        ("failed", f"{keys.FAILED}:at"),
+        ("dead", keys.DEAD),
+    ):
+        if status in {"", kind} or (status == "cancelled" and kind == "failed"):
+            ids += await redis.zrevrange(where, 0, limit - 1)
+    return tuple(dict.fromkeys(ids))
+
+
+async def numbers(redis: Any) -> dict[str, int]:
+    """How many there are of each kind."""
+    pipeline = redis.pipeline(transaction=False)
+    pipeline.zcard(keys.PENDING)
+    pipeline.zcard(keys.DELAYED)
+    pipeline.hlen(keys.COMPLETED)
+    pipeline.hlen(keys.FAILED)
+    pipeline.zcard(keys.DEAD)
+    pending, delayed, completed, failed, dead = await pipeline.execute()
+    return {
+        "pending": pending,
+        "delayed": delayed,
+        "active": len(await _active_ids(redis)),
+        "completed": completed,
+        "failed": failed,
+        "dead": dead,
+    }
+
+
+async def _active_ids(redis: Any) -> tuple[str, ...]:
+    ids = await redis.zrange(keys.LEASES, 0, -1)
+    for worker_id in sorted(await redis.smembers(keys.ACTIVE_WORKERS)):
+        ids += await redis.hkeys(keys.active(worker_id))
+    return tuple(dict.fromkeys(ids))

@@ -1,0 +1,39 @@
+"""Progress of a run on its way into the queue."""
+
+from __future__ import annotations
+
+from machine_lifecycle.jobs.claims import Claimed
+from machine_lifecycle.jobs.functions import QueueFunctions
+from machine_lifecycle.jobs.records import preview_message
+from machine_lifecycle.model.jobs import Progress
+from machine_lifecycle.system import redis_keys as keys
+
+__all__ = ["Reports"]
+
+_LARGEST_PREVIEW = 1024 * 1024
+"""Bytes of a picture that is shown while a job runs."""
+
+
+class Reports:
+    """Tells how far runs are; pictures only while somebody looks."""
+
+    def __init__(self, functions: QueueFunctions, worker_id: str) -> None:
+        self._functions = functions
+        self._worker_id = worker_id
+
+    async def tell(self, claimed: Claimed, progress: Progress) -> str:
+        """Tell it; the answer is ``ok``, ``cancel`` or ``lost``."""
+        answer = await self._functions.call(
+            "ml1_progress",
+            self._worker_id,
+            claimed.id,
+            claimed.fence,
+            round(min(max(progress.fraction, 0.0), 1.0) * 100),
+            progress.message,
+            progress.step or "",
+            progress.steps or 0,
+        )
+        if progress.preview and len(progress.preview.data) <= _LARGEST_PREVIEW:
+            message = preview_message(progress.preview)
+            await self._functions.tell(keys.preview(claimed.id), message)
+        return str(answer)
