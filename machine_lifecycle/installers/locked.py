@@ -99,7 +99,7 @@ class Locked:
             lock = attrs.evolve(lock, packs=(), quarantined=(), packages=own)
         wanted = Wanted(
             comfyui=comfyui,
-            packs=wanted_packs(nodes),
+            packs=wanted_packs(nodes, Blocklist.of(context.settings)),
             # That of a Python which was named is seen when it is used.
             python=this_platform.python_version() if environment.ours else lock.python,
             torch=environment.backend if environment.ours else FOUND,
@@ -111,7 +111,10 @@ class Locked:
             context=context,
             environment=environment,
             comfyui=attrs.evolve(comfyui, branch="", commit=lock.comfyui.commit, or_default=False),
-            differences=differences(lock, wanted),
+            # Whoever made a lock by hand may leave out what they like.
+            differences=differences(
+                lock if kept.ours else attrs.evolve(lock, quarantined=()), wanted
+            ),
         )
 
     def check(self) -> None:

@@ -104,7 +104,10 @@ def _entry(repository: Repository, name: str, requirements: bool) -> LockedRepos
 
 
 def differences(lock: Lock, wanted: Wanted) -> tuple[str, ...]:
-    """In what a lock is not that of *wanted*, a line each; nobody is asked, nothing is solved."""
+    """In what a lock is not that of *wanted*, a line each; nobody is asked, nothing is solved.
+
+    A lock may have what is blocked by now, which is not installed.
+    """
     found = [
         f"{name} is {getattr(lock, name) or 'not said'}, {value or 'none'} is wanted"
         for name, value in wanted.facts().items()
@@ -119,6 +122,9 @@ def differences(lock: Lock, wanted: Wanted) -> tuple[str, ...]:
         for name, one in want.items()
         if name in have and have[name].entry != one.entry
     ]
+    blocked = {one.pack for one in lock.quarantined if one.fault is Fault.BLOCKED}
+    free = (one.name for one in wanted.packs if one.blocked is None)
+    found += [f"pack {name} is blocked no longer" for name in free if name in blocked]
     return tuple(found)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from machine_lifecycle.errors import Problems
+from machine_lifecycle.installers.git_errors import PackBlocked
 from machine_lifecycle.installers.lock import parse_lock
 from machine_lifecycle.installers.lock_errors import (
     LockMissing,
@@ -176,3 +177,29 @@ async def test_packs_that_are_switched_off_are_not_asked_for(machine: Machine) -
     machine.place.origin("gone", requirements__txt="thing\n")
     await machine.boots()
     assert "thing" in machine.versions()
+
+
+async def test_a_pack_that_is_blocked_no_longer_is_brought(machine: Machine) -> None:
+    machine.place.origin("a", requirements__txt="thing\n")
+    machine.lists("a")
+    blocked = machine.root / "blocked.txt"
+    blocked.write_text("a  # it harms\n")
+    run = await machine.boots(blocked_packs=blocked)
+    assert [type(one.error) for one in run.failures] == [PackBlocked]
+    run = await machine.boots()
+    assert run.failures == ()
+    assert (machine.home / "custom_nodes" / "a" / ".git").is_dir()
+    assert "thing" in machine.versions()
+
+
+async def test_a_lock_of_a_persons_may_leave_out_what_is_blocked_no_longer(
+    machine: Machine,
+) -> None:
+    machine.place.origin("a", requirements__txt="thing\n")
+    machine.lists("a")
+    blocked = machine.root / "blocked.txt"
+    blocked.write_text("a  # it harms\n")
+    await machine.boots(blocked_packs=blocked)
+    machine.own_lock.rename(machine.lock)
+    run = await machine.boots()
+    assert [type(one.error) for one in run.failures] == [PackLeftOut]

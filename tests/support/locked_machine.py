@@ -95,10 +95,15 @@ class Machine:
         ctx = StepContext(report=lambda _: None, run_command=run)
         return list(await prove(lock, context, comfyui_environment(context), ctx))
 
-    def executor(self, mode: LockMode = LockMode.MAKE, **environ: str) -> Executor:
+    def executor(
+        self,
+        mode: LockMode = LockMode.MAKE,
+        blocked_packs: Path | None = None,
+        **environ: str,
+    ) -> Executor:
         return Executor(
             self.paths,
-            settings=attrs.evolve(self.settings, comfyui_lock=mode),
+            settings=attrs.evolve(self.settings, comfyui_lock=mode, blocked_packs=blocked_packs),
             environ={**self.place.environ, **environ},
             retry_wait=0.001,
         )
@@ -107,9 +112,11 @@ class Machine:
         self,
         options: dict[str, str] | None = None,
         mode: LockMode = LockMode.MAKE,
+        blocked_packs: Path | None = None,
         **environ: str,
     ) -> Executor:
-        run, plan = self.executor(mode, **environ), attrs.evolve(PLAN, options=options or {})
+        run = self.executor(mode, blocked_packs, **environ)
+        plan = attrs.evolve(PLAN, options=options or {})
         self.progress.lines.clear()
         for stage in ("lock", "base", "nodes"):
             await run.install(plan, stage, self.progress)
