@@ -7,7 +7,6 @@ the network.
 from __future__ import annotations
 
 import re
-import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -118,18 +117,15 @@ class Sources:
 
     async def _of_short(self, git: Git) -> str:
         """Commits without their files: enough to find one by the beginning of its hash."""
-        place = git.target.with_suffix(".commits")
-        shutil.rmtree(place, ignore_errors=True)
-        self.commits.folder.mkdir(parents=True, exist_ok=True)
-        try:
-            words = ("clone", "--quiet", "--bare", "--filter=tree:0", "--", git.url, str(place))
-            await git.network(*words)
-            name = f"{git.wanted.commit}^{{commit}}"
-            return (await git("rev-parse", "--verify", name, cwd=place)).output.strip()
-        except CommandFailed as error:
-            raise clone_failed(git, error) from error
-        finally:
-            shutil.rmtree(place, ignore_errors=True)
+        # A place of its own: others may look at the same time, on other machines too.
+        with tempfile.TemporaryDirectory(prefix="machine-lifecycle-commits-") as place:
+            try:
+                words = ("clone", "--quiet", "--bare", "--filter=tree:0", "--", git.url, place)
+                await git.network(*words)
+                name = f"{git.wanted.commit}^{{commit}}"
+                return (await git("rev-parse", "--verify", name, cwd=Path(place))).output.strip()
+            except CommandFailed as error:
+                raise clone_failed(git, error) from error
 
     async def fetch(self, repository: Repository, commit: str) -> Snapshot:
         """Have a commit; nothing is asked for that is there.

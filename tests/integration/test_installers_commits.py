@@ -26,6 +26,7 @@ from machine_lifecycle.installers.git_errors import GitCause, GitCloneFailed, Ho
 from machine_lifecycle.installers.hosts import Hosts, host_of
 from machine_lifecycle.installers.package_errors import PackagesFailed
 from machine_lifecycle.installers.repository import Repository, git_environment
+from machine_lifecycle.installers.sources import Sources
 from machine_lifecycle.model.installing import InstallContext, Step, StepContext
 from machine_lifecycle.model.paths import Paths
 from machine_lifecycle.model.plan import InstallPlan
@@ -156,6 +157,27 @@ async def test_a_host_that_hands_out_branches_alone_gives_all_of_its_history(
     ]
     kept = desk.commits.place(Repository(url=f"http://{address}/pack/.git"))
     assert size(kept) < len(LARGE), "the history was thrown away again"
+
+
+async def test_two_find_a_commit_by_the_beginning_of_its_hash_at_once(
+    desk: Desk, origin: Origin
+) -> None:
+    wanted = origin.git("rev-parse", "HEAD~1")
+    run = CommandRunner(
+        log=desk.root / "log",
+        journal=Journal(desk.root / "journal"),
+        redact=Redactor(),
+        report=desk.lines.append,
+    )
+    ctx = StepContext(report=desk.lines.append, run_command=run)
+    with git_server(origin.folder.parent) as address:
+        repository = Repository(url=f"http://{address}/pack/.git", commit=wanted[:10])
+        machines = [
+            Sources(ctx=ctx, commits=desk.commits, environ={"PATH": os.defpath}) for _ in range(4)
+        ]
+        found = await asyncio.gather(*(one.resolve(repository) for one in machines))
+    assert {*found} == {wanted}
+    assert not list(desk.commits.folder.glob("*"))
 
 
 async def test_a_commit_that_is_nowhere_is_told_as_such(desk: Desk, origin: Origin) -> None:
