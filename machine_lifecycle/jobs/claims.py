@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 
-from machine_lifecycle.jobs.records import json_object
+from machine_lifecycle.jobs.records import integer, json_object, number
 from machine_lifecycle.model.jobs import Job
 
 __all__ = ["Claimed"]
@@ -47,7 +47,7 @@ class Claimed:
     @property
     def retry_count(self) -> int:
         """How many runs of it failed before."""
-        return _integer(self.fields.get("retry_count"))
+        return integer(self.fields.get("retry_count"), 0)
 
     @property
     def payload_text(self) -> str:
@@ -62,7 +62,9 @@ class Claimed:
         """
         text = self.fields.get("requirements")
         requirements = json_object(text) if text else {}
-        minutes = _number(self.fields.get("timeout_minutes") or requirements.get("timeout_minutes"))
+        minutes = number(
+            self.fields.get("timeout_minutes") or requirements.get("timeout_minutes"), 0.0
+        )
         ctx = self.fields.get("ctx")
         return Job(
             id=self.id,
@@ -98,16 +100,3 @@ class Claimed:
 
 _REQUEST_KEPT = 64 * 1024
 """Characters up to which a request is kept in the attestation."""
-
-
-def _number(text: object) -> float:
-    if text is None:
-        return 0.0
-    try:
-        return float(str(text))
-    except ValueError:
-        return 0.0
-
-
-def _integer(text: object) -> int:
-    return int(_number(text))

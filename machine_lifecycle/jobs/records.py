@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
+import math
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -17,7 +19,9 @@ __all__ = [
     "JobEvent",
     "JobRecord",
     "from_iso",
+    "integer",
     "json_object",
+    "number",
     "preview_from_message",
     "preview_message",
     "record_from_hash",
@@ -30,10 +34,8 @@ def from_iso(text: str) -> int:
     """Milliseconds since 1970; ``seconds.microseconds`` is read as well. 0 for no time at all."""
     if not text:
         return 0
-    try:
+    with contextlib.suppress(ValueError, OverflowError):
         return round(float(text) * 1000)
-    except ValueError:
-        pass  # the usual form
     try:
         return round(datetime.fromisoformat(text).timestamp() * 1000)
     except ValueError:
@@ -148,22 +150,22 @@ def record_from_hash(fields: Mapping[str, str], progress: Mapping[str, str]) -> 
         id=get("id", ""),
         status=get("status", ""),
         service_required=get("service_required", ""),
-        priority=_integer(get("priority"), 50),
+        priority=integer(get("priority"), 50),
         payload=json_object(get("payload")),
         requirements=json_object(get("requirements")),
         customer_id=get("customer_id", ""),
-        retry_count=_integer(get("retry_count"), 0),
-        max_retries=_integer(get("max_retries"), 3),
+        retry_count=integer(get("retry_count"), 0),
+        max_retries=integer(get("max_retries"), 3),
         worker_id=get("worker_id", ""),
         workflow_id=get("workflow_id", ""),
-        fence=_integer(get("fence"), 0),
+        fence=integer(get("fence"), 0),
         created_ms=from_iso(get("created_at", "")),
         assigned_ms=from_iso(get("assigned_at", "")),
         started_ms=from_iso(get("started_at", "")),
         ended_ms=from_iso(get("completed_at", "") or get("failed_at", "")),
         error=get("error", ""),
         error_details=json_object(get("error_details")),
-        progress=100.0 if get("status") == "completed" else _number(progress.get("progress"), 0.0),
+        progress=100.0 if get("status") == "completed" else number(progress.get("progress"), 0.0),
         message=progress.get("message", ""),
         history=_list(get("history")),
         fields=dict(fields),
@@ -178,12 +180,15 @@ def _list(text: str | None) -> tuple[Mapping[str, Any], ...]:
     return tuple(one for one in found if isinstance(one, dict)) if isinstance(found, list) else ()
 
 
-def _number(text: object, default: float) -> float:
+def number(text: object, default: float) -> float:
+    """What another party wrote, if it is a number that one can count with."""
     try:
-        return float(str(text))
+        found = float(str(text))
     except ValueError:
         return default
+    return found if math.isfinite(found) else default
 
 
-def _integer(text: object, default: int) -> int:
-    return int(_number(text, default))
+def integer(text: object, default: int) -> int:
+    """Likewise, without what comes after the point."""
+    return int(number(text, default))

@@ -30,6 +30,9 @@ AWAY: tuple[_Kind, _Kind, _Kind] = (RedisConnectionError, RedisTimeoutError, OSE
 _PASSING = (BusyLoadingError, MasterDownError, ClusterDownError, TryAgainError)
 """Refusals of a server that starts, or looks for its primary."""
 
+_PASSING_WORDS = ("BUSY ", "NOREPLICAS ", "MISCONF ")
+"""First words of others: a script runs long, replicas are missing, the server's disk is full."""
+
 _LONGEST_WAIT = 60.0
 
 _KINDS = {
@@ -102,5 +105,5 @@ def passing(error: Exception) -> bool:
     return (
         refusal_of(error) is not Refusal.OTHER
         or isinstance(error, _PASSING)
-        or str(error).startswith("BUSY")
+        or str(error).startswith(_PASSING_WORDS)
     )

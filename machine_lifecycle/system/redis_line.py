@@ -14,19 +14,43 @@ from typing import Any
 
 import hiredis
 from redis.asyncio import Redis
-from redis.exceptions import BusyLoadingError, ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import (
+    BusyLoadingError,
+    ClusterDownError,
+    MasterDownError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TryAgainError,
+)
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 __all__ = ["Line", "Subscription"]
 
 _NOTHING = object()
+_SLOWEST = 512 * 1024
+"""Bytes a second at which what is large may crawl: 4 Mbit/s, a poor line to a server far away."""
+_REFUSALS: dict[str, type[RedisError]] = {
+    "LOADING": BusyLoadingError,
+    "READONLY": ReadOnlyError,
+    "MASTERDOWN": MasterDownError,
+    "CLUSTERDOWN": ClusterDownError,
+    "TRYAGAIN": TryAgainError,
+}
 
 
 def _refusal(text: str) -> RedisError:
-    if text.startswith("LOADING "):
-        return BusyLoadingError(text)
-    return ReadOnlyError(text) if text.startswith("READONLY ") else ResponseError(text)
+    return _REFUSALS.get(text.partition(" ")[0], ResponseError)(text)
+
+
+def _packed(words: tuple[Any, ...]) -> bytes:
+    pack: Callable[[tuple[Any, ...]], bytes] = hiredis.pack_command
+    try:
+        return pack(words)
+    except UnicodeEncodeError:  # half of a character, which JSON may hold
+        whole = (word.encode(errors="replace") if isinstance(word, str) else word for word in words)
+        return pack(tuple(whole))
 
 
 class _Wire(asyncio.Protocol):
@@ -48,6 +72,8 @@ class _Wire(asyncio.Protocol):
         self._connection: Any = None
         self._transport: Any = None
         self._reader = hiredis.Reader()
+        self.heard_at = 0.0
+        """When bytes came last, as the event loop counts."""
 
     @property
     def is_open(self) -> bool:
@@ -61,36 +87,49 @@ class _Wire(asyncio.Protocol):
             RedisError: As redis-py tells it.
         """
         await self.close()
-        self._connection = self._pool.make_connection()
-        await self._connection.connect()
+        connection = self._connection = self._pool.make_connection()
+        await connection.connect()
+        if self._connection is not connection:  # closed meanwhile
+            await connection.disconnect(nowait=True)
+            raise RedisConnectionError("closed")
         self._reader = hiredis.Reader(
             replyError=_refusal, encoding="utf-8", errors="replace", notEnoughData=_NOTHING
         )
-        self._transport = self._connection._writer.transport  # noqa: SLF001 - there is no other way
+        self._transport = connection._writer.transport  # noqa: SLF001 - there is no other way
         self._transport.set_protocol(self)
 
     async def close(self) -> None:
         """Let go."""
-        self._transport = None
-        if self._connection is not None:
-            await self._connection.disconnect(nowait=True)
-            self._connection = None
+        self._leave()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.disconnect(nowait=True)
 
-    def send(self, *words: Any) -> None:
+    def send(self, command: bytes) -> None:
         """Write one command."""
-        self._transport.write(hiredis.pack_command(words))
+        self._transport.write(command)
 
     def break_off(self, error: RedisError) -> None:
         """Use it no more."""
-        if self._transport is not None:
-            self._transport.abort()
-            self._transport = None
+        if transport := self._leave():
+            transport.abort()
             self._lost(error)
+
+    def _leave(self) -> Any:
+        """The stream, of which nothing is heard from here on: its end may come after the next
+        one's beginning.
+        """
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            transport.set_protocol(asyncio.Protocol())
+        return transport
 
     def data_received(self, data: bytes) -> None:
         """Bytes came."""
+        self.heard_at = asyncio.get_running_loop().time()
         self._reader.feed(data)
-        while (answer := self._reader.gets()) is not _NOTHING:
+        # An answer may be one after which no other counts.
+        while self.is_open and (answer := self._reader.gets()) is not _NOTHING:
             self._hear(answer)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -110,13 +149,17 @@ class Line:
 
         Args:
             redis: It connects as this client does.
-            patience: Seconds that an answer may take.
+            patience: Seconds that the server may be silent while an answer is due. What is large
+                on its way there is given longer.
         """
         self._wire = _Wire(redis, hear=self._answered, lost=self._lost)
         self._opening = asyncio.Lock()
         self._patience = patience
         self._closed = False
-        self._waiting: deque[asyncio.Future[Any]] = deque()
+        self._waiting: deque[tuple[asyncio.Future[Any], int]] = deque()
+        """Whose answers are to come, and the bytes of their commands."""
+        self._asked_at = 0.0
+        self._bytes = 0
         self._limit: asyncio.TimerHandle | None = None
 
     async def execute_command(self, *words: Any) -> Any:
@@ -126,24 +169,30 @@ class Line:
             RedisError: It was refused; the server is away, or says nothing.
             OSError: Likewise.
         """
+        command = _packed(words)
         try:
-            return await self._call(words)
+            return await self._call(command)
         except RedisConnectionError:
             if self._closed:
                 raise
-        return await self._call(words)
+        return await self._call(command)
 
-    async def _call(self, words: tuple[Any, ...]) -> Any:
+    async def _call(self, command: bytes) -> Any:
+        if self._closed:
+            raise RedisConnectionError("closed")
         if not self._wire.is_open:
             async with self._opening:
                 if not self._wire.is_open:
                     await self._wire.open()
         loop = asyncio.get_running_loop()
+        if not self._waiting:
+            self._asked_at = loop.time()
         answer = loop.create_future()
-        self._waiting.append(answer)
+        self._waiting.append((answer, len(command)))
+        self._bytes += len(command)
         if self._limit is None:
-            self._limit = loop.call_later(self._patience, self._silent)
-        self._wire.send(*words)
+            self._limit = loop.call_later(self._patience, self._look)
+        self._wire.send(command)
         return await answer
 
     async def aclose(self) -> None:
@@ -153,14 +202,8 @@ class Line:
         await self._wire.close()
 
     def _answered(self, answer: Any) -> None:
-        waiting = self._waiting.popleft()
-        if self._limit is not None:
-            self._limit.cancel()
-        self._limit = (
-            asyncio.get_running_loop().call_later(self._patience, self._silent)
-            if self._waiting
-            else None
-        )
+        waiting, size = self._waiting.popleft()
+        self._bytes -= size
         if not waiting.done():
             if isinstance(answer, Exception):
                 waiting.set_exception(answer)
@@ -169,15 +212,28 @@ class Line:
         if isinstance(answer, ReadOnlyError):  # it was the primary; its name may lead to another
             self._wire.break_off(answer)
 
-    def _silent(self) -> None:
-        self._wire.break_off(RedisTimeoutError(f"no answer within {self._patience:g} s"))
+    def _look(self) -> None:
+        """See whether the server is silent. One timer for all calls: to set and to cancel one for
+        each would cost more than what it guards.
+        """
+        self._limit = None
+        if not self._waiting:
+            return
+        loop = asyncio.get_running_loop()
+        since = max(self._asked_at, self._wire.heard_at)
+        left = since + self._patience + self._bytes / _SLOWEST - loop.time()
+        if left > 0:
+            self._limit = loop.call_later(min(left, self._patience), self._look)
+        else:
+            silent = loop.time() - since
+            self._wire.break_off(RedisTimeoutError(f"no answer within {round(silent, 1):g} s"))
 
     def _lost(self, error: RedisError) -> None:
         if self._limit is not None:
             self._limit.cancel()
             self._limit = None
-        waiting, self._waiting = self._waiting, deque()
-        for each in waiting:
+        waiting, self._waiting, self._bytes = self._waiting, deque(), 0
+        for each, _ in waiting:
             if not each.done():
                 each.set_exception(type(error)(*error.args))
 
@@ -210,7 +266,7 @@ class Subscription:
         self._broken = asyncio.get_running_loop().create_future()
         try:
             await self._wire.open()
-            self._wire.send("SUBSCRIBE", *channels)
+            self._wire.send(_packed(("SUBSCRIBE", *channels)))
             await self._broken
         finally:
             self._broken = None
@@ -219,7 +275,7 @@ class Subscription:
     def change(self, channel: str, *, heard: bool) -> None:
         """Hear one more, or no more of one, while it listens."""
         if self._wire.is_open:
-            self._wire.send("SUBSCRIBE" if heard else "UNSUBSCRIBE", channel)
+            self._wire.send(_packed(("SUBSCRIBE" if heard else "UNSUBSCRIBE", channel)))
 
     def _came(self, answer: Any) -> None:
         if isinstance(answer, RedisError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import time
@@ -18,6 +19,7 @@ from machine_lifecycle.jobs.functions import QueueFunctions
 from machine_lifecycle.jobs.score import score
 from machine_lifecycle.system import redis_keys as keys
 from machine_lifecycle.system.redis_keys import iso
+from machine_lifecycle.system.redis_line import Line
 
 CAPS: dict[str, Any] = {
     "worker_id": "w1",
@@ -494,6 +496,28 @@ async def test_who_comes_late_is_told_what_happened(redis: Redis) -> None:
     assert [event.kind async for event in client.watch(job_id)] == ["completed"]
 
 
+async def test_an_end_that_nobody_tells_is_found_on_a_busy_server_too(redis: Redis) -> None:
+    job_id = await JobQueue(redis).submit({}, service_required="simulation")
+    kinds = []
+
+    async def others() -> None:
+        while True:
+            await redis.publish(keys.PROGRESS_CHANNEL, json.dumps({"job_id": "x", "progress": 1}))
+            await asyncio.sleep(0.1)
+
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        telling = group.create_task(others())
+        async for event in JobQueue(redis).watch(job_id):
+            kinds.append((event.kind, event.step))
+            if event.kind == "submitted":
+                # Another party's words for a step, and an end without any.
+                odd = {"job_id": job_id, "progress": "10", "current_step": "KSampler"}
+                await redis.publish(keys.PROGRESS_CHANNEL, json.dumps(odd))
+                await redis.hset(keys.job(job_id), "status", "completed")
+        telling.cancel()
+    assert kinds == [("submitted", 0), ("progress", 0), ("completed", 0)]
+
+
 async def test_a_drained_machine_is_given_nothing_until_it_is_undrained(redis: Redis) -> None:
     client = JobQueue(redis)
     await redis.hset("worker:w1", mapping={"worker_id": "w1", "machine_id": "m1"})
@@ -662,6 +686,25 @@ async def test_no_more_than_a_number_of_ended_jobs_is_kept(redis: Redis) -> None
     assert await redis.exists(keys.job(old[1])) == 0
     assert await redis.hget(keys.job(old[2]), "status") == "failed"
     assert await redis.zcard(f"{keys.FAILED}:at") == others + 1  # it ended a moment ago
+
+
+async def test_what_ends_is_forgotten_as_fast_as_it_comes(redis: Redis) -> None:
+    async with contextlib.aclosing(Line(redis)) as line:
+        client, functions, rounds = JobQueue(redis, line), QueueFunctions(redis), 120
+        await redis.zadd(
+            f"{keys.COMPLETED}:at", {f"x{number}": minutes_ago(6) for number in range(20_000)}
+        )
+        await asyncio.gather(
+            *(client.submit({}, service_required="simulation") for _ in range(32 * rounds))
+        )
+    for _ in range(rounds):
+        words: list[Any] = []
+        for job_id, fence, _ in (await turn(redis, want=32))[1]:
+            words += [job_id, fence, RESULT, "{}", f"worker:completion:{job_id}", 5, "simulation"]
+        await functions.call("ml1_turn", "w1", "m1", "", "0t", 20000, 0, *words)
+    assert await redis.hlen(keys.COMPLETED) == 32 * rounds
+    # About one call of eight does it, for all eight: 3,840 came, and more than that should be gone.
+    assert await redis.zcard(f"{keys.COMPLETED}:at") < 22_000
 
 
 async def test_one_that_is_set_aside_is_kept_beyond_that_number(redis: Redis) -> None:

@@ -14,6 +14,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ReadOnlyError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from machine_lifecycle.jobs.retrying import passing
 from machine_lifecycle.system.redis import connect
 from machine_lifecycle.system.redis_line import Line, Subscription
 from tests.support.front import Front
@@ -121,3 +122,73 @@ async def test_messages_are_heard_until_the_stream_breaks(own_valkey: Any) -> No
         listening.cancel()
         with pytest.raises(asyncio.CancelledError):
             await listening
+
+
+async def test_words_that_can_not_be_sent_cost_their_own_call_only(line: Line) -> None:
+    await line.execute_command("PING")
+    with pytest.raises(TypeError):
+        await line.execute_command("ECHO", None)
+    assert await line.execute_command("ECHO", "mine") == "mine"
+    # Half of a character that somebody cut, as JSON may hold it, is no reason to fail.
+    assert await line.execute_command("ECHO", "cut \ud83d off") == "cut ? off"
+
+
+async def test_a_replica_refuses_all_that_is_on_its_way(own_valkey: Any) -> None:
+    faults: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, facts: faults.append(facts))
+    async with (
+        contextlib.aclosing(connect(own_valkey.url)) as redis,
+        contextlib.aclosing(Line(redis)) as line,
+    ):
+        await line.execute_command("PING")
+        await redis.replicaof("127.0.0.1", "1")
+        calls = (line.execute_command("SET", f"k{number}", 1) for number in range(3))
+        ends = await asyncio.gather(*calls, return_exceptions=True)
+        await redis.replicaof("NO", "ONE")
+        assert [type(end) for end in ends] == [ReadOnlyError] * 3
+        assert await line.execute_command("PING") == "PONG"
+    assert faults == []
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [(("GET", "a"), "Link with MASTER is down"), (("SET", "a", "1"), "NOREPLICAS")],
+)
+async def test_what_a_server_refuses_for_a_while_is_known(
+    own_valkey: Any, words: tuple[str, ...], said: str
+) -> None:
+    async with (
+        contextlib.aclosing(connect(own_valkey.url)) as redis,
+        contextlib.aclosing(Line(redis)) as line,
+    ):
+        if words[0] == "GET":
+            await redis.config_set("replica-serve-stale-data", "no")
+            await redis.replicaof("127.0.0.1", "1")
+        else:
+            await redis.config_set("min-replicas-to-write", 1)
+        for client in (line, redis):
+            with pytest.raises(ResponseError, match=said) as refused:
+                await client.execute_command(*words)
+            assert passing(refused.value)
+
+
+@pytest.mark.parametrize("way", ["there", "back"])
+async def test_what_is_large_may_take_longer_than_an_answer(own_valkey: Any, way: str) -> None:
+    front = Front(own_valkey.paths.runtime / "valkey.sock", pace=8 * 2**20)
+    password = own_valkey.url.split("@")[0].split(":")[-1]
+    large = "x" * (8 * 2**20)
+    try:
+        async with (
+            contextlib.aclosing(connect(own_valkey.url)) as direct,
+            contextlib.aclosing(connect(f"redis://:{password}@127.0.0.1:{front.port}")) as redis,
+            contextlib.aclosing(Line(redis, patience=0.5)) as line,
+        ):
+            if way == "there":
+                assert await line.execute_command("SET", "large", large) == "OK"
+            else:
+                await direct.set("large", large)
+            assert (
+                await (line if way == "back" else direct).execute_command("GET", "large") == large
+            )
+    finally:
+        front.close()

@@ -18,14 +18,18 @@ class Front:
         port: On 127.0.0.1.
     """
 
-    def __init__(self, target: Path, *, tls: tuple[Path, Path] | None = None) -> None:
+    def __init__(
+        self, target: Path, *, tls: tuple[Path, Path] | None = None, pace: float = 0
+    ) -> None:
         """Listen at once.
 
         Args:
             target: The server's socket.
             tls: Certificate and key; None: plain TCP.
+            pace: Bytes a second, each way; 0: as fast as they come.
         """
         self._target = target
+        self._pace = pace
         self._context: ssl.SSLContext | None = None
         if tls:
             self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -81,11 +85,12 @@ class Front:
             del self._serving[task]
             writer.transport.abort()
 
-    @staticmethod
-    async def _hand_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _hand_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while data := await reader.read(65536):
                 writer.write(data)
                 await writer.drain()
+                if self._pace:
+                    await asyncio.sleep(len(data) / self._pace)
         finally:
             writer.transport.abort()

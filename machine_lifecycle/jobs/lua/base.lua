@@ -187,12 +187,12 @@ local function drop_records(name, ids)
   unweigh(name, ids)
 end
 
--- The oldest beyond the number that is kept, a few at a time.
-local function trim_number(name, at)
+-- The oldest beyond the number that is kept, at most so many at a time.
+local function trim_number(name, at, most)
   local over = redis.call('ZCARD', name .. ':at') - ENDED_KEPT
   if over <= 0 then return end
   local old = redis.call('ZRANGEBYSCORE', name .. ':at', '-inf', at - ENDED_FOR, 'LIMIT', 0,
-    math.min(over, FORGOTTEN_AT_ONCE))
+    math.min(over, most))
   for _, id in ipairs(old) do forget(id) end
   drop_records(name, old)
 end
@@ -218,9 +218,9 @@ end
 
 -- Bounded records of ended jobs: each field has its time in a sorted set beside the hash, and goes
 -- when it is too old. A TTL of the whole hash would either never fire or take all at once.
-local function trim_records(name, at, ttl)
+local function trim_records(name, at, ttl, most)
   drop_records(name, redis.call('ZRANGEBYSCORE', name .. ':at', '-inf', at - ttl * 1000, 'LIMIT', 0, 1000))
-  trim_number(name, at)
+  trim_number(name, at, most or FORGOTTEN_AT_ONCE)
   trim_bytes(name, at)
   redis.call('EXPIRE', name, ttl)
   redis.call('EXPIRE', name .. ':at', ttl)

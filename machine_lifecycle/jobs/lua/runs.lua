@@ -276,8 +276,12 @@ local function complete_all(worker, machine, at, a, from)
     redis.call('HDEL', 'jobs:active:' .. worker, unpack(done))
     redis.call('ZADD', 'jobs:completed:at', unpack(times))
     redis.call('HSET', 'jobs:completed', unpack(results))
-    -- Not each time: that would be a third of the cost of a short job.
-    if heavy or at % 8 == 0 then trim_records('jobs:completed', at, TERMINAL_TTL.completed) end
+    -- Not each time: that would be a third of the cost of a short job. More than came meanwhile
+    -- goes then, else they would become ever more.
+    if heavy or at % 8 == 0 then
+      trim_records('jobs:completed', at, TERMINAL_TTL.completed,
+        math.min(math.max(FORGOTTEN_AT_ONCE, 16 * #done), 1000))
+    end
   end
   return answers, #done
 end

@@ -1,0 +1,19 @@
+"""What other parties write into a job's record."""
+
+from __future__ import annotations
+
+import pytest
+
+from machine_lifecycle.jobs.claims import Claimed
+from machine_lifecycle.jobs.records import from_iso, record_from_hash
+
+
+@pytest.mark.parametrize("text", ["inf", "-inf", "nan", "1e999", "many", ""])
+def test_numbers_that_are_none_count_for_nothing(text: str) -> None:
+    fields = {"id": "a", "priority": text, "retry_count": text, "created_at": text}
+    record = record_from_hash(fields, {"progress": text})
+    assert (record.priority, record.retry_count, record.created_ms) == (50, 0, 0)
+    assert record.progress == 0.0
+    assert from_iso(text) == 0
+    job = Claimed("a", 1, {**fields, "timeout_minutes": text}).job(default_timeout=5)
+    assert (job.attempt, job.timeout) == (1, 5)
