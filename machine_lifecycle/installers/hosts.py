@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import socket
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -112,14 +113,10 @@ class Hosts:
             return  # ssh is told a limit of its own
         port = parts.port or _PORTS[parts.scheme]
         try:
-            async with asyncio.timeout(self.connect):
-                _, writer = await asyncio.open_connection(
-                    parts.hostname, port, happy_eyeballs_delay=0.25
-                )
+            await _connect(parts.hostname or "", port, self.connect)
         except (OSError, TimeoutError) as error:
             host.silent.add(url)
             raise HostDown(host=host_of(url), tried=len(host.silent)) from error
-        writer.close()
 
     @staticmethod
     async def _asked(
@@ -138,3 +135,22 @@ class Hosts:
             raise
         host.heard()
         return answer
+
+
+async def _connect(name: str, port: int, limit: float) -> None:
+    """Have a connection to one of a host's addresses, each in its share of the time."""
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(limit):
+        found = await loop.getaddrinfo(name, port, type=socket.SOCK_STREAM)
+    error: OSError = TimeoutError()
+    for family, kind, protocol, _, address in found:
+        with socket.socket(family, kind, protocol) as one:
+            one.settimeout(0)
+            try:
+                async with asyncio.timeout(limit / len(found)):
+                    await loop.sock_connect(one, address)
+            except OSError as refused:  # or too late, which is one, too
+                error = refused
+            else:
+                return
+    raise error

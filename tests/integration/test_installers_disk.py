@@ -10,7 +10,10 @@ import attrs
 import pytest
 
 from machine_lifecycle.errors import Problems
+from machine_lifecycle.installers.comfyui import ComfyUIInstaller
 from machine_lifecycle.installers.errors import DiskFull
+from machine_lifecycle.installers.execute import Executor
+from machine_lifecycle.model.installing import InstallContext, Step
 from machine_lifecycle.model.paths import Paths
 from tests.support.comfyui_bed import PLAN, Bed, make_bed, wheel
 from tests.support.git_server import Origin
@@ -29,9 +32,27 @@ def disk(tmp_path: Path) -> Iterator[Path]:
         yield folder
 
 
+class Unlooking:
+    """ComfyUI's installer, as if the disk got full after it was looked at."""
+
+    def plan(self, context: InstallContext) -> tuple[Step, ...]:
+        steps = ComfyUIInstaller().plan(context)
+        return tuple(attrs.evolve(one, after=()) for one in steps if one.id != "preflight")
+
+
 @attrs.frozen
 class OnDisk(Bed):
     """A bed whose workspace is on the small disk."""
+
+    def executor(self, *nodes: dict[str, Any], **more: Any) -> Executor:
+        settings = attrs.evolve(self.settings, comfyui_nodes=self.listed(*nodes), **more)
+        return Executor(
+            self.paths,
+            settings=settings,
+            environ=self.environ,
+            retry_wait=0.001,
+            resolve=lambda _: Unlooking(),
+        )
 
     @property
     def paths(self) -> Paths:
