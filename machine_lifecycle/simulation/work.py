@@ -207,11 +207,17 @@ def _raise(inputs: Mapping[str, Any], _desk: Desk) -> Done:
     raise _ERRORS[inputs["kind"]](inputs["message"])
 
 
+_FRAMES = 60
+"""Calls on the stack, as PyTorch 2.11 told of them after an assertion on a GPU."""
+
+
 def _fault(inputs: Mapping[str, Any], desk: Desk) -> Done:
     """Fail as CUDA does on one instance, named as its folder; on others the picture goes on."""
     if inputs["instance"] in desk.folder("output").parts:
         if inputs["ending"] == "abort":
-            print(inputs["message"], file=sys.stderr, flush=True)  # noqa: T201 - its last words
+            # PyTorch's last words: the calls that led there come after what it was.
+            calls = (f"frame #{number}: <unknown function>" for number in range(_FRAMES))
+            print(inputs["message"], *calls, sep="\n", file=sys.stderr, flush=True)  # noqa: T201
             os.abort()
         raise RuntimeError(inputs["message"])
     return Done((inputs["image"],))

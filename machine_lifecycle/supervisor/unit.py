@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Protocol
 
 from machine_lifecycle.errors import LifecycleError, RemoteError
+from machine_lifecycle.model.gpu_signs import sign_in
 from machine_lifecycle.model.processes import (
     ExitCause,
     LinkReady,
@@ -40,6 +41,8 @@ from machine_lifecycle.supervisor.tree import belongs
 __all__ = ["Audience", "Unit", "failure"]
 
 _TAIL = 20
+_STACK = 300
+"""Lines of a stack of calls, and of what comes before it."""
 _log = logging.getLogger(__name__)
 
 
@@ -53,9 +56,16 @@ class Audience(Protocol):
         """It won't be started again."""
 
 
-def _last_lines(unit: Unit) -> tuple[str, ...]:
-    """The last lines that its last run wrote."""
-    return logs.tail(unit.log, _TAIL, unit.startup.log_offset)
+def _last_lines(unit: Unit, ended: Ended | None = None) -> tuple[str, ...]:
+    """The last lines that its last run wrote; where it aborted, with what it said of the GPU first:
+    PyTorch's own stack of calls, longer than what is kept, comes after that.
+    """
+    told = logs.tail(unit.log, _TAIL, unit.startup.log_offset)
+    if ended is None or ended.signal != "SIGABRT" or sign_in(told):
+        return told
+    lines = logs.tail(unit.log, _STACK, unit.startup.log_offset)
+    sign = next((line for line in lines if sign_in([line])), None)
+    return told if sign is None else (sign, *told[1 - _TAIL :])
 
 
 def _cause(unit: Unit, ended: Ended, reason: str, oom: OomCount) -> ExitCause:
@@ -67,7 +77,7 @@ def _cause(unit: Unit, ended: Ended, reason: str, oom: OomCount) -> ExitCause:
         signal=ended.signal,
         reason=reason or ended.words,
         at=time.time(),
-        tail=() if asked else _last_lines(unit),
+        tail=() if asked else _last_lines(unit, ended),
     )
 
 

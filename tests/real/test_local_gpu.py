@@ -51,15 +51,28 @@ def card() -> Card:
     return Card(uuid, name, int(total), driver)
 
 
-@pytest.fixture(scope="module")
-def driven(comfyui: Version, checks: str, card: Card) -> Iterator[Driven]:
-    """One machine for all of them, on all GPUs that there are."""
+def on_real_gpus(comfyui: Version, checks: str) -> Iterator[Driven]:
+    """A machine on all GPUs that there are."""
     with machines() as make:
         settings = {"GPU_MODE": "actual", "CONFIG_NODES_PATH": checks}
         one = Driven(make(**machine_settings(comfyui, **settings)))
         one.machine.patience = 300
         one.boot()
         yield one
+
+
+@pytest.fixture(scope="module")
+def driven(comfyui: Version, checks: str, card: Card) -> Iterator[Driven]:
+    """One for all of them that do it no harm."""
+    assert card.total
+    yield from on_real_gpus(comfyui, checks)
+
+
+@pytest.fixture
+def own(comfyui: Version, checks: str, card: Card) -> Iterator[Driven]:
+    """One for a test that ends its ComfyUI."""
+    assert card.total
+    yield from on_real_gpus(comfyui, checks)
 
 
 def on_gpu(action: str, gib: int = 1) -> dict[str, Any]:
@@ -107,35 +120,35 @@ def test_a_job_that_asks_for_more_memory_than_there_is_fails_alone(driven: Drive
     assert driven.submit(on_gpu("product"), "--watch")["status"] == "completed"
 
 
-def test_a_spoiled_context_is_mended_by_a_restart_and_its_job_given_up(driven: Driven) -> None:
-    before = driven.processes()[SERVICE]["pid"]
-    job = driven.submit(on_gpu("spoil"))["id"]
-    (record,) = driven.until_ended([job])
-    assert record.status == "failed", record
-    assert "assert" in record.error, record.error
-    after = driven.until_ready(SERVICE, WORKER)
-    assert after[SERVICE]["pid"] != before
-    answer = driven.submit(on_gpu("product"), "--watch")
-    assert answer["status"] == "completed", answer
-    assert driven.status()["state"] == "ready"
-    assert not driven.status()["conditions"]
-
-
-def test_a_comfyui_that_is_killed_gives_its_memory_back_before_it_starts(
-    driven: Driven, card: Card
-) -> None:
-    most = card.total // 1024 * 3 // 4
-    assert driven.submit(on_gpu("hold", most), "--watch")["status"] == "completed"
-    assert used() >= most * 1024
-    pid = driven.processes()[SERVICE]["pid"]
-    os.kill(pid, signal.SIGKILL)
-    while driven.until_ready(SERVICE, WORKER)[SERVICE]["pid"] == pid:
-        continue
-    assert used() < most * 1024 // 4
-    again = driven.submit(on_gpu("hold", most), "--watch")
-    assert again["status"] == "completed", again
-
-
 def test_the_pages_say_what_the_gpu_is(driven: Driven, card: Card) -> None:
     text = json.dumps(driven.page("/status"))
     assert card.name in text
+
+
+def test_a_spoiled_context_is_mended_by_a_restart_and_its_job_given_up(own: Driven) -> None:
+    before = own.processes()[SERVICE]["pid"]
+    job = own.submit(on_gpu("spoil"))["id"]
+    (record,) = own.until_ended([job])
+    assert record.status == "failed", record
+    assert "assert" in record.error, record.error
+    after = own.until_ready(SERVICE, WORKER)
+    assert after[SERVICE]["pid"] != before
+    answer = own.submit(on_gpu("product"), "--watch")
+    assert answer["status"] == "completed", answer
+    assert own.status()["state"] == "ready"
+    assert not own.status()["conditions"]
+
+
+def test_a_comfyui_that_is_killed_gives_its_memory_back_before_it_starts(
+    own: Driven, card: Card
+) -> None:
+    most = card.total // 1024 * 3 // 4
+    assert own.submit(on_gpu("hold", most), "--watch")["status"] == "completed"
+    assert used() >= most * 1024
+    pid = own.processes()[SERVICE]["pid"]
+    os.kill(pid, signal.SIGKILL)
+    while own.until_ready(SERVICE, WORKER)[SERVICE]["pid"] == pid:
+        continue
+    assert used() < most * 1024 // 4
+    again = own.submit(on_gpu("hold", most), "--watch")
+    assert again["status"] == "completed", again
