@@ -104,7 +104,8 @@ class Hosts:
                 host.probes += 1
                 if direct and not host.known:
                     await self._reach(host, url)
-            return await self._asked(host, url, question, is_silence)
+                return await self._asked(host, url, question, is_silence)
+        return await self._asked(host, url, question, is_silence)  # it is back, for all at once
 
     async def _reach(self, host: _Host, url: str) -> None:
         """See whether anybody takes a connection there."""

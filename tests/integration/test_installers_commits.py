@@ -19,6 +19,7 @@ import pytest
 from machine_lifecycle.errors import LifecycleError
 from machine_lifecycle.installers.command import CommandRunner, Journal, Redactor
 from machine_lifecycle.installers.commits import Commits
+from machine_lifecycle.installers.errors import CommandFailed
 from machine_lifecycle.installers.execute import Executor
 from machine_lifecycle.installers.git import bring
 from machine_lifecycle.installers.git_causes import cause_in, retry_after_in
@@ -317,6 +318,27 @@ async def test_a_host_that_comes_back_is_asked_again(desk: Desk, origin: Origin)
                 await desk.bring(f"http://{address}/{number}/.git", wanted, f"c{number}")
             assert raised.value.cause is GitCause.NOT_FOUND
     assert (folder / "a").read_text() == "2"
+
+
+async def test_a_host_that_is_back_is_asked_by_all_at_once(tmp_path: Path) -> None:
+    hosts, together = Hosts(wait=0.001), asyncio.Barrier(3)
+    silence = CommandFailed(argv=("git",), status=128, log=tmp_path / "log")
+
+    async def fails() -> None:
+        raise silence
+
+    async def answers() -> None:
+        await asyncio.sleep(0)
+
+    async def with_others() -> None:
+        await together.wait()
+
+    for number in range(3):
+        with pytest.raises(CommandFailed):
+            await hosts.ask(f"ssh://host.invalid/{number}", fails, lambda _: True)
+    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+        for question in (answers, with_others, with_others, with_others):
+            group.create_task(hosts.ask("ssh://host.invalid/a", question, lambda _: True))
 
 
 @attrs.frozen
