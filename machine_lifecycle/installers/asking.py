@@ -108,7 +108,7 @@ async def ask(
         try:
             asked = await session.get(address, headers=headers, allow_redirects=False, proxy=proxy)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            raise Unreached(urlsplit(url).netloc, _reason(error)) from error
+            raise Unreached(_host(url), _reason(error)) from error
         async with asked as answer:
             if answer.status not in _MOVED:
                 _check(answer, credentials, url)
@@ -147,10 +147,15 @@ async def announced(session: aiohttp.ClientSession, credentials: Credentials) ->
             tag = answer.headers.get("X-Linked-ETag", "").strip('"')
             size = answer.headers.get("X-Linked-Size", "")
     except (aiohttp.ClientError, TimeoutError) as error:
-        raise Unreached(urlsplit(url).netloc, _reason(error)) from error
+        raise Unreached(_host(url), _reason(error)) from error
     if not re.fullmatch(r"[0-9a-f]{64}", tag):
         return "", 0
     return tag, int(size) if size.isdigit() else 0
+
+
+def _host(url: str) -> str:
+    """Host and port of an address; where a server sends on to may have a login, too."""
+    return urlsplit(url).netloc.rpartition("@")[2]
 
 
 def _reason(error: Exception) -> str:
@@ -181,7 +186,7 @@ def _check(answer: aiohttp.ClientResponse, credentials: Credentials, url: str) -
         DownloadInterrupted: The server can't answer now.
     """
     shown = plain_address(credentials.url)
-    host = urlsplit(url).netloc
+    host = _host(url)
     problem = f"{host} answers with HTTP status {answer.status}"
     page = answer.content_type == "text/html" and answer.status in _GOOD
     if page:  # a login page: whatever is wanted, it is no web page

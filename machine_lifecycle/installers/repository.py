@@ -57,7 +57,8 @@ class Repository:
         if not parts.scheme or "@" not in parts.netloc:
             return self.url
         login, _, host = parts.netloc.rpartition("@")
-        if parts.scheme not in {"http", "https"}:  # the name is part of where an ssh host is
+        # The name is part of where an ssh host is, and may be a token for `git+https`.
+        if not parts.scheme.endswith(("http", "https")):
             host = f"{login.partition(':')[0]}@{host}"
         return urlunsplit(parts._replace(netloc=host))
 

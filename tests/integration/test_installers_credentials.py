@@ -92,6 +92,15 @@ async def test_a_redirect_to_nowhere(two: Two, location: str) -> None:
         await two.bring(two.hub.url("m"))
 
 
+async def test_a_login_of_a_redirect_is_not_told(two: Two) -> None:
+    there = two.storage.url("gone").replace("://", "://me:s3cret@")
+    two.hub.add("m", DATA, answers=[(302, {"Location": there})])
+    with pytest.raises(DownloadMissing) as raised:
+        await two.bring(two.hub.url("m"))
+    assert "127.0.0.2" in str(raised.value)
+    assert "s3cret" not in str(raised.value)
+
+
 async def test_redirects_in_a_circle_end(two: Two) -> None:
     two.hub.add("m", DATA, answers=[(302, {"Location": "/m"})] * 50)
     with pytest.raises(DownloadMissing, match="more than 10 times"):

@@ -183,6 +183,12 @@ async def test_what_git_would_take_for_a_program_or_an_option_is_refused(
     assert desk.lines == []
 
 
+@pytest.mark.parametrize("login", ["t0ken", "me:t0ken", "t0ken:x-oauth-basic"])
+def test_a_login_of_a_package_is_not_shown(login: str) -> None:
+    repository = Repository(url=f"git+https://{login}@host.invalid/a@c0ffee")
+    assert repository.plain_url == "git+https://host.invalid/a@c0ffee"
+
+
 def test_an_ssh_password_is_not_shown() -> None:
     repository = Repository(url="ssh://git:s3cret@host.invalid/a")
     assert repository.plain_url == "ssh://git@host.invalid/a"
