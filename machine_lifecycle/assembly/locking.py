@@ -188,7 +188,7 @@ class Locking:
             none = ("there is no lock",)
             raise LockStale(path=self.path, differences=none, context=none)
         wanted = await wanted_of(self._context, self._ctx)
-        if found := differences(kept.lock, wanted):
+        if found := differences(kept.compared, wanted):
             raise LockStale(path=kept.path, differences=found, context=found)
         return kept
 

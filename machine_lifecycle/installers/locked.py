@@ -111,10 +111,7 @@ class Locked:
             context=context,
             environment=environment,
             comfyui=attrs.evolve(comfyui, branch="", commit=lock.comfyui.commit, or_default=False),
-            # Whoever made a lock by hand may leave out what they like.
-            differences=differences(
-                lock if kept.ours else attrs.evolve(lock, quarantined=()), wanted
-            ),
+            differences=differences(attrs.evolve(kept, lock=lock).compared, wanted),
         )
 
     def check(self) -> None:

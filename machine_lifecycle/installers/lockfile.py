@@ -32,6 +32,11 @@ class Kept:
     lock: Lock
     ours: bool
 
+    @property
+    def compared(self) -> Lock:
+        """What of it must be as the list says: a person's may leave out what is not blocked."""
+        return self.lock if self.ours else attrs.evolve(self.lock, quarantined=())
+
 
 def lock_path(context: InstallContext) -> Path:
     """Where a person keeps it: beside the list; the machine's own place if there is none."""

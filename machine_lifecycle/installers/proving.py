@@ -5,9 +5,10 @@ unchanged, packages at their versions with all their files. It changes nothing.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 
 import attrs
+from packaging.utils import canonicalize_name
 
 from machine_lifecycle.installers.compiling import LockedPackage
 from machine_lifecycle.installers.gitprogram import Git
@@ -100,7 +101,8 @@ async def _packages(
     told = await ctx.run_command(argv, env=environment.env)
     there = dict(_frozen(told.output.splitlines()))
     broken = {
-        _plain(name) for name in await broken_packages(ctx, environment.python, environment.env)
+        canonicalize_name(name)
+        for name in await broken_packages(ctx, environment.python, environment.env)
     }
     return tuple(_compared(packages, there, broken))
 
@@ -111,14 +113,14 @@ def _frozen(lines: Iterable[str]) -> Iterator[tuple[str, str]]:
         name, mark, rest = line.partition("==")
         if not mark:
             name, _, rest = line.partition(" @ ")
-        yield _plain(name), rest.strip()
+        yield canonicalize_name(name.strip()), rest.strip()
 
 
 def _compared(
-    packages: Iterable[LockedPackage], there: Mapping[str, str], broken: set[str]
+    packages: Iterable[LockedPackage], there: Mapping[str, str], broken: Collection[str]
 ) -> Iterator[Difference]:
     for package in packages:
-        name = _plain(package.name)
+        name = canonicalize_name(package.name)
         subject, wanted, found = f"package {package.name}", package.version, there.get(name)
         if found is None:
             yield Difference(subject, f"is not there, in version {wanted or package.url}")
@@ -134,8 +136,3 @@ def _commit(url: str) -> str:
     """What tells two addresses of one package apart: the commit, else all of it."""
     commit = url.rpartition("@")[2].partition("#")[0]
     return commit if re.fullmatch(r"[0-9a-f]{40,64}", commit) else url
-
-
-def _plain(name: str) -> str:
-    """A name as PyPA compares it."""
-    return re.sub(r"[-_.]+", "-", name).lower().strip()
