@@ -137,7 +137,7 @@ class Downloader:
             cut = partial.cut
         if cut is not None:
             digest = await self._in_pieces(file, partial, cut, report)
-        return await self._proved(file, partial, digest, resumed=resumed)
+        return await _proved(file, partial, digest, resumed=resumed)
 
     async def _rest(
         self,
@@ -249,20 +249,6 @@ class Downloader:
             self._hosts[start].unreached = 0
             yield answer
 
-    async def _proved(
-        self, file: File, partial: Partial, digest: hashlib._Hash, *, resumed: bool
-    ) -> str:
-        """The digest of the whole file, if it is that of the list; it is on disk then."""
-        found = digest.hexdigest()
-        if file.sha256 and found != file.sha256:
-            partial.forget()
-            if resumed:
-                raise broken(file, "what came before was the beginning of another file")
-            problem = f"its SHA-256 is {found}, not {file.sha256}"
-            raise DownloadDiffers(url=file.shown, problem=problem)
-        await asyncio.to_thread(flush, partial.path)
-        return found
-
 
 def _part(file: File, answer: aiohttp.ClientResponse, have: int) -> tuple[int, int]:
     """Where in the file an answer begins, and the size of the whole; 0 if nobody says.
@@ -281,3 +267,16 @@ def _part(file: File, answer: aiohttp.ClientResponse, have: int) -> tuple[int, i
         problem = f"it has {total:,} bytes, not {file.size:,}"
         raise DownloadDiffers(url=file.shown, problem=problem)
     return at, total or file.size
+
+
+async def _proved(file: File, partial: Partial, digest: hashlib._Hash, *, resumed: bool) -> str:
+    """The digest of the whole file, if it is that of the list; it is on disk then."""
+    found = digest.hexdigest()
+    if file.sha256 and found != file.sha256:
+        partial.forget()
+        if resumed:
+            raise broken(file, "what came before was the beginning of another file")
+        problem = f"its SHA-256 is {found}, not {file.sha256}"
+        raise DownloadDiffers(url=file.shown, problem=problem)
+    await asyncio.to_thread(flush, partial.path)
+    return found

@@ -503,7 +503,7 @@ async def test_an_end_that_nobody_tells_is_found_on_a_busy_server_too(redis: Red
     async def others() -> None:
         while True:
             await redis.publish(keys.PROGRESS_CHANNEL, json.dumps({"job_id": "x", "progress": 1}))
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.1)  # sleep: how often others tell something
 
     async with asyncio.timeout(10), asyncio.TaskGroup() as group:
         telling = group.create_task(others())
