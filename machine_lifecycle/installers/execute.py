@@ -185,9 +185,9 @@ class Executor:
         errors = tuple(one.error for one in outcomes if one.error is not None and one.required)
         if errors:
             raise Problems(subject=f"installation of {plan.service} ({stage})", errors=errors)
-        looks = {one for step in steps for one in step.after}  # they make nothing
+        makes = {step.id for step in steps if step.makes}
         done = (one for one in outcomes if one.status is StepStatus.DONE)
-        return sum(one.step not in looks for one in done)
+        return sum(one.step in makes for one in done)
 
 
 class _StageRun:

@@ -150,8 +150,8 @@ class Locked:
                 found.append(self._locked(step, base))
             elif step.subject and step.id.endswith(" packages"):
                 found.append(_of_pack(step, packs))
-            elif step.subject and step.id.endswith(" script") and packs.all:
-                found.append(attrs.evolve(step, needs=(*step.needs, TOGETHER)))
+            elif step.subject and step.id.endswith(" script"):
+                found.append(_of_script(step, steps, packs))
             else:
                 found.append(step)
         if packs.all:
@@ -221,6 +221,21 @@ def _of_pack(step: Step, packages: PackPackages) -> Step:
         fingerprint=lines_digest(wanted),
         needs=(*step.needs, *((TOGETHER,) if wanted else ())),
         run=run,
+    )
+
+
+def _of_script(step: Step, steps: Sequence[Step], packages: PackPackages) -> Step:
+    """The step that runs a pack's scripts: again when its own packages are others, and not when
+    those of another pack are.
+    """
+    before = {one.id: one.needs for one in steps if one.id.endswith(" packages")}
+    needs = (more for need in step.needs for more in before.get(need, (need,)))
+    late = (*before.keys() & {*step.needs}, *((TOGETHER,) if packages.all else ()))
+    return attrs.evolve(
+        step,
+        fingerprint=fingerprint(step.fingerprint, lines_digest(packages.of(step.subject))),
+        needs=tuple(dict.fromkeys(needs)),
+        after=(*step.after, *late),
     )
 
 

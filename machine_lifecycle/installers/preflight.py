@@ -68,6 +68,7 @@ def preflight(context: InstallContext, environment: Environment, steps: Sequence
         timeout=60,
         run=run,
         present=lambda: not left(),
+        makes=False,
     )
 
 

@@ -130,6 +130,7 @@ class Step:
         subject: What of the service it installs, such as a node pack; empty for the service itself.
         present: Whether what it made is still there; a quick look, called before it is skipped.
         space: Bytes that it takes on disk, roughly; told when a disk is full. 0: not known.
+        makes: Whether it makes something; one that only looks does not count as done.
     """
 
     id: str
@@ -147,6 +148,7 @@ class Step:
     subject: str = ""
     present: Callable[[], bool] = _present
     space: int = 0
+    makes: bool = True
 
 
 class Installer(Protocol):

@@ -9,6 +9,7 @@ import attrs
 import pytest
 
 from machine_lifecycle.installers.execute import Executor
+from tests.benchmarks.installing.world import wheel
 from tests.support.lock_bed import served
 from tests.support.locked_machine import PLAN, Machine
 
@@ -49,6 +50,25 @@ async def test_install_py_is_run_once_after_the_requirements(machine: Machine) -
     await machine.is_locked("a", "b")
     await machine.boots()
     assert len(ran(machine, "a")) == 2, "another commit may ask for more"
+
+
+async def test_what_another_pack_requires_runs_no_script_again(machine: Machine) -> None:
+    wheel(machine.root / "wheels", "other", "1.0")
+    machine.place.origin("a", requirements__txt="thing<2.1\n", install__py=INSTALL)
+    machine.place.origin("b", requirements__txt="other\n", install__py=INSTALL)
+    for names in (["a"], ["a", "b"]):
+        machine.lists(*names)
+        assert (await machine.boots()).failures == ()
+    assert "other" in machine.versions()
+    assert (len(ran(machine, "a")), len(ran(machine, "b"))) == (1, 1)
+    # Other packages of its own may ask for it.
+    machine.own_lock.unlink()
+    held = machine.root / "constraints.txt"
+    held.write_text("thing<2\n")
+    wheel(machine.root / "wheels", "thing", "1.0")
+    assert (await machine.boots(PIP_CONSTRAINT=str(held))).failures == ()
+    assert machine.versions()["thing"] == "1.0"
+    assert (len(ran(machine, "a")), len(ran(machine, "b"))) == (2, 1)
 
 
 async def test_install_py_is_left_alone_where_that_is_wanted(machine: Machine) -> None:
