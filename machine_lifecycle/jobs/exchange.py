@@ -56,6 +56,9 @@ class Offering(Protocol):
     def start(self, claimed: Claimed) -> None:
         """Do a job."""
 
+    def written(self) -> None:
+        """Nothing is on its way to the queue, for now."""
+
 
 class Exchange:
     """Calls as long as there is something to give or to take."""
@@ -105,6 +108,7 @@ class Exchange:
         try:
             await self._run()
         finally:
+            self._delivery.keep(self._outcomes)  # our successor writes them
             if self._due:
                 self._due.cancel()
 
@@ -117,30 +121,31 @@ class Exchange:
             offer = self._offer()
             if offer is None and not self._outcomes:
                 continue
-            given, self._outcomes = self._outcomes, []
             token = token or f"0{self._name}-{next(self._numbers)}"
             self._calling = True
             try:
-                if await self._turn(token, offer, given):
+                if await self._turn(token, offer, self._outcomes):
                     token = ""
                 wait = 0.05
             except (RedisError, OSError) as error:
                 if not passing(error):
                     raise
-                self._outcomes = [*given, *self._outcomes]
-                self._delivery.keep(given)
+                self._delivery.keep(self._outcomes)
                 await asyncio.sleep(spread(wait))
                 wait = min(wait * 2, _LONGEST_WAIT)
                 self._stirred.set()
             finally:
                 self._calling = False
+            if not self._outcomes:
+                self._taker.written()
 
     def _offer(self) -> Offer | None:
         offer = self._taker.offer()
         return offer and attrs.evolve(offer, slots=min(offer.slots, -(-offer.whole // 2)))
 
-    async def _turn(self, token: str, offer: Offer | None, given: list[Outcome]) -> bool:
-        """One call; whether it brought jobs."""
+    async def _turn(self, token: str, offer: Offer | None, outcomes: list[Outcome]) -> bool:
+        """One call, which writes what is in the list and takes it out; whether it brought jobs."""
+        given = outcomes.copy()
         words: list[str | int] = [
             self._config.worker_id,
             self._config.machine_id,
@@ -158,6 +163,7 @@ class Exchange:
             if files
             else await self._functions.call("ml1_turn", *words)
         )
+        del outcomes[: len(given)]
         for outcome, answer in zip(given, answers, strict=True):
             outcome.answered(str(answer))
         for job in jobs:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -80,6 +81,7 @@ class Worker:
             give=lambda outcome: self._exchange.give(self._delivery.tracked(outcome)),
             on_free=self._freed, on_hung=self._rest,
         )  # fmt: skip
+        self.start: Callable[[Claimed], None] = self._execution.start
         self._hearing = Hearing(
             redis, config.worker_id, stir=self._exchange.stir, cancelled=self._execution.cancel,
             adopt=partial(self._functions.call, "ml1_adopt"),
@@ -159,14 +161,14 @@ class Worker:
             return None
         return self._offers.make(self._execution.by_service)
 
-    def start(self, claimed: Claimed) -> None:
-        """Do a job."""
-        self._execution.start(claimed)
-
     def _freed(self) -> None:
         """There is room for a job, or a reason to look again."""
         self._exchange.stir()
         self._changed.set()
+        self.written()
+
+    def written(self) -> None:
+        """Nothing is on its way to the queue: where it stops, that may have been the last."""
         done = self._execution.idle and not self._exchange.busy
         if (done and Hold.STOPPING in self._voice.holds) or self._execution.fault:
             self._ended.set()
@@ -233,10 +235,9 @@ class Worker:
             running[job_id].cut("lost", "another worker has it, or it has ended")
         for job_id in cancelled:
             running[job_id].cut("cancelled")
-        if work:
-            self._exchange.stir()
         if not known and self._voice.advertised is not None:
             await self._registration.register(self._voice.advertised)
+        if work or not known:
             self._exchange.stir()
         self._hearing.be_ear(ear=bool(ear))
 

@@ -18,6 +18,7 @@ from machine_lifecycle.jobs.errors import JobNotFound, JobStateRefuses
 from machine_lifecycle.jobs.functions import QueueFunctions
 from machine_lifecycle.jobs.score import score
 from machine_lifecycle.system import redis_keys as keys
+from machine_lifecycle.system.redis import connect
 from machine_lifecycle.system.redis_keys import iso
 from machine_lifecycle.system.redis_line import Line
 
@@ -275,6 +276,24 @@ async def test_a_hundred_classes_are_served_by_priority_and_age(redis: Redis) ->
         wanted.append((-priority, number, job_id))
     got = [(await claim(redis))[1] for _ in range(100)]
     assert got == [job_id for *_, job_id in sorted(wanted)]
+
+
+async def test_a_beat_counts_all_classes_only_where_the_count_is_wrong(own_valkey: Any) -> None:
+    async with contextlib.aclosing(connect(own_valkey.url)) as redis:
+        await claim(redis)
+        for number in range(50):
+            await JobQueue(redis).submit(
+                {}, service_required="simulation", customer_id=f"customer {number}"
+            )
+        for _ in range(40):
+            await claim(redis)
+        for size, counted in (("10", False), ("7", True), ("10", False)):
+            await redis.set("jobs:index:size", size)
+            await redis.config_resetstat()
+            await call(redis, "ml1_beat", "w1", profile()[0], 20000)
+            calls = (await redis.info("commandstats"))["cmdstat_zcard"]["calls"]
+            assert (calls > 50) is counted
+            assert await redis.get("jobs:index:size") == "10"
 
 
 async def test_several_jobs_come_in_one_call_in_their_order(redis: Redis) -> None:

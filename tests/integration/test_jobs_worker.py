@@ -425,6 +425,39 @@ async def test_a_result_outlives_redis_and_then_its_worker(
     await redis.aclose()
 
 
+async def test_a_result_outlives_a_frozen_redis_that_never_wakes(
+    own_valkey: Any, workers: Workers
+) -> None:
+    redis = connect(own_valkey.url)
+    client = JobQueue(redis)
+    boss = Orchestrator(own_valkey.folder / "control.sock")
+    async with await boss.serve():
+        job_id = await client.submit({"wait": "go"}, service_required="simulation")
+        worker = await workers.start(
+            own_valkey.url, MACHINE_CONTROL_SOCKET=str(boss.path), WORKER_ID="w-1"
+        )
+        await boss.wait_for("standby")
+        boss.tell(do="go")
+        await halfway(client, job_id)
+        own_valkey.process.send_signal(signal.SIGSTOP)
+        (workers.folder / "go").touch()
+        async with asyncio.timeout(20):
+            while f"end {job_id}" not in workers.journal():  # noqa: ASYNC110 - no event for it
+                await asyncio.sleep(0.02)
+        worker.send_signal(signal.SIGTERM)  # while its result is on its way
+        assert await worker.wait() == 0
+        own_valkey.stop(signal.SIGKILL)
+        own_valkey.start()
+        await workers.start(own_valkey.url, MACHINE_CONTROL_SOCKET=str(boss.path), WORKER_ID="w-1")
+        await boss.wait_for("standby")
+        boss.tell(do="go")
+        end = await end_of(client, job_id)
+        assert end.job
+        assert (end.kind, end.job.fence) == ("completed", 1)
+        assert len([line for line in workers.journal() if line.startswith(f"run {job_id}")]) == 1
+    await redis.aclose()
+
+
 async def test_ten_jobs_at_a_time(valkey: Any, redis: Redis, workers: Workers) -> None:
     client = JobQueue(redis)
     await workers.start(valkey.url, WORKER_MAX_CONCURRENT_JOBS="10")

@@ -264,6 +264,10 @@ local function adopt(id, at)
   return true
 end
 
+local function unfiled()
+  return redis.call('ZCARD', 'jobs:pending') - tonumber(redis.call('GET', 'jobs:index:size') or '0')
+end
+
 -- Search a chunk of what waits for jobs that are not in the index. Returns whether some were found,
 -- and whether the end was reached.
 local function search(at, most)
@@ -280,7 +284,7 @@ local function search(at, most)
   end
   local over = from + most >= waiting
   redis.call('SET', 'jobs:index:cursor', over and 0 or from + most, 'EX', 86400)
-  if over and not found then
+  if over and not found and unfiled() ~= 0 then
     -- All are filed: set right what the count may have missed.
     local size = 0
     for _, h in ipairs(redis.call('HKEYS', 'jobs:classes')) do
@@ -289,10 +293,6 @@ local function search(at, most)
     redis.call('SET', 'jobs:index:size', size, 'EX', INDEX_TTL)
   end
   return found, over
-end
-
-local function unfiled()
-  return redis.call('ZCARD', 'jobs:pending') - tonumber(redis.call('GET', 'jobs:index:size') or '0')
 end
 
 -- Say of all that waits in a class whether somebody can do it: a chunk now, the rest later.
