@@ -135,6 +135,8 @@ class Lock:
 
     def needed_by(self, pack: str = "") -> tuple[LockedPackage, ...]:
         """The packages that a pack comes to with all that they need; without a name, ComfyUI's."""
+        if pack and pack not in self._slugs:
+            return ()  # it has no requirements that count
         names: set[str] = set()
         more = {f"pack:{self._slugs[pack]}" if pack else _COMFYUI}
         while more:

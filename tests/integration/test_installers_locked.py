@@ -8,9 +8,11 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import attrs
 import pytest
 
 from machine_lifecycle.installers.lock_errors import LockStale, LockUnreadable
+from machine_lifecycle.installers.lockfile import save_lock
 from tests.benchmarks.installing.world import wheel
 from tests.support.lock_bed import served
 from tests.support.locked_machine import Machine
@@ -89,6 +91,25 @@ async def test_a_file_that_is_not_the_one_that_was_locked_is_refused(machine: Ma
     assert (failed.subject, failed.step) == ("a", "node a packages")
     assert failed.error is not None
     assert "hash" in str(failed.error).lower()
+
+
+async def test_a_pack_whose_requirements_are_not_wanted_is_there_without_them(
+    machine: Machine,
+) -> None:
+    machine.place.origin("a", requirements__txt="thing\n", install__py=_RAN)
+    machine.place.origin("b", requirements__txt="onnxruntime\n")
+    packs = [attrs.evolve(pack, requirements=pack.name == "b") for pack in machine.lists("a", "b")]
+    lock = await machine.place.lock(machine.place.wanted(*packs, also=("pip", "requests")))
+    save_lock(lock, machine.lock)
+    nodes = json.loads((machine.root / "config_nodes.json").read_text())
+    nodes[0]["requirements"] = False
+    (machine.root / "config_nodes.json").write_text(json.dumps(nodes))
+    run = await machine.boots()
+    assert run.failures == ()
+    assert lock.needed_by("a") == ()
+    assert "thing" not in machine.versions()
+    assert "onnxruntime" in machine.versions()
+    assert (machine.home / "custom_nodes" / "a" / "ran").read_text() == "once"
 
 
 async def test_a_package_that_can_not_be_had_costs_the_packs_that_need_it(
