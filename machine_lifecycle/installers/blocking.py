@@ -6,12 +6,15 @@ stands behind ``#`` says why.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import attrs
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
 
 from machine_lifecycle.config.nodes import NodeEntry
 from machine_lifecycle.installers.base import fingerprint
@@ -20,7 +23,7 @@ from machine_lifecycle.installers.git_errors import PackBlocked
 from machine_lifecycle.model.installing import Step, StepContext
 from machine_lifecycle.model.settings import Settings
 
-__all__ = ["Blocklist", "blocked_packages"]
+__all__ = ["Blocklist", "blocked_by", "blocked_packages"]
 
 _PACKS = "blocked-packs.txt"
 _PACKAGES = "blocked-packages.txt"
@@ -34,6 +37,34 @@ def blocked_packages(settings: Settings | None = None) -> tuple[Path, ...]:
     """Files of constraints that keep blocked versions out, for pip and uv."""
     named = settings.blocked_packages if settings else None
     return (_shipped(_PACKAGES), *((named,) if named else ()))
+
+
+def blocked_by(files: Iterable[Path], versions: Mapping[str, str]) -> Iterator[str]:
+    """Which releases are kept out by files of constraints, for people.
+
+    Args:
+        files: Those of ``blocked_packages``.
+        versions: By canonical name; an empty one comes from an address, and is none.
+
+    Raises:
+        InstallerBroken: One can't be read.
+    """
+    for file in files:
+        for line in _lines(file):
+            with contextlib.suppress(InvalidRequirement):
+                one = Requirement(line.partition("#")[0])
+                if one.marker and not one.marker.evaluate():
+                    continue
+                version = versions.get(canonicalize_name(one.name))
+                if version and not one.specifier.contains(version, prereleases=True):
+                    yield f"{one.name} {version} is blocked"
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InstallerBroken(installer="blocklist", problem=f"{path}: {error}") from error
 
 
 @attrs.frozen
@@ -56,11 +87,7 @@ class Blocklist:
         named = settings.blocked_packs
         reasons: dict[str, str] = {}
         for path in (_shipped(_PACKS), *((named,) if named else ())):
-            try:
-                lines = path.read_text("utf-8").splitlines()
-            except (OSError, UnicodeDecodeError) as error:
-                raise InstallerBroken(installer="blocklist", problem=f"{path}: {error}") from error
-            for line in lines:
+            for line in _lines(path):
                 what, _, why = line.partition("#")
                 if what.strip():
                     reasons[_key(what.strip())] = why.strip()

@@ -104,6 +104,7 @@ class Locked:
             python=this_platform.python_version() if environment.ours else lock.python,
             torch=environment.backend if environment.ours else FOUND,
             exclude_newer=lock.exclude_newer,
+            blocked=environment.blocked,
         )
         return cls(
             path=kept.path,

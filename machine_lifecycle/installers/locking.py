@@ -11,6 +11,7 @@ from pathlib import Path
 import attrs
 from packaging.requirements import Requirement
 
+from machine_lifecycle.installers.blocking import blocked_by
 from machine_lifecycle.installers.compiling import Asking, Fault, UvSolver, apart
 from machine_lifecycle.installers.git_errors import GitCloneFailed, GitUrlRefused, HostDown
 from machine_lifecycle.installers.lock import Lock, LockedLine, LockedRepository
@@ -65,6 +66,7 @@ class Wanted:
         gpu: Whether packages for GPUs are taken where there are two kinds.
         exclude_newer: Only packages older than this are looked at.
         at_once: Repositories that are asked at once.
+        blocked: Files of constraints that keep out what is never installed.
     """
 
     comfyui: Repository
@@ -77,6 +79,7 @@ class Wanted:
     gpu: bool = False
     exclude_newer: str = ""
     at_once: int = 16
+    blocked: tuple[Path, ...] = ()
 
     def entries(self) -> tuple[LockedRepository, ...]:
         """ComfyUI and each pack, as a lock speaks of them before anybody was asked."""
@@ -125,6 +128,7 @@ def differences(lock: Lock, wanted: Wanted) -> tuple[str, ...]:
     blocked = {one.pack for one in lock.quarantined if one.fault is Fault.BLOCKED}
     free = (one.name for one in wanted.packs if one.blocked is None)
     found += [f"pack {name} is blocked no longer" for name in free if name in blocked]
+    found += blocked_by(wanted.blocked, {one.name: one.version for one in lock.packages})
     return tuple(found)
 
 

@@ -70,6 +70,7 @@ async def wanted_of(context: InstallContext, ctx: StepContext) -> Wanted:
         gpu=_for_gpus(context, environment, versions),
         exclude_newer=context.environ.get("UV_EXCLUDE_NEWER", ""),
         at_once=context.settings.install_concurrency,
+        blocked=environment.blocked,
     )
 
 

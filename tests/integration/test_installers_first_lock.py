@@ -192,6 +192,20 @@ async def test_a_pack_that_is_blocked_no_longer_is_brought(machine: Machine) -> 
     assert "thing" in machine.versions()
 
 
+async def test_a_release_that_is_blocked_by_now_is_replaced(machine: Machine) -> None:
+    machine.place.origin("a", requirements__txt="thing\n")
+    machine.lists("a")
+    await machine.boots()
+    assert machine.versions()["thing"] == "2.1"
+    blocked = machine.root / "blocked.txt"
+    blocked.write_text("# known to do harm\nthing != 2.1  # steals keys\nother == 0\n")
+    assert (await machine.boots(blocked_packages=blocked)).failures == ()
+    assert machine.versions()["thing"] == "2.0"
+    assert "lock: the lock is brought up to date: thing 2.1 is blocked" in machine.progress.lines
+    again = await machine.boots(blocked_packages=blocked)
+    assert {one.status.value for one in again.outcomes} == {"skipped"}
+
+
 async def test_a_lock_of_a_persons_may_leave_out_what_is_blocked_no_longer(
     machine: Machine,
 ) -> None:

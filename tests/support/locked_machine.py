@@ -99,11 +99,17 @@ class Machine:
         self,
         mode: LockMode = LockMode.MAKE,
         blocked_packs: Path | None = None,
+        blocked_packages: Path | None = None,
         **environ: str,
     ) -> Executor:
         return Executor(
             self.paths,
-            settings=attrs.evolve(self.settings, comfyui_lock=mode, blocked_packs=blocked_packs),
+            settings=attrs.evolve(
+                self.settings,
+                comfyui_lock=mode,
+                blocked_packs=blocked_packs,
+                blocked_packages=blocked_packages,
+            ),
             environ={**self.place.environ, **environ},
             retry_wait=0.001,
         )
@@ -113,9 +119,10 @@ class Machine:
         options: dict[str, str] | None = None,
         mode: LockMode = LockMode.MAKE,
         blocked_packs: Path | None = None,
+        blocked_packages: Path | None = None,
         **environ: str,
     ) -> Executor:
-        run = self.executor(mode, blocked_packs, **environ)
+        run = self.executor(mode, blocked_packs, blocked_packages, **environ)
         plan = attrs.evolve(PLAN, options=options or {})
         self.progress.lines.clear()
         for stage in ("lock", "base", "nodes"):

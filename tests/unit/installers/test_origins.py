@@ -9,7 +9,7 @@ from packaging.requirements import Requirement
 
 from machine_lifecycle.config.settings import load_settings
 from machine_lifecycle.errors import Problems
-from machine_lifecycle.installers.blocking import Blocklist, blocked_packages
+from machine_lifecycle.installers.blocking import Blocklist, blocked_by, blocked_packages
 from machine_lifecycle.installers.errors import InstallerBroken
 from machine_lifecycle.installers.git_errors import CommitWanted, GitUrlRefused, HostNotAllowed
 from machine_lifecycle.installers.origins import Origins
@@ -147,3 +147,13 @@ def test_packages_that_do_harm_are_kept_out_by_constraints(tmp_path: Path) -> No
     assert bad["ultralytics"].contains("8.3.47")
     env = package_environment({}, constraints=(shipped, own))
     assert env["UV_CONSTRAINT"] == env["PIP_CONSTRAINT"] == f"{shipped} {own}"
+
+
+def test_which_releases_are_blocked(tmp_path: Path) -> None:
+    file = tmp_path / "blocked.txt"
+    file.write_text("Some_Thing != 1.0, < 3  # harms\nold == 0; python_version < '3'\n-c other\n")
+    versions = {"some-thing": "1.0", "old": "1", "else": "1"}
+    assert [*blocked_by([file], versions)] == ["Some_Thing 1.0 is blocked"]
+    assert [*blocked_by([file], {"some-thing": "2.0"})] == []
+    with pytest.raises(InstallerBroken, match="nowhere"):
+        list(blocked_by([tmp_path / "nowhere"], versions))
