@@ -28,6 +28,8 @@ from machine_lifecycle.system.redis import spread
 __all__ = ["Exchange", "Offer"]
 
 _LONGEST_WAIT = 1.0
+_MOST = 1000
+"""Jobs, and results, in one call: Lua passes on no more than 8000 words at once."""
 
 
 @attrs.frozen
@@ -136,16 +138,18 @@ class Exchange:
                 self._stirred.set()
             finally:
                 self._calling = False
-            if not self._outcomes:
+            if self._outcomes:
+                self._stirred.set()
+            else:
                 self._taker.written()
 
     def _offer(self) -> Offer | None:
         offer = self._taker.offer()
-        return offer and attrs.evolve(offer, slots=min(offer.slots, -(-offer.whole // 2)))
+        return offer and attrs.evolve(offer, slots=min(offer.slots, -(-offer.whole // 2), _MOST))
 
     async def _turn(self, token: str, offer: Offer | None, outcomes: list[Outcome]) -> bool:
-        """One call, which writes what is in the list and takes it out; whether it brought jobs."""
-        given = outcomes.copy()
+        """One call, which takes the first of the list and writes them; whether it brought jobs."""
+        given = outcomes[:_MOST]
         words: list[str | int] = [
             self._config.worker_id,
             self._config.machine_id,
@@ -201,7 +205,7 @@ class Exchange:
 
     async def deliver(self, outcomes: list[Outcome]) -> None:
         """Write results without taking jobs, before anything else is done."""
-        if outcomes:
+        while outcomes:
             await self._turn("0", None, outcomes)
 
     async def leave(self, digests: set[str]) -> None:

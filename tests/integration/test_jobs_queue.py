@@ -278,6 +278,15 @@ async def test_a_hundred_classes_are_served_by_priority_and_age(redis: Redis) ->
     assert got == [job_id for *_, job_id in sorted(wanted)]
 
 
+async def test_who_wants_more_than_fits_into_a_call_loses_none(redis: Redis) -> None:
+    async with contextlib.aclosing(Line(redis)) as line:
+        submit = JobQueue(redis, line).submit
+        await asyncio.gather(*(submit({}, service_required="simulation") for _ in range(4500)))
+    assert len((await turn(redis, want=4500))[1]) == 1000
+    assert await redis.zcard(keys.PENDING) == 3500
+    assert await redis.hlen(keys.active("w1")) == await redis.zcard(keys.LEASES) == 1000
+
+
 async def test_a_beat_counts_all_classes_only_where_the_count_is_wrong(own_valkey: Any) -> None:
     async with contextlib.aclosing(connect(own_valkey.url)) as redis:
         await claim(redis)

@@ -20,7 +20,7 @@ end
 -- none, or empty; ms until a job is due.
 local function ml1_turn(_, a)
   local worker, machine, digest, token = a[1], a[2], a[3], a[4]
-  local lease, want = tonumber(a[5]), tonumber(a[6])
+  local lease, want = tonumber(a[5]), math.min(tonumber(a[6]), MOST_AT_ONCE)
   local at = now()
   local answers, completed = complete_all(worker, machine, at, a, 7)
   local due, jobs, again = promote(at), {}, ''

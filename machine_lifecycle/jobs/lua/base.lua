@@ -20,6 +20,7 @@ local BYTES_KEPT = 536870912 -- of each, at most, and no more than a quarter of 
 local BYTES_STRICTLY = 2 -- … times that of those, too, that ended just now
 local HEAVY = 4096 -- bytes from which on a job's are counted: below, the number is bound enough
 local FORGOTTEN_AT_ONCE = 100
+local MOST_AT_ONCE = 1000 -- jobs: unpack takes 8000 words at most, and a script that fails takes nothing back
 local OUTPUTS_FORGOTTEN = 32
 
 local heard -- see below
