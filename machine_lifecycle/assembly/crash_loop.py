@@ -106,7 +106,11 @@ class CrashLoop:
         seconds = wait_before(self.past, self.longest)
         if not self.past.failures:
             return
-        words = f"{self.past.failures} lives in a row failed, the last one: {self.past.cause}"
+        many, cause = self.past.failures, self.past.cause
+        lives = (
+            f"{many} lives in a row failed, the last one" if many > 1 else "the last life failed"
+        )
+        words = f"{lives}: {cause}"
         self.raise_condition(ConditionKind.CRASH_LOOP, _CAUSE, words)
         if not seconds or self._inherits():
             return
