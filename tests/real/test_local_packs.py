@@ -60,7 +60,9 @@ def test_what_loads_is_used_and_what_does_not_is_named(
     listed = [
         {"name": name, "url": repository(tmp_path / name, **files)} for name, files in PACKS.items()
     ]
-    driven = local(CONFIG_NODES_PATH=node_list(tmp_path, *listed), LOG_FORMAT="text")
+    driven = local(
+        CONFIG_NODES_PATH=node_list(tmp_path, *listed), MACHINE_PACK_FLOOR="0", LOG_FORMAT="text"
+    )
     driven.boot()
     report = driven.status()
     assert report["state"] == "ready"
