@@ -135,13 +135,17 @@ class LockImpossible(LifecycleError):
 
     @property
     def remedies(self) -> tuple[Remedy, ...]:
-        """Name another commit, another build of torch, or another index."""
+        """Name another commit, another build of torch, or another index; or do without a lock."""
         index = Remedy(
             "Name an index that has them, or a folder of wheels in UV_FIND_LINKS",
             "export UV_DEFAULT_INDEX=https://HOST/simple",
         )
         if self.fault != "conflict":
-            return (index,)
+            without = Remedy(
+                "Or, where COMFYUI_PYTHON has all of them already, boot without a lock",
+                "export COMFYUI_LOCK=off",
+            )
+            return (index, without)
         return (
             Remedy(
                 "Take a commit of ComfyUI whose requirements agree", "export COMFYUI_COMMIT=COMMIT"
