@@ -146,8 +146,14 @@ class PackWatch:
             error = missing_too_much(one.instance, listed, out)
             if listed.names and one.complete:
                 detail = error.summary if error else f"{len(listed.names) - len(out)} loaded"
-                name = f"node packs of {one.instance}"
-                found.append(Check(name=name, ok=error is None, seconds=0.0, detail=detail))
+                check = Check(
+                    name=f"node packs of {one.instance}",
+                    ok=error is None,
+                    seconds=0.0,
+                    detail=detail,
+                    remedies=error.remedies if error else (),
+                )
+                found.append(check)
         return tuple(found)
 
     def begin_anew(self) -> None:

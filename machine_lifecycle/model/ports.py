@@ -10,7 +10,7 @@ from typing import Any, Protocol, Self
 
 import attrs
 
-from machine_lifecycle.errors import LifecycleError
+from machine_lifecycle.errors import LifecycleError, Remedy
 from machine_lifecycle.model.hardware import Hardware
 from machine_lifecycle.model.installing import Installer, Step
 from machine_lifecycle.model.jobs import Job, JobResult, Progress
@@ -163,12 +163,18 @@ class WorkerLinks(Protocol):
 
 @attrs.frozen(kw_only=True)
 class Check:
-    """One verification in HealthCheck."""
+    """One verification in HealthCheck.
+
+    Attributes:
+        detail: What was found, in words.
+        remedies: What to do about it, where it did not pass.
+    """
 
     name: str
     ok: bool
     seconds: float
     detail: str = ""
+    remedies: tuple[Remedy, ...] = ()
 
 
 class MachineRegistry(Protocol):

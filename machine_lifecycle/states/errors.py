@@ -97,11 +97,17 @@ class StateTooLong(LifecycleError):
 
 @attrs.define(kw_only=True, slots=False, eq=False)
 class ChecksFailed(LifecycleError):
-    """The machine runs, but a verification before Ready did not pass."""
+    """The machine runs, but a verification before Ready did not pass.
+
+    Attributes:
+        failed: Which, and what was found.
+        advice: What these say is to be done.
+    """
 
     code: ClassVar[str] = "health-check-failed"
 
     failed: tuple[str, ...]
+    advice: tuple[Remedy, ...] = ()
 
     @property
     def summary(self) -> str:
@@ -110,8 +116,8 @@ class ChecksFailed(LifecycleError):
 
     @property
     def remedies(self) -> tuple[Remedy, ...]:
-        """Where to look."""
-        return (
+        """What the checks say; else where to look."""
+        return self.advice or (
             Remedy("See what each process says", "machine-lifecycle logs"),
             Remedy("See every check with its time", "machine-lifecycle status"),
         )

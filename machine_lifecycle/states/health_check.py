@@ -23,7 +23,9 @@ async def run(ctx: Context) -> Stimulus:
     checks = (*running.result(), *registered.result())
     for check in checks:
         ctx.progress.finished(check.name, seconds=check.seconds)
-    failed = tuple(f"{check.name}: {check.detail}" for check in checks if not check.ok)
-    if failed:
-        raise ChecksFailed(failed=failed)
+    if failed := [check for check in checks if not check.ok]:
+        raise ChecksFailed(
+            failed=tuple(f"{check.name}: {check.detail}" for check in failed),
+            advice=tuple(remedy for check in failed for remedy in check.remedies),
+        )
     return MachineHealthy(attempt=ctx.attempt, checks=checks)

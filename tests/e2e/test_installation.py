@@ -169,6 +169,7 @@ def test_a_required_pack_that_is_not_imported_is_no_machine(
     assert "health-check-failed" in said
     assert "lacks the required node pack Broken (" in said
     assert "No module named 'not_there'" in said
+    assert "Mend Broken or take it out" in said
     bed.listed({"name": "Broken", "url": broken})
     machine.start().until("packs_timed")
     assert 'machine_pack_boot_seconds{pack="Broken",part="fetch"}' in page(machine, "/metrics")
