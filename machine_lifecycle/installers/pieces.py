@@ -26,7 +26,7 @@ from machine_lifecycle.installers.download_errors import (
     DownloadRefused,
 )
 from machine_lifecycle.installers.partial import Cut, File, Partial
-from machine_lifecycle.installers.transfer import Course, broken, to_the_end
+from machine_lifecycle.installers.transfer import Course, broken, flush, to_the_end
 from machine_lifecycle.model.text import human_seconds
 
 if TYPE_CHECKING:
@@ -116,6 +116,7 @@ class PieceTransfer:
             except DownloadInterrupted:
                 self.course.have -= piece.at - self.cut.span(number)[0]  # it begins anew next time
                 raise
+            await to_the_end(flush, self.partial.path)  # or a note would outlive what it says
             async with self._noting:
                 self.cut.done.add(number)
                 await to_the_end(self.partial.note_pieces, self.cut)
