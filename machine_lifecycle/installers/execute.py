@@ -182,7 +182,13 @@ class Executor:
         )
         outcomes = await run.all(steps)
         self._outcomes[plan.service, stage] = outcomes
-        errors = tuple(one.error for one in outcomes if one.error is not None and one.required)
+        found = (one.error for one in outcomes if one.error is not None and one.required)
+        # A step that tells several problems at once tells each as its own.
+        errors = tuple(
+            each
+            for error in found
+            for each in (error.errors if isinstance(error, Problems) else (error,))
+        )
         if errors:
             raise Problems(subject=f"installation of {plan.service} ({stage})", errors=errors)
         makes = {step.id for step in steps if step.makes}

@@ -303,12 +303,14 @@ class HostDown(LifecycleError):
 
     Attributes:
         host: Its name.
+        url: Of the repository that was asked for last, without credentials.
         tried: Repositories that were asked for.
     """
 
     code: ClassVar[str] = "host-down"
 
     host: str
+    url: str
     tried: int
 
     @property
@@ -320,6 +322,6 @@ class HostDown(LifecycleError):
     def remedies(self) -> tuple[Remedy, ...]:
         """See whether it can be reached from here; name a way that leads there."""
         return (
-            Remedy("See whether it can be reached", f"curl -sSI https://{self.host}"),
+            Remedy("See whether it can be reached", shlex.join(("git", "ls-remote", self.url))),
             Remedy("Behind a proxy, name it", "export HTTPS_PROXY=http://proxy.example.org:3128"),
         )

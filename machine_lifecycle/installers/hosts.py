@@ -97,7 +97,7 @@ class Hosts:
         async with host.turn:
             if len(host.silent) >= _SUSPECT:
                 if host.probes >= _PROBES:
-                    raise HostDown(host=name, tried=len(host.silent))
+                    raise HostDown(host=name, url=url, tried=len(host.silent))
                 # Full jitter, so that many machines do not come back as one.
                 longest = self.wait * 2.0**host.probes
                 await asyncio.sleep(random.uniform(longest / 2, longest))  # noqa: S311 - no secret
@@ -117,7 +117,7 @@ class Hosts:
             await _connect(parts.hostname or "", port, self.connect)
         except (OSError, TimeoutError) as error:
             host.silent.add(url)
-            raise HostDown(host=host_of(url), tried=len(host.silent)) from error
+            raise HostDown(host=host_of(url), url=url, tried=len(host.silent)) from error
 
     @staticmethod
     async def _asked(

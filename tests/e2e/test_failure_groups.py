@@ -96,7 +96,7 @@ def dead_url(folder: Path, _: ExitStack) -> Cause:
     settings = comfyui(folder, COMFYUI_REPO_URL=url)
     Origin(folder / "served" / "ComfyUI", main__py="")
     return Cause(
-        code="git-clone-failed",
+        code="host-down",
         settings=settings,
         remedy=f"git ls-remote {url}",
         mend=lambda: git_server(folder / "served", port=port),
