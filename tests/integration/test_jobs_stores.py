@@ -14,6 +14,7 @@ import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
+from machine_lifecycle.errors import our_python
 from machine_lifecycle.jobs.errors import OutputNotStored, OutputStoreUnusable, OutputUnreadable
 from machine_lifecycle.jobs.stores import OutputStore, check_store, digest, read
 from machine_lifecycle.model.jobs import JobResult, Output
@@ -131,7 +132,7 @@ def test_where_nothing_can_be_kept(where: str, words: str) -> None:
 def test_what_is_not_installed_is_named() -> None:
     with pytest.raises(OutputStoreUnusable) as refused:
         check_store("s3://bucket")
-    assert refused.value.remedies[0].command == "python -m pip install s3fs"
+    assert refused.value.remedies[0].command == our_python("-m", "pip", "install", "s3fs")
 
 
 def test_without_fsspec_that_is_named() -> None:
