@@ -96,8 +96,9 @@ async def test_what_was_moved_after_the_boot_is_put_back_by_the_next(machine: Ma
     assert machine.versions()["thing"] == "2.1"
     again = await machine.boots()
     done = {one.step for one in again.outcomes if one.status.value == "done"}
-    assert {"node packages", "node a script", "node b script"} <= done
-    assert not done & {"clone", "torch", "requirements", "node a clone", "node b clone"}
+    assert "node packages" in done
+    again_for_nothing = {"clone", "torch", "requirements", "node a clone", "node b clone"}
+    assert not done & (again_for_nothing | {"node a script", "node b script"})
     assert machine.versions()["thing"] == "2.0"
 
 
