@@ -184,11 +184,7 @@ class Executor:
         self._outcomes[plan.service, stage] = outcomes
         found = (one.error for one in outcomes if one.error is not None and one.required)
         # A step that tells several problems at once tells each as its own.
-        errors = tuple(
-            each
-            for error in found
-            for each in (error.errors if isinstance(error, Problems) else (error,))
-        )
+        errors = tuple(part for error in found for part in error.parts())
         if errors:
             raise Problems(subject=f"installation of {plan.service} ({stage})", errors=errors)
         makes = {step.id for step in steps if step.makes}
