@@ -21,6 +21,7 @@ from machine_lifecycle.installers.errors import InstallerBroken, ModelsFolderUnu
 from machine_lifecycle.installers.execute import Executor
 from machine_lifecycle.installers.model_files import ModelFiles
 from machine_lifecycle.installers.models import Models
+from machine_lifecycle.installers.partial import File
 from machine_lifecycle.installers.sharing import held
 from machine_lifecycle.installers.shelf import Shelf
 from machine_lifecycle.model.installing import InstallContext, Step
@@ -418,16 +419,23 @@ async def test_a_killed_installation_in_pieces_goes_on_with_those_that_lack(
         sys.executable, *words, stdout=asyncio.subprocess.PIPE
     )
     assert process.stdout is not None
-    while b" 8." not in (line := await process.stdout.readline()) or b"MiB of 48" not in line:
-        assert line
+    partial = File(url="", sha256=bed.server.files["checkpoints/big"].sha256).partial(
+        bed.models / "checkpoints/.big.partial"
+    )
+    while (cut := partial.cut) is None or len(cut.done) < 8:
+        assert await process.stdout.readline()  # a line for all that comes
     process.send_signal(signal.SIGKILL)
     await process.wait()
     await process.stdout.read()
     assert not (bed.models / "checkpoints/big").exists()
+    noted = partial.cut
+    assert noted is not None
+    assert noted.count == 192
+    lacking = [noted.span(n) for n in range(noted.count) if n not in noted.done]
+    assert lacking
     asked = len(bed.server.asked)
     await bed.install()
     assert (bed.models / "checkpoints/big").read_bytes() == data
+    # Those that were noted as finished, eight or more, and no others are not asked for again.
     pieces = [headers["Range"] for _, headers in bed.server.asked[asked:]]
-    whole = 192
-    assert whole // 2 < len(pieces) < whole - 24  # 8 MiB are 32 pieces, some of them under way
-    assert len({*pieces}) == len(pieces)
+    assert sorted(pieces) == sorted(f"bytes={start}-{end - 1}" for start, end in lacking)
