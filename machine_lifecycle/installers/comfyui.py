@@ -20,7 +20,7 @@ from machine_lifecycle.installers.comfyui_settings import (
     packs_are_off,
 )
 from machine_lifecycle.installers.errors import CommandFailed, VerificationFailed
-from machine_lifecycle.installers.guarding import protect
+from machine_lifecycle.installers.guarding import protect, repairing
 from machine_lifecycle.installers.hosts import Hosts
 from machine_lifecycle.installers.lock_errors import LockMissing
 from machine_lifecycle.installers.locked import Locked
@@ -276,8 +276,11 @@ class _Pack:
                 "packages", "install requirements", (steps[-1].id, "requirements")
             )
             run = requiring(self._environment, self._folder / "requirements.txt", by=node.name)
+            repair = repairing(self._environment, node.name, ())
             steps.append(
-                attrs.evolve(packages, run=run, timeout=1800, retries=1, exclusive=PACKAGES)
+                attrs.evolve(
+                    packages, run=run, repair=repair, timeout=1800, retries=1, exclusive=PACKAGES
+                )
             )
         script = self._step("script", "run its scripts", (steps[-1].id, "requirements"))
         origins = Origins.of(self._context.settings)
@@ -286,7 +289,12 @@ class _Pack:
         digest = fingerprint(node.custom_script, self._context.settings.comfyui_install_py)
         steps.append(
             attrs.evolve(
-                script, run=scripts.run, timeout=1800, exclusive=PACKAGES, fingerprint=digest
+                script,
+                run=scripts.run,
+                repair=repairing(self._environment, node.name),
+                timeout=1800,
+                exclusive=PACKAGES,
+                fingerprint=digest,
             )
         )
         return tuple(steps)

@@ -6,7 +6,6 @@ by workspaces and machines: who fetches into a repository holds a lock of the ke
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import hashlib
 import os
@@ -22,6 +21,7 @@ from machine_lifecycle.installers.git_causes import cause_in
 from machine_lifecycle.installers.git_errors import GitCause
 from machine_lifecycle.installers.gitprogram import Git
 from machine_lifecycle.installers.repository import Repository
+from machine_lifecycle.installers.transfer import to_the_end
 
 __all__ = ["Commits"]
 
@@ -107,13 +107,14 @@ async def _alone(here: Path) -> AsyncIterator[None]:
 
 
 def _clear_locks(here: Path) -> None:
-    """Remove lock files of a git that was killed: none runs here while ours is held."""
-    for path in (*here.glob("*.lock"), *here.glob("refs/locked/*.lock")):
-        path.unlink(missing_ok=True)
+    """Remove what a git that was killed left: none runs here while our lock is held."""
+    for left in ("*.lock", "refs/locked/*.lock", "objects/pack/tmp_*", "objects/??/tmp_*"):
+        for path in here.glob(left):
+            path.unlink(missing_ok=True)
 
 
 async def _checked_out(git: Git, here: Path, commit: str, to: Path) -> None:
-    await asyncio.to_thread(_clone, git, here, commit, to)
+    await to_the_end(_clone, git, here, commit, to)
     await git("reset", "--quiet", "--hard", cwd=to)
 
 

@@ -9,6 +9,7 @@ from typing import ClassVar
 import attrs
 
 from machine_lifecycle.errors import ConfigurationError, LifecycleError, Remedy, import_remedies
+from machine_lifecycle.model.text import human_seconds
 
 __all__ = [
     "BundleUnreachable",
@@ -18,6 +19,7 @@ __all__ = [
     "DiskFull",
     "InstallerBroken",
     "ModelsFolderUnusable",
+    "PackTimeout",
     "ProgramMissing",
     "StepCrashed",
     "StepTimeout",
@@ -178,6 +180,40 @@ class StepTimeout(LifecycleError):
     def summary(self) -> str:
         """Which step, and its limit."""
         return f"step {self.step} did not end within {self.limit:g} s"
+
+
+@attrs.define(kw_only=True, slots=False, eq=False)
+class PackTimeout(LifecycleError):
+    """A node pack that is not required was gone on without: it took too long.
+
+    Attributes:
+        pack: Its name.
+        step: What was being done for it, or was to be done next.
+        limit: Seconds that such packs are waited for.
+        log: File with the output of that.
+    """
+
+    code: ClassVar[str] = "install-pack-timeout"
+
+    pack: str
+    step: str
+    limit: float
+    log: Path
+
+    @property
+    def summary(self) -> str:
+        """Which pack, what it was at, and the limit."""
+        within = human_seconds(self.limit)
+        return f"{self.pack} was not in within {within} (MACHINE_PACKS_TIMEOUT): {self.step}"
+
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """See what takes so long; wait longer."""
+        longer = f"export MACHINE_PACKS_TIMEOUT={2 * self.limit:g}"
+        return (
+            Remedy("See what it was doing", f"tail {shlex.quote(str(self.log))}"),
+            Remedy("It is tried again by the next boot; or wait longer for such packs", longer),
+        )
 
 
 @attrs.define(kw_only=True, slots=False, eq=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 from machine_lifecycle.installers.base import write_atomically
@@ -17,7 +17,7 @@ from machine_lifecycle.installers.protection import moved
 from machine_lifecycle.installers.variables import shown_constraints
 from machine_lifecycle.model.installing import StepContext
 
-__all__ = ["check_unmoved", "protect"]
+__all__ = ["check_unmoved", "protect", "repairing"]
 
 
 def protect(environment: Environment, packages: Sequence[LockedPackage] = ()) -> None:
@@ -69,6 +69,21 @@ async def check_unmoved(
     before = tuple(f"{name}=={version}" if version else name for name, version, _ in changed)
     after = tuple(f"{name}=={found}" if found else "nothing" for name, _, found in changed)
     raise kind(before=before, after=after, by=by, python=environment.python, problem=problem)
+
+
+def repairing(
+    environment: Environment, by: str, packages: Sequence[LockedPackage] | None = None
+) -> Callable[[StepContext], Awaitable[None]]:
+    """What puts the environment right after an installation or a script that was cut short; the
+    arguments are those of ``check_unmoved``.
+    """
+
+    async def repair(ctx: StepContext) -> None:
+        async with environment.changing(ctx):
+            pass  # packages that are there by halves are mended first
+        await check_unmoved(environment, ctx, by, packages)
+
+    return repair
 
 
 async def _put_back(

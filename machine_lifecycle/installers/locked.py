@@ -17,7 +17,7 @@ from machine_lifecycle.installers.base import fingerprint
 from machine_lifecycle.installers.blocking import Blocklist
 from machine_lifecycle.installers.comfyui_settings import packs_are_off
 from machine_lifecycle.installers.compiling import LockedPackage
-from machine_lifecycle.installers.guarding import check_unmoved, protect
+from machine_lifecycle.installers.guarding import check_unmoved, protect, repairing
 from machine_lifecycle.installers.lock import Lock
 from machine_lifecycle.installers.lock_errors import LockStale, PackLeftOut
 from machine_lifecycle.installers.lockfile import Kept
@@ -222,6 +222,7 @@ def _of_pack(step: Step, packages: PackPackages) -> Step:
         fingerprint=lines_digest(wanted),
         needs=(*step.needs, *((TOGETHER,) if wanted else ())),
         run=run,
+        repair=repairing(packages.environment, step.subject),
     )
 
 

@@ -28,8 +28,11 @@ from machine_lifecycle.installers.requirements import (
 from machine_lifecycle.installers.settling import FOUND, Settled, Settling
 from machine_lifecycle.installers.solving import Quarantined
 from machine_lifecycle.installers.sources import Snapshot, Sources
+from machine_lifecycle.model.text import human_seconds
 
 __all__ = ["FOUND", "Wanted", "WantedPack", "came_back", "differences", "make_lock"]
+
+_NOT_HAD = (GitCloneFailed, GitUrlRefused, HostDown)
 
 
 @attrs.frozen(kw_only=True)
@@ -67,6 +70,8 @@ class Wanted:
         exclude_newer: Only packages older than this are looked at.
         at_once: Repositories that are asked at once.
         blocked: Files of constraints that keep out what is never installed.
+        patience: Seconds that repositories of packs which are not required are waited for; 0: as
+            long as it takes.
     """
 
     comfyui: Repository
@@ -80,6 +85,7 @@ class Wanted:
     exclude_newer: str = ""
     at_once: int = 16
     blocked: tuple[Path, ...] = ()
+    patience: float = 0.0
 
     def entries(self) -> tuple[LockedRepository, ...]:
         """ComfyUI and each pack, as a lock speaks of them before anybody was asked."""
@@ -202,6 +208,13 @@ class _Locking:
         self._blocked = {one.name: one.blocked for one in wanted.packs}
         self._out: list[Quarantined] = []
         self._slots = asyncio.Semaphore(wanted.at_once)
+        self._required = {"", *(one.name for one in wanted.packs if one.required)}
+        self._until = asyncio.get_running_loop().time() + wanted.patience
+
+    def _waiting(self, pack: str) -> asyncio.Timeout:
+        """Around what is asked for a pack: one that is not required is waited for so long."""
+        bound = self._wanted.patience and pack not in self._required
+        return asyncio.timeout_at(self._until if bound else None)
 
     async def reaches(self, pack: WantedPack) -> bool:
         """Whether a pack can be had, with all repositories that it requires."""
@@ -240,7 +253,7 @@ class _Locking:
             self._out.append(Quarantined(pack=entry.name, fault=Fault.BLOCKED, told=(why,)))
             return entry, Reading()
         try:
-            async with self._slots:
+            async with self._waiting(entry.name), self._slots:
                 same = kept is not None and kept.entry == entry.entry and kept.commit
                 commit = (kept.commit if kept and same else "") or await self._sources.resolve(
                     repository
@@ -250,10 +263,10 @@ class _Locking:
                 reading = Reading()
                 if entry.requirements:
                     reading = await self._sources.requirements(found, self._environment)
-        except (GitCloneFailed, GitUrlRefused, HostDown) as error:
+        except (*_NOT_HAD, TimeoutError) as error:
             if not entry.name:
                 raise
-            told = _words_of(error, repository)
+            told = self._words_of(error, repository)
             self._out.append(Quarantined(pack=entry.name, fault=Fault.SOURCE, told=told))
             return entry, Reading()
         return _found(entry, found, reading), reading
@@ -267,9 +280,10 @@ class _Locking:
                 if _is_hash(line.revision):
                     where = Repository(url=line.vcs, commit=line.revision)
                 try:
-                    commit = await self._sources.resolve(where)
-                except (GitCloneFailed, GitUrlRefused, HostDown) as error:
-                    told = (f"{line.place}: {line.text}", *_words_of(error, where))
+                    async with self._waiting(entry.name):
+                        commit = await self._sources.resolve(where)
+                except (*_NOT_HAD, TimeoutError) as error:
+                    told = (f"{line.place}: {line.text}", *self._words_of(error, where))
                     self._out.append(Quarantined(pack=entry.name, fault=Fault.SOURCE, told=told))
                     return Asking(name=entry.name)
                 lines.append(attrs.evolve(line, text=line.pinned(commit)))
@@ -281,6 +295,17 @@ class _Locking:
                 return Asking(name=entry.name)
             lines.append(line)
         return Asking(name=entry.name, lines=tuple(lines), bounds=reading.constraints)
+
+    def _words_of(self, error: Exception, repository: Repository) -> tuple[str, ...]:
+        """Why a repository can't be had, without the paths of this machine."""
+        if isinstance(error, HostDown):
+            return (error.summary,)
+        if isinstance(error, GitCloneFailed):
+            return f"{repository.shown}: {error.cause.value}", *error.context
+        if isinstance(error, GitUrlRefused):
+            return f"{repository.shown}: {error.problem}", *error.context
+        within = human_seconds(self._wanted.patience)
+        return (f"{repository.shown}: not had within {within} (MACHINE_PACKS_TIMEOUT)",)
 
     async def _base(self, reading: Reading) -> Asking:
         here = Place(file="machine-lifecycle", line=0)
@@ -325,16 +350,6 @@ def _found(entry: LockedRepository, found: Snapshot, reading: Reading) -> Locked
         submodules=found.submodules,
         refused=tuple(_line(line) for line in reading.refused),
     )
-
-
-def _words_of(
-    error: GitCloneFailed | GitUrlRefused | HostDown, repository: Repository
-) -> tuple[str, ...]:
-    """Why a repository can't be had, without the paths of this machine."""
-    if isinstance(error, HostDown):
-        return (error.summary,)
-    cause = error.cause.value if isinstance(error, GitCloneFailed) else error.problem
-    return f"{repository.shown}: {cause}", *error.context
 
 
 def _line(line: Refused) -> LockedLine:

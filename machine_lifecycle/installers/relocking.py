@@ -71,6 +71,7 @@ async def wanted_of(context: InstallContext, ctx: StepContext) -> Wanted:
         exclude_newer=context.environ.get("UV_EXCLUDE_NEWER", ""),
         at_once=context.settings.install_concurrency,
         blocked=environment.blocked,
+        patience=context.settings.packs_timeout,
     )
 
 
@@ -161,7 +162,7 @@ def locking_step(context: InstallContext, kept: Kept | None) -> Step:
         summary="bring the lock up to date" if there else "settle commits and versions once",
         fingerprint="",
         stage="lock",
-        timeout=1800,
+        timeout=1800 + context.settings.packs_timeout,
         retries=2,
         run=run,
         present=_never,  # it is planned only where it is needed

@@ -106,6 +106,10 @@ def _present() -> bool:
     return True
 
 
+async def _nothing(_: StepContext) -> None:
+    """Nothing is left half done."""
+
+
 @attrs.frozen(kw_only=True)
 class Step:
     """One step of an installation. ``run`` is called at most once per boot, but for retries, and
@@ -131,6 +135,8 @@ class Step:
         present: Whether what it made is still there; a quick look, called before it is skipped.
         space: Bytes that it takes on disk, roughly; told when a disk is full. 0: not known.
         makes: Whether it makes something; one that only looks does not count as done.
+        repair: Puts right what ``run`` leaves half done when it is cut short by a limit and the
+            installation goes on without it.
     """
 
     id: str
@@ -149,6 +155,7 @@ class Step:
     present: Callable[[], bool] = _present
     space: int = 0
     makes: bool = True
+    repair: Callable[[StepContext], Awaitable[None]] = _nothing
 
 
 class Installer(Protocol):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import signal
+import threading
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import Any
 import psutil
 
 from tests.support.comfyui_bed import bundled_pip, make_bed
+from tests.support.git_server import git_server
 from tests.support.installing_machine import MAIN, machine_of
 from tests.support.outside import Outside
 
@@ -154,6 +157,28 @@ def test_too_few_packs_are_no_machine(tmp_path: Path, outside: Callable[..., Out
     assert "Mend Dead0 or take it out" in made.stderr
     allowed = machine.call("install", MACHINE_PACK_FLOOR="0.3")
     assert allowed.returncode == 0, allowed.stderr
+
+
+def test_a_machine_is_ready_without_a_pack_that_takes_too_long(
+    tmp_path: Path, outside: Callable[..., Outside]
+) -> None:
+    bed = make_bed(tmp_path, main=MAIN)
+    released = threading.Event()
+
+    def stall(_path: str, _body: bytes) -> None:
+        released.wait()
+
+    with contextlib.ExitStack() as stack:
+        host = stack.enter_context(git_server(tmp_path, fault=stall))
+        stack.callback(released.set)
+        good = {"name": "Good", "url": bed.pack("good", __init____py=""), "required": True}
+        bed.listed(good, {"name": "Slow", "url": f"http://{host}/slow"})
+        more = {"MACHINE_PACKS_TIMEOUT": "1", "COMFYUI_LOCK": "off"}
+        machine = machine_of(bed, outside, **more)
+        machine.start().until("machine_ready")
+        check_named(machine, "Slow")
+        machine.signal(signal.SIGTERM)
+        assert machine.wait() == 0
 
 
 def test_a_required_pack_that_is_not_imported_is_no_machine(

@@ -44,6 +44,12 @@ class OfInstallation(OfServices):
         "Share of the node packs that are not required which must be in, 0 to 1; one may always be "
         "missing, but with 1.",
     )
+    packs_timeout: float = setting(
+        "MACHINE_PACKS_TIMEOUT",
+        1800.0,
+        "Seconds that node packs which are not required are waited for, each beside what all packs "
+        "need; then the boot goes on without those that are not in. 0: as long as it takes.",
+    )
     install_concurrency: int = setting(
         "MACHINE_INSTALL_CONCURRENCY", 8, "Installation steps that run at once."
     )
