@@ -28,16 +28,17 @@ local function ml1_turn(_, a)
   local lane = 'turn_' .. string.sub(token, 1, 1)
   local seen = redis.call('HMGET', 'worker:' .. worker, 'worker_id', 'status', 'current_job_id', lane)
   local turn
-  if want > 0 then
-    if seen[4] and string.sub(seen[4], 1, #token) == token then
-      -- A reply that was lost on its way: the same question gets the same answer.
-      for id in string.gmatch(string.sub(seen[4], #token + 1), '%S+') do
-        local job, flat = hash('job:' .. id)
-        if RUNNING[job.status] and job.worker_id == worker then
-          jobs[#jobs + 1] = {id, tonumber(job.fence), flat}
-        end
+  if #token > 1 and seen[4] and string.sub(seen[4], 1, #token) == token then
+    -- A reply that was lost on its way: the same question gets the same answer, also from one who
+    -- wants nothing more by now.
+    for id in string.gmatch(string.sub(seen[4], #token + 1), '%S+') do
+      local job, flat = hash('job:' .. id)
+      if RUNNING[job.status] and job.worker_id == worker then
+        jobs[#jobs + 1] = {id, tonumber(job.fence), flat}
       end
-    elseif not redis.call('ZSCORE', 'jobs:workers:' .. digest, worker) then
+    end
+  elseif want > 0 then
+    if not redis.call('ZSCORE', 'jobs:workers:' .. digest, worker) then
       again = 'profile'
     else
       jobs, again = claim(worker, machine, digest, want, lease, at)
@@ -62,8 +63,9 @@ end
 -- Returns the cursor to go on with, '0' at the end.
 local function ml1_profile(_, a)
   local worker, digest, at = a[1], a[2], now()
-  if redis.call('HSETNX', 'jobs:profiles', digest, a[3]) == 1 and a[4] == '' then
-    redis.call('DEL', 'jobs:heads:' .. digest, 'jobs:idle:' .. digest)
+  if redis.call('HSETNX', 'jobs:profiles', digest, a[3]) == 1 then
+    redis.call('HDEL', 'jobs:leaving', digest)
+    if a[4] == '' then redis.call('DEL', 'jobs:heads:' .. digest, 'jobs:idle:' .. digest) end
   end
   redis.call('ZADD', 'jobs:profiles:used', at, digest)
   redis.call('ZADD', 'jobs:workers:' .. digest, at, worker)
@@ -105,12 +107,25 @@ local function ml1_profile(_, a)
   return reply[1] == '0' and '0' or 'c' .. reply[1]
 end
 
--- worker, digest: it takes no jobs from here on.
+-- worker, digest, the name of its tokens, ids…: it takes no jobs from here on. What it was given, for
+-- all the queue knows, goes back, but for these jobs: the answer may have been lost on its way.
 local function ml1_leave(_, a)
+  local at, known = now(), {}
+  for i = 4, #a do known[a[i]] = true end
+  local lane = redis.call('HGET', 'worker:' .. a[1], 'turn_0')
+  -- Else its successor has claimed since.
+  local ours = given(a[3]) and lane and string.sub(lane, 2, #a[3] + 1) == a[3]
+  for _, id in ipairs(ours and redis.call('HKEYS', 'jobs:active:' .. a[1]) or {}) do
+    local job = hash('job:' .. id)
+    if not known[id] and RUNNING[job.status] and job.worker_id == a[1] then
+      apart(id, at, false, hand_back, id, a[1], job, 'release', 'its worker stops', at)
+    end
+  end
   redis.call('ZREM', 'jobs:idle:' .. a[2], a[1])
   redis.call('ZREM', 'jobs:workers:' .. a[2], a[1])
   if redis.call('EXISTS', 'jobs:workers:' .. a[2]) == 0 then
     drop_profile(a[2])
+    drop_some()
     tell_some()
   end
   if redis.call('GET', 'jobs:ear') == a[1] then redis.call('DEL', 'jobs:ear') end
@@ -225,6 +240,14 @@ local function ml1_cancelled(_, a)
   return 'cancelled'
 end
 
+-- The same, for what begins with worker, id, fence: a job ends, whatever Redis refuses about it.
+local function for_sure(work)
+  return function(names, a)
+    local said, why, ended_so = apart(a[2], now(), true, work, names, a)
+    return said or answer_refused(a[1], a[2], a[3], nil, why, ended_so)
+  end
+end
+
 -- id, reason
 local function ml1_cancel(_, a)
   local job = hash('job:' .. a[1])
@@ -283,7 +306,9 @@ local function ml1_beat(_, a)
   end
   promote(at)
   reap(at)
-  search(at, unfiled() > 0 and CHUNK or 20)
+  local missing = unfiled()
+  search(at, missing > 0 and CHUNK or 20)
+  if missing < 0 or redis.call('EXISTS', 'jobs:foreign') == 1 then sweep(missing < 0 and CHUNK or 20) end
   local work = 0
   if redis.call('HEXISTS', 'jobs:profiles', digest) == 1 then
     redis.call('ZADD', 'jobs:workers:' .. digest, at, worker)
@@ -292,7 +317,10 @@ local function ml1_beat(_, a)
       'jobs:workers:' .. digest, 'jobs:heads:' .. digest, 'jobs:idle:' .. digest, 'jobs:personal',
       'jobs:pins', 'jobs:unworkable'}) do redis.call('EXPIRE', name, INDEX_TTL) end
     work = redis.call('EXISTS', 'jobs:heads:' .. digest)
-    if work == 0 then work = redis.call('EXISTS', 'jobs:personal') end
+    if work == 0 then
+      work = redis.call('EXISTS', 'jobs:personal', 'jobs:personal:worker:' .. worker,
+        'jobs:personal:machine:' .. machine_of(worker))
+    end
   end
   redis.call('ZREMRANGEBYSCORE', 'jobs:workers:' .. digest, '-inf', at - PROFILE_KEPT)
   tidy(at)
@@ -315,7 +343,7 @@ local function ml1_recover(_, a)
   for _, id in ipairs(redis.call('HKEYS', 'jobs:active:' .. a[1])) do
     local job = hash('job:' .. id)
     if job.worker_id == a[1] and RUNNING[job.status] then
-      hand_back(id, a[1], job, 'crash', a[2], at)
+      apart(id, at, false, hand_back, id, a[1], job, 'crash', a[2], at)
       back[#back + 1] = id
     else
       redis.call('HDEL', 'jobs:active:' .. a[1], id)
@@ -385,9 +413,9 @@ redis.register_function('ml1_profile', ml1_profile)
 redis.register_function('ml1_leave', ml1_leave)
 redis.register_function('ml1_adopt', ml1_adopt)
 redis.register_function('ml1_progress', ml1_progress)
-redis.register_function('ml1_fail', ml1_fail)
-redis.register_function('ml1_release', ml1_release)
-redis.register_function('ml1_cancelled', ml1_cancelled)
+redis.register_function('ml1_fail', for_sure(ml1_fail))
+redis.register_function('ml1_release', for_sure(ml1_release))
+redis.register_function('ml1_cancelled', for_sure(ml1_cancelled))
 redis.register_function('ml1_cancel', ml1_cancel)
 redis.register_function('ml1_retry', ml1_retry)
 redis.register_function('ml1_beat', ml1_beat)

@@ -1,5 +1,5 @@
 #!lua name=machine_lifecycle_1
--- revision 7
+-- revision 8
 
 -- Every change of a job's state is one call here, so that it happens whole or not at all. Times
 -- are the server's own: clocks of workers never count.
@@ -87,7 +87,10 @@ end
 local function hash(key)
   local flat = redis.pcall('HGETALL', key)
   local map = {}
-  if flat.err then return map, {}, flat.err end
+  if flat.err then
+    if string.find(flat.err, 'ACL failure', 1, true) then error(flat.err, 0) end -- it may be there
+    return map, {}, flat.err
+  end
   for i = 1, #flat, 2 do map[flat[i]] = flat[i + 1] end
   return map, flat
 end
@@ -235,10 +238,11 @@ local function record(id, value, at, bytes)
   trim_records('jobs:failed', at, RECORD_TTL)
 end
 
--- A step of the job's life, in a bounded stream for those who look later.
+-- A step of the job's life, in a bounded stream for those who look later. Where another party has put
+-- something else in its place they see nothing, and the job goes on.
 local function step(id, status, progress, at, worker, message, ttl)
   local key = 'progress:' .. id
-  redis.call('XADD', key, 'MAXLEN', '~', STREAM_KEPT, '*', 'job_id', id, 'status', status,
+  redis.pcall('XADD', key, 'MAXLEN', '~', STREAM_KEPT, '*', 'job_id', id, 'status', status,
     'progress', progress, 'worker_id', worker or '', 'message', message or '',
     'timestamp', at)
   redis.call('EXPIRE', key, ttl or PROGRESS_TTL)

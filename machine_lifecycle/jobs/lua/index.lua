@@ -14,9 +14,13 @@
 --   jobs:heads:P        zset  H -> place of its best job, or a better one: claims correct it
 --   jobs:idle:P         zset  worker -> since when it waits
 --   jobs:workers:P      zset  worker -> last beat
---   jobs:index:size     how many are filed; jobs:index:cursor: how far the search for unfiled ones is
+--   jobs:index:size     how many are filed; jobs:index:cursor: how far the search for unfiled ones is,
+--                       and jobs:index:swept: that for filed ones which wait no more
 --   jobs:pins           set   of workflows that workers are kept for
 --   jobs:unworkable     set   of classes that no worker fits
+--   jobs:personal       set   of classes that name workers or machines; those of one name are in
+--                       jobs:personal:worker:W or jobs:personal:machine:M
+--   jobs:leaving        hash  P -> how far the classes it fitted were told that it is gone
 --   jobs:telling        hash  H -> how far its jobs were told whether some worker fits
 --   jobs:avoided:W      zset  jobs that failed on worker W and go to others for a while -> until when;
 --                       jobs:avoided:machine:M likewise, for all workers of a machine
@@ -34,6 +38,7 @@ local FOREIGN_KEPT = 3600
 local CHUNK = 200
 local AVOIDED_FOR = 30000
 local LOOKS = 64
+local CLASSES_SWEPT = 16
 
 -- What was decoded once. It only saves work: emptied at any time, everything goes on.
 local memo = {classes = {}, caps = {}, count = 0}
@@ -115,6 +120,17 @@ local function bury(id, reason, at)
     can_retry = false, timestamp = at}))
 end
 
+-- Do something about one job. What Redis refuses about it for good is no matter for others: the job
+-- is set aside with that as the reason. What a user may not do is no fault of the job, but of one
+-- that *ends* here it is the end: nothing else would come of it.
+local function apart(id, at, ends, work, ...)
+  local done, found, more = pcall(work, ...)
+  if done then return found, more end
+  local said = type(found) == 'table' and found.err or tostring(found)
+  if not ends and string.find(said, 'ACL failure', 1, true) then error(said, 0) end
+  local reason = 'Redis refuses it: ' .. said
+  return nil, reason, pcall(bury, id, reason, at)
+end
 
 local function caps_of(digest)
   local known = memo.caps[digest]
@@ -129,6 +145,16 @@ local function personal(class)
     if side.worker_id ~= nil or side.machine_id ~= nil then return true end
   end
   return false
+end
+
+-- Where classes that name a worker or a machine are listed: with that name where it is one, so that
+-- others need not look at them.
+local function listed_as(class)
+  for _, kind in ipairs({'worker', 'machine'}) do
+    local name = class.positive[kind .. '_id']
+    if type(name) == 'string' and name ~= 'all' then return 'jobs:personal:' .. kind .. ':' .. name end
+  end
+  return 'jobs:personal'
 end
 
 local function fitting(h) return redis.call('SMEMBERS', 'jobs:fits:' .. h) end
@@ -166,8 +192,9 @@ local function known_class(job, at)
     redis.call('EXPIRE', 'jobs:classes', INDEX_TTL)
     redis.call('EXPIRE', 'jobs:classes:used', INDEX_TTL)
     if known.personal then
-      redis.call('SADD', 'jobs:personal', known.h)
-      redis.call('EXPIRE', 'jobs:personal', INDEX_TTL)
+      local list = listed_as(known.class)
+      redis.call('SADD', list, known.h)
+      redis.call('EXPIRE', list, INDEX_TTL)
     else
       for _, digest in ipairs(redis.call('HKEYS', 'jobs:profiles')) do
         fit(known.h, known.class, digest)
@@ -202,8 +229,10 @@ local function arouse(h, profiles, avoided)
   return sibling ~= nil and redis.call('PUBLISH', 'jobs:wake:' .. sibling, h) > 0
 end
 
-local function arouse_anybody(h)
-  -- A class for one worker by name: those who wait are asked one by one, they are few.
+local function arouse_anybody(h, class)
+  local name = string.match(listed_as(class), '^jobs:personal:worker:(.*)$')
+  if name then return redis.call('PUBLISH', 'jobs:wake:' .. name, h) end
+  -- A class for some by name: those who wait are asked one by one, they are few.
   for _, digest in ipairs(redis.call('HKEYS', 'jobs:profiles')) do
     for _, worker in ipairs(redis.call('ZRANGE', 'jobs:idle:' .. digest, 0, 99)) do
       redis.call('PUBLISH', 'jobs:wake:' .. worker, h)
@@ -226,7 +255,7 @@ local function file(id, job, at, avoided)
   end
   local h, place, status = known.h, place_of(job), 'pending'
   if redis.call('ZADD', 'jobs:class:' .. h, place, id) == 1 then redis.call('INCR', 'jobs:index:size') end
-  if known.personal then arouse_anybody(h)
+  if known.personal then arouse_anybody(h, known.class)
   else
     local profiles = fitting(h)
     if #profiles < 3 or redis.call('ZREVRANGE', 'jobs:class:' .. h, 0, 0)[1] == id then
@@ -280,7 +309,7 @@ local function search(at, most)
   if from >= waiting then from = 0 end
   local found = false
   for _, id in ipairs(redis.call('ZREVRANGE', 'jobs:pending', from, from + most - 1)) do
-    if adopt(id, at) then found = true end
+    if apart(id, at, false, adopt, id, at) then found = true end
   end
   local over = from + most >= waiting
   redis.call('SET', 'jobs:index:cursor', over and 0 or from + most, 'EX', 86400)
@@ -293,6 +322,32 @@ local function search(at, most)
     redis.call('SET', 'jobs:index:size', size, 'EX', INDEX_TTL)
   end
   return found, over
+end
+
+-- Look at a chunk of the index for jobs that another party took out of `jobs:pending`, and drop them;
+-- a claim would find them only once it comes to them.
+local function sweep(most)
+  local rank, cursor, h = string.match(redis.call('GET', 'jobs:index:swept') or '', '^(%d+) (%d+) (%x*)$')
+  rank, cursor = tonumber(rank or '0'), cursor or '0'
+  for _ = 1, CLASSES_SWEPT do
+    if cursor == '0' then h = redis.call('ZRANGE', 'jobs:classes:used', rank, rank)[1] end
+    if not h then
+      rank = 0
+      break
+    end
+    local reply, ids, gone = redis.call('ZSCAN', 'jobs:class:' .. h, cursor, 'COUNT', most), {}, {}
+    for i = 1, #reply[2], 2 do ids[#ids + 1] = reply[2][i] end
+    if #ids > 0 then
+      for i, score in ipairs(redis.call('ZMSCORE', 'jobs:pending', unpack(ids))) do
+        if not score then gone[#gone + 1] = ids[i] end
+      end
+    end
+    if #gone > 0 then leave_index(h, unpack(gone)) end
+    cursor, most = reply[1], most - #ids
+    if cursor == '0' then rank = rank + 1 end
+    if most <= 0 then break end
+  end
+  redis.call('SET', 'jobs:index:swept', rank .. ' ' .. cursor .. ' ' .. (h or ''), 'EX', 86400)
 end
 
 -- Say of all that waits in a class whether somebody can do it: a chunk now, the rest later.
@@ -318,28 +373,49 @@ local function tell_some()
   return true
 end
 
+-- Take profiles that are gone out of the classes they fitted: a chunk now, the rest later.
+local function drop_some()
+  local picked = redis.call('HRANDFIELD', 'jobs:leaving', 1, 'WITHVALUES')
+  local digest, cursor = picked[1], picked[2]
+  if not digest then return end
+  -- With no worker at all nothing is known of what the next ones can do.
+  local others, seen = redis.call('HLEN', 'jobs:profiles') > 0, 0
+  repeat
+    local reply = redis.call('HSCAN', 'jobs:classes', cursor, 'COUNT', CHUNK)
+    for i = 1, #reply[2], 2 do
+      local h = reply[2][i]
+      if redis.call('SREM', 'jobs:fits:' .. h, digest) == 1 and others
+        and redis.call('EXISTS', 'jobs:fits:' .. h) == 0
+        and redis.call('EXISTS', 'jobs:class:' .. h) == 1 then
+        unworkable(h)
+        retell(h)
+      end
+    end
+    cursor, seen = reply[1], seen + #reply[2] / 2
+  until cursor == '0' or seen >= CHUNK
+  if cursor == '0' then
+    redis.call('HDEL', 'jobs:leaving', digest)
+    redis.call('DEL', 'jobs:heads:' .. digest)
+  else
+    redis.call('HSET', 'jobs:leaving', digest, cursor)
+  end
+end
+
 local function drop_profile(digest)
   redis.call('DEL', 'jobs:heads:' .. digest, 'jobs:idle:' .. digest, 'jobs:workers:' .. digest)
   redis.call('HDEL', 'jobs:profiles', digest)
   redis.call('ZREM', 'jobs:profiles:used', digest)
-  -- With no worker at all nothing is known of what the next ones can do.
-  local others = redis.call('HLEN', 'jobs:profiles') > 0
-  for _, h in ipairs(redis.call('HKEYS', 'jobs:classes')) do
-    if redis.call('SREM', 'jobs:fits:' .. h, digest) == 1 and others
-      and redis.call('EXISTS', 'jobs:fits:' .. h) == 0
-      and redis.call('EXISTS', 'jobs:class:' .. h) == 1 then
-      unworkable(h)
-      retell(h)
-    end
-  end
+  redis.call('HSET', 'jobs:leaving', digest, '0')
+  redis.call('EXPIRE', 'jobs:leaving', INDEX_TTL)
   memo.caps[digest] = nil
 end
 
 local function drop_class(h)
+  local words = redis.call('HGET', 'jobs:classes', h)
+  if words then redis.call('SREM', listed_as(cjson.decode(words)), h) end
   redis.call('HDEL', 'jobs:classes', h)
   redis.call('ZREM', 'jobs:classes:used', h)
   redis.call('DEL', 'jobs:fits:' .. h)
-  redis.call('SREM', 'jobs:personal', h)
   redis.call('SREM', 'jobs:unworkable', h)
   redis.call('HDEL', 'jobs:telling', h)
 end
@@ -348,12 +424,15 @@ end
 local function tidy(at)
   for _, digest in ipairs(redis.call('ZRANGEBYSCORE', 'jobs:profiles:used', '-inf',
     at - PROFILE_KEPT, 'LIMIT', 0, 5)) do drop_profile(digest) end
+  drop_some()
   local oldest = at - CLASS_KEPT
   if redis.call('ZCARD', 'jobs:classes:used') > MOST_CLASSES then oldest = at end
   for _, h in ipairs(redis.call('ZRANGEBYSCORE', 'jobs:classes:used', '-inf', oldest, 'LIMIT', 0, 20)) do
     if redis.call('EXISTS', 'jobs:class:' .. h) == 1 then
       redis.call('ZADD', 'jobs:classes:used', at, h)
       redis.call('EXPIRE', 'jobs:fits:' .. h, INDEX_TTL)
+      local words = redis.call('HGET', 'jobs:classes', h)
+      if words then redis.call('EXPIRE', listed_as(cjson.decode(words)), INDEX_TTL) end
     else drop_class(h) end
   end
 end
@@ -429,7 +508,8 @@ end
 -- The best job of the classes that name this worker or its machine.
 local function best_personal(worker, avoided, machine, digest, at)
   local best, best_h
-  for _, h in ipairs(redis.call('SMEMBERS', 'jobs:personal')) do
+  for _, h in ipairs(redis.call('SUNION', 'jobs:personal', 'jobs:personal:worker:' .. worker,
+    'jobs:personal:machine:' .. machine)) do
     local found = first_of(h, worker, avoided, at, 1, 0)[1]
     if found and (not best or found[2] > best[2]) then
       local caps = cjson.decode(redis.call('HGET', 'jobs:profiles', digest))

@@ -13,7 +13,7 @@ local function promote(at)
       local job = hash('job:' .. id)
       if job.status == 'pending' then
         redis.call('ZADD', 'jobs:pending', job.queue_score or '0', id)
-        file(id, job, at, job.last_failed_worker)
+        apart(id, at, false, file, id, job, at, job.last_failed_worker)
       end
     end
     first = redis.call('ZRANGE', 'jobs:delayed', 0, 0, 'WITHSCORES')
@@ -93,23 +93,24 @@ local function take_all(found, h, worker, machine, lease, at, jobs)
   local ids = {}
   for i, entry in ipairs(found) do ids[i] = entry[1] end
   local scores = redis.call('ZMSCORE', 'jobs:pending', unpack(ids))
+  local active, leases = {}, {}
+  for i, id in ipairs(ids) do
+    if scores[i] then leases[#leases + 1], leases[#leases + 2] = at + (lease or 0), id end
+  end
+  -- Before all else: should Redis refuse what follows, the jobs come back when this ends.
+  if lease and #leases > 0 then redis.call('ZADD', 'jobs:leases', unpack(leases)) end
   leave_index(h, unpack(ids))
   redis.call('ZREM', 'jobs:pending', unpack(ids))
-  local active, leases = {}, {}
   for i, id in ipairs(ids) do
     -- Without a score another party took or cancelled it: our index learns of it here.
     local job, before
-    if scores[i] then job, before = take(id, scores[i], worker, machine, at) end
+    if scores[i] then job, before = apart(id, at, false, take, id, scores[i], worker, machine, at) end
     if job then
       jobs[#jobs + 1] = job
       active[#active + 1], active[#active + 2] = id, cjson.encode(before)
-      if lease then leases[#leases + 1], leases[#leases + 2] = at + lease, id end
-    end
+    elseif scores[i] and not before then redis.call('ZREM', 'jobs:leases', id) end
   end
-  if #active > 0 then
-    redis.call('HSET', 'jobs:active:' .. worker, unpack(active))
-    if lease then redis.call('ZADD', 'jobs:leases', unpack(leases)) end
-  end
+  if #active > 0 then redis.call('HSET', 'jobs:active:' .. worker, unpack(active)) end
 end
 
 local function drain_of(machine) return 'machine:' .. machine .. ':drained' end
@@ -170,7 +171,7 @@ end
 -- Take a job from a worker without using up an attempt. A crash counts, so that a job which kills
 -- whatever runs it comes to an end; so does a service that lost it, for longer.
 local function hand_back(id, worker, job, why, reason, at)
-  redis.call('HDEL', 'jobs:active:' .. worker, id)
+  redis.pcall('HDEL', 'jobs:active:' .. worker, id)
   if job.cancel_requested == '1' then
     end_cancelled(id, job, job.cancel_reason or 'cancelled', at)
     return 'cancelled'
@@ -198,7 +199,11 @@ local function reap(at)
     local job = hash('job:' .. id)
     redis.call('ZREM', 'jobs:leases', id)
     if RUNNING[job.status] then
-      hand_back(id, job.worker_id or '', job, 'crash', 'its worker was not heard of any more', at)
+      apart(id, at, false, hand_back, id, job.worker_id or '', job, 'crash',
+        'its worker was not heard of any more', at)
+    elseif WAITING[job.status] then -- a claim that was broken off in its midst
+      redis.call('ZADD', 'jobs:pending', job.queue_score or '0', id)
+      apart(id, at, false, file, id, job, at)
     end
   end
 end
@@ -232,7 +237,7 @@ local function complete(worker, machine, at, id, fence, result, proof, proof_key
   redis.call('EXPIRE', key, TERMINAL_TTL.completed)
   redis.call('SET', proof_key, proof, 'EX', RECORD_TTL)
   if status ~= 'assigned' then -- else it was over before it reported any progress
-    redis.call('HSET', key .. ':progress', 'progress', '100', 'status', 'completed',
+    redis.pcall('HSET', key .. ':progress', 'progress', '100', 'status', 'completed',
       'message', 'Job completed', 'updated_at', when)
     redis.call('EXPIRE', key .. ':progress', ENDED_PROGRESS_TTL)
   end
@@ -240,6 +245,16 @@ local function complete(worker, machine, at, id, fence, result, proof, proof_key
   if is_heard('complete_job') then tell_completed(worker, at, id, result) end
   worker_event(machine, worker, 'job_completed', id, service, 'completed', at)
   return 'ok', tonumber(seen[6]) or 0
+end
+
+-- The end of a run can't be written, for a reason that stays. The answer is `refused`, where the job
+-- ended with that as its cause, or `unwritten`; and the reason. A result is kept for an hour.
+local function answer_refused(worker, id, fence, result, why, ended_so)
+  if not ended_so then return 'unwritten ' .. why end
+  redis.pcall('HDEL', 'jobs:active:' .. worker, id)
+  redis.pcall('HDEL', 'job:' .. id, 'completed_at', 'processing_time')
+  if result then redis.pcall('SET', 'job:' .. id .. ':late:' .. fence, result, 'EX', 3600) end
+  return 'refused ' .. why
 end
 
 -- Bytes of the files that came with a result, whose keys it names.
@@ -258,8 +273,9 @@ end
 local function complete_all(worker, machine, at, a, from)
   local answers, done, times, results, heavy = {}, {}, {}, {}, false
   for i = from, #a, 7 do
-    local said, payload = complete(worker, machine, at, a[i], a[i + 1], a[i + 2], a[i + 3], a[i + 4], a[i + 5],
-      a[i + 6])
+    local said, payload, ended_so = apart(a[i], at, true, complete, worker, machine, at, a[i], a[i + 1], a[i + 2],
+      a[i + 3], a[i + 4], a[i + 5], a[i + 6])
+    if not said then said = answer_refused(worker, a[i], a[i + 1], a[i + 2], payload, ended_so) end
     answers[#answers + 1] = said
     if said == 'ok' then
       done[#done + 1] = a[i]

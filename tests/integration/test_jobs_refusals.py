@@ -1,0 +1,123 @@
+"""What Redis refuses for good about one job ends that job, and is no matter for the others."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
+
+from machine_lifecycle.jobs.client import JobQueue
+from machine_lifecycle.system import redis_keys as keys
+from machine_lifecycle.system.redis import connect
+from machine_lifecycle.system.redis_rights import rules
+from tests.integration.test_jobs_queue import RESULT, call, claim, fail, profile, turn
+
+
+def result(job_id: str, fence: int) -> tuple[Any, ...]:
+    key = f"worker:completion:step-id:{job_id}:attempt:1"
+    return (job_id, fence, RESULT, "{}", key, 5, "simulation")
+
+
+async def write(redis: Redis, *results: tuple[Any, ...]) -> list[str]:
+    words = [word for each in results for word in each]
+    answer = await call(redis, "ml1_turn", "w1", "m1", "", "0", 20000, 0, *words)
+    return list(answer[0])
+
+
+async def test_other_things_in_the_place_of_progress_cost_no_job(redis: Redis) -> None:
+    client = JobQueue(redis)
+    ids = [await client.submit({}, service_required="simulation") for _ in range(3)]
+    for job_id in ids[:2]:
+        await redis.delete(keys.progress_stream(job_id))
+        await redis.set(keys.progress_stream(job_id), "somebody else's")
+    await redis.set(keys.job_progress(ids[1]), "somebody else's")
+    got = {job[0]: int(job[1]) for job in (await turn(redis, want=3))[1]}
+    assert list(got) == ids
+    assert await call(redis, "ml1_release", "w1", ids[0], got[ids[0]], "release", "") == "released"
+    assert (await claim(redis))[1:3] == [ids[0], 2]
+    got[ids[0]] = 2
+    with contextlib.suppress(Exception):
+        await call(redis, "ml1_progress", "w1", ids[1], got[ids[1]], 50, "half", 1, 2)
+    assert await write(redis, *(result(job_id, got[job_id]) for job_id in ids)) == ["ok"] * 3
+    assert await redis.get(keys.progress_stream(ids[0])) == "somebody else's"
+    for job_id in ids:
+        assert await redis.hget(keys.job(job_id), "status") == "completed"
+        kept = json.loads(str(await redis.hget(keys.COMPLETED, job_id)))
+        assert kept["data"] == json.loads(RESULT)
+    assert await redis.keys("jobs:active:*") == []
+    assert not await redis.exists(keys.LEASES)
+
+
+async def test_a_claim_that_is_broken_off_loses_no_job(redis: Redis) -> None:
+    await claim(redis, "w2")
+    job_id = await JobQueue(redis).submit({}, service_required="simulation")
+    await redis.set(keys.active("w1"), "somebody else's")
+    with pytest.raises(ResponseError, match="WRONGTYPE"):
+        await claim(redis)
+    await redis.zadd(keys.LEASES, {job_id: 1})  # it is over
+    assert (await claim(redis, "w2"))[0] == "none"
+    await call(redis, "ml1_beat", "w2", profile()[0], 20000)
+    assert (await claim(redis, "w2"))[1] == job_id
+
+
+@pytest.fixture
+async def restricted(own_valkey: Any) -> AsyncIterator[tuple[Redis, Redis]]:
+    """A client that may attest nothing of the job `bad`, and write nothing at all of `worse`; and
+    one that may do anything.
+    """
+    async with contextlib.aclosing(connect(own_valkey.url)) as redis:
+        allowed = [rule for rule in rules() if rule not in {"~worker:*", "~job:*"}]
+        kept = ("~worker:w*", "~worker:*step-id:good*", "~worker:failure:*good*", "~job:good*")
+        await redis.execute_command(
+            "ACL", "SETUSER", "some", "on", ">secret", *allowed, *kept, "~job:bad*"
+        )
+        url = own_valkey.url.split("@", 1)
+        async with contextlib.aclosing(connect(f"unix://some:secret@{url[1]}")) as other:
+            yield other, redis
+
+
+async def test_what_may_not_be_written_of_one_job_ends_it_with_the_reason(
+    restricted: tuple[Redis, Redis],
+) -> None:
+    some, redis = restricted
+    client = JobQueue(redis)
+    for job_id in ("good-1", "bad", "good-2"):
+        await client.submit({}, service_required="simulation", job_id=job_id)
+    got = {job[0]: int(job[1]) for job in (await turn(some, want=3))[1]}
+    answers = await write(some, *(result(job_id, got[job_id]) for job_id in got))
+    said = dict(zip(got, answers, strict=True))
+    assert (said["good-1"], said["good-2"]) == ("ok", "ok")
+    assert said["bad"].startswith("refused Redis refuses it: ")
+    record = await client.get("bad")
+    assert record.status == "failed"
+    assert "ACL failure" in record.error
+    assert "completed_at" not in record.fields
+    assert [job.id for job in await client.list(status="dead")] == ["bad"]
+    assert await redis.keys("jobs:active:*") == []
+    assert not await redis.exists(keys.LEASES)
+    # An error can't be written either: it is the same.
+    await client.retry("bad")
+    _, job_id, fence, _ = await claim(some)
+    assert (await fail(some, job_id, fence, again=True)).startswith("refused Redis refuses it: ")
+    assert (await client.get("bad")).status == "failed"
+
+
+async def test_what_may_not_even_end_stays_as_it_is_and_holds_nobody_up(
+    restricted: tuple[Redis, Redis],
+) -> None:
+    some, redis = restricted
+    client = JobQueue(redis)
+    for job_id in ("good", "worse"):
+        await client.submit({}, service_required="simulation", job_id=job_id)
+    got = {job[0]: int(job[1]) for job in (await turn(redis, want=2))[1]}
+    answers = await write(some, *(result(job_id, got[job_id]) for job_id in got))
+    said = dict(zip(got, answers, strict=True))
+    assert said["good"] == "ok"
+    assert said["worse"].startswith("unwritten Redis refuses it: ")
+    assert (await client.get("worse")).status == "assigned"
+    assert await write(redis, result("worse", got["worse"])) == ["ok"]
