@@ -64,7 +64,7 @@ def _leaked_threads(before: set[threading.Thread]) -> list[str]:
     leaked = []
     for thread in set(threading.enumerate()) - before:
         # One that is just returning from its target is no leak: it ends within this wait.
-        thread.join(timeout=1)
+        thread.join(timeout=10)
         leaked += [f"thread {thread.name}"] if thread.is_alive() else []
     return leaked
 

@@ -15,6 +15,7 @@ import pytest
 
 from machine_lifecycle.model.settings import setting_info
 from tests.support.outside import Outside, free_port, machines
+from tests.support.patience import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "examples" / "docker").glob("Dockerfile*"))
@@ -79,11 +80,11 @@ def test_the_health_command_tells_a_machine_from_none(
     machine.until("step_progressed")
     command = [word.replace("9090", port) for word in health_command(path)]
     command[0] = shutil.which("python3") or command[0]
-    assert subprocess.run(command, check=False, timeout=10).returncode == 0
+    assert subprocess.run(command, check=False, timeout=PATIENCE).returncode == 0
     machine.signal(signal.SIGTERM)
     machine.wait()
     quiet = subprocess.DEVNULL
-    assert subprocess.run(command, check=False, timeout=10, stderr=quiet).returncode != 0
+    assert subprocess.run(command, check=False, timeout=PATIENCE, stderr=quiet).returncode != 0
 
 
 def test_a_machine_of_an_ordinary_user_boots_and_stops(outside: Callable[..., Outside]) -> None:

@@ -31,6 +31,7 @@ import attrs
 import pytest
 
 from machine_lifecycle.system.network import free_port
+from tests.support.patience import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(
@@ -48,8 +49,6 @@ NEEDS_A_MACHINE = re.compile(
     r"machine-lifecycle (?:status|ps|logs|submit|jobs|restart|drain|undrain|stop|signal|start)\b"
 )
 READY = re.compile(r"machine \S+ is ready in")
-STOP_SECONDS = 20
-PATIENCE = 100
 BASH = shutil.which("bash") or "/bin/bash"
 
 
@@ -114,7 +113,7 @@ class Terminal:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=PATIENCE,
+            timeout=3 * PATIENCE,
             check=False,
         )
         said = f"$ {typed.text}\n{ran.stdout}{ran.stderr}"
@@ -125,7 +124,7 @@ class Terminal:
             self._environment = {name: value for name, _, value in pairs}
         if typed.how == "stops the machine":
             assert self._machine is not None
-            assert self._machine.wait(STOP_SECONDS) == 0, said
+            assert self._machine.wait(PATIENCE) == 0, said
 
     def start(self, line: str) -> None:
         """Start a machine and wait until it says that it is ready."""
@@ -165,7 +164,7 @@ class Terminal:
             self._machine.send_signal(signal.SIGTERM)
         with self._machine:  # reads to the end of its output, then waits
             try:
-                self._machine.communicate(timeout=STOP_SECONDS)
+                self._machine.communicate(timeout=PATIENCE)
             except subprocess.TimeoutExpired:
                 self._machine.kill()
                 raise
@@ -194,7 +193,7 @@ def terminal(tmp_path: Path) -> Iterator[Terminal]:
     shutil.rmtree(runtime)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     "page",
     [page for page in PAGES if commands(page)],

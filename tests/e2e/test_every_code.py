@@ -16,8 +16,7 @@ import pytest
 from machine_lifecycle.errors import ExitCode
 from tests.e2e.test_life import GRAPH
 from tests.support.outside import Outside
-
-pytestmark = pytest.mark.timeout(120)
+from tests.support.patience import PATIENCE
 
 
 @attrs.frozen(kw_only=True)
@@ -220,7 +219,7 @@ def test_a_worker_by_itself_says_what_it_was_not_told(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=PATIENCE,
     )
     assert done.returncode == ExitCode.CONFIGURATION
     assert "HUB_REDIS_URL is not set [worker-setting-wrong]" in done.stderr
@@ -328,7 +327,7 @@ def test_a_warm_up_that_fails_is_why_the_machine_is_not_ready(
 ) -> None:
     warm = tmp_path / "warm.json"
     warm.write_text(json.dumps(raising("ValueError", "no such model")), encoding="utf-8")
-    limits = {"MACHINE_STATE_CAPS": "workers_starting=4", "COMFYUI_WARMUP_TIMEOUT": "1"}
+    limits = {"MACHINE_STATE_CAPS": "workers_starting=10", "COMFYUI_WARMUP_TIMEOUT": "1"}
     machine = outside(SIMULATION_WARMUP=str(warm), ON_FAILED="stay", **limits).start()
     error = machine.until("machine_failed")["error"]
     report = json.loads(machine.call("status", "--json").stdout)

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.support.patience import PATIENCE
+
 EXAMPLE = Path(__file__).parents[2] / "examples" / "embed.py"
 
 
@@ -15,7 +17,7 @@ def test_the_example_boots_does_a_job_and_leaves_nothing(tmp_path: Path) -> None
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
     assert done.returncode == 0, done.stderr

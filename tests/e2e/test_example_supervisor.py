@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.patience import PATIENCE
+
 EXAMPLE = Path(__file__).parents[2] / "examples" / "keep_two_running.py"
 
 
@@ -17,7 +19,7 @@ def test_the_example_brings_its_server_back_and_stops() -> None:
         [sys.executable, str(EXAMPLE), "--once"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=True,
     )
     lines = done.stdout.splitlines()

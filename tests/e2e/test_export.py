@@ -21,9 +21,9 @@ import pytest
 
 from tests.support.outside import Outside, free_port, subreaper
 from tests.support.pages import asked, until
+from tests.support.patience import PATIENCE
 from tests.support.redis_server import ValkeyServer
 
-pytestmark = pytest.mark.timeout(120)
 Spawn = Callable[..., subprocess.Popen[bytes]]
 GRAPH = {
     "1": {
@@ -81,7 +81,7 @@ def spawn(machine: Outside) -> Iterator[Spawn]:
     yield start
     for process in started:
         process.kill()
-        process.wait(10)
+        process.wait(PATIENCE)
 
 
 def program(name: str) -> str:
@@ -143,7 +143,7 @@ def has_its_own(machine: Outside) -> None:
 def left(machine: Outside) -> list[str]:
     """What still runs of the machine, when it had time to end."""
     running = machine.running()
-    _, alive = psutil.wait_procs(running, timeout=15)
+    _, alive = psutil.wait_procs(running, timeout=PATIENCE)
     return [str(process) for process in alive]
 
 
@@ -159,7 +159,7 @@ def test_lines_of_a_procfile_are_commands_of_a_shell(machine: Outside, spawn: Sp
 
     # A service that dies is seen, and named. The machine goes on with the other one.
     started[1].send_signal(signal.SIGKILL)
-    started[1].wait(10)
+    started[1].wait(PATIENCE)
     status = until(
         lambda: page(machine, "/status"), lambda answer: bool(answer[1]["conditions"]), machine.said
     )
@@ -168,7 +168,7 @@ def test_lines_of_a_procfile_are_commands_of_a_shell(machine: Outside, spawn: Sp
     assert page(machine, "/health")[0] == 200
     for process in started:
         process.send_signal(signal.SIGTERM)
-    ended = [process.wait(15) for process in started]
+    ended = [process.wait(PATIENCE) for process in started]
     assert ended[0] == 0
     assert left(machine) == []
 
@@ -180,7 +180,7 @@ def test_pm2_runs_it(machine: Outside) -> None:
 
     def run(*words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [pm2, *words], env=env, capture_output=True, text=True, timeout=60, check=False
+            [pm2, *words], env=env, capture_output=True, text=True, timeout=PATIENCE, check=False
         )
 
     try:
@@ -208,7 +208,7 @@ def test_supervisord_runs_it(machine: Outside, spawn: Spawn) -> None:
     started = spawn("supervisord", supervisord, "-c", str(config))
     serves(machine, lambda: said(machine, "supervisord"))
     started.send_signal(signal.SIGTERM)
-    started.wait(30)
+    started.wait(PATIENCE)
     assert left(machine) == []
 
 
@@ -218,7 +218,7 @@ def test_honcho_runs_it(machine: Outside, spawn: Spawn) -> None:
     started = spawn("honcho", honcho, "start", "-f", str(out / "Procfile"))
     serves(machine, lambda: said(machine, "honcho"))
     started.send_signal(signal.SIGTERM)
-    started.wait(30)
+    started.wait(PATIENCE)
     assert left(machine) == []
 
 
@@ -229,7 +229,7 @@ def test_systemd_takes_the_units(machine: Outside, form: str) -> None:
     units = sorted(str(path) for path in out.iterdir() if path.suffix in (".service", ".target"))
     assert len(units) == (1 if form == "systemd" else 6)
     done = subprocess.run(
-        [analyze, "verify", *units], capture_output=True, text=True, timeout=60, check=False
+        [analyze, "verify", *units], capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     # Other units of this host may be broken; ours may not be named.
     ours = [line for line in done.stderr.splitlines() if "machine-" in line]
@@ -273,7 +273,7 @@ def test_a_compose_file_names_every_process_and_no_secret(machine: Outside) -> N
         env=os.environ | {"HUB_REDIS_URL": "redis://127.0.0.1", "IMAGE": "machine"},  # noqa: TID251
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
     if "is not a docker command" not in done.stderr and "unknown" not in done.stderr:

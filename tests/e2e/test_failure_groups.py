@@ -29,9 +29,9 @@ from machine_lifecycle.system.valkey import read_discovery
 from tests.support.comfyui_bed import make_bed
 from tests.support.git_server import Origin, git_server, self_signed
 from tests.support.outside import Outside, machines
+from tests.support.patience import PATIENCE
 from tests.support.redis_server import ValkeyServer
 
-pytestmark = pytest.mark.timeout(120)
 BASH = shutil.which("bash") or "/bin/bash"
 
 
@@ -304,13 +304,13 @@ def connector_broken(folder: Path, _: ExitStack) -> Cause:
 
 def never_ready(_: Path, __: ExitStack) -> Cause:
     settings = {
-        "SIMULATION_READY_DELAY_MS": "3000",
-        "MACHINE_STATE_CAPS": "services_starting=3",
+        "SIMULATION_READY_DELAY_MS": "6000",
+        "MACHINE_STATE_CAPS": "services_starting=6",
     }
     return Cause(
         code="state-too-long",
         settings=settings,
-        remedy="export MACHINE_STATE_CAPS=services_starting=6",
+        remedy="export MACHINE_STATE_CAPS=services_starting=12",
     )
 
 
@@ -354,7 +354,7 @@ def part_of(cause: Cause, wire: dict[str, Any], where: str) -> dict[str, Any]:
 
 def page(report: dict[str, Any]) -> dict[str, Any]:
     """The same, from the page that probes read."""
-    with urllib.request.urlopen(f"{report['health_url']}/status", timeout=10) as answer:  # noqa: S310 - loopback
+    with urllib.request.urlopen(f"{report['health_url']}/status", timeout=PATIENCE) as answer:  # noqa: S310 - loopback
         status: dict[str, Any] = json.load(answer)
     return status
 
@@ -394,7 +394,7 @@ def stream(machine: Outside) -> list[dict[str, Any]]:
         "print(json.dumps([json.loads(e['event']) for _, e in redis.xrange(sys.argv[2])]))\n"
     )
     words = [sys.executable, "-c", program, url, f"machine:{machine.id}:events"]
-    done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=20)
+    done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=PATIENCE)
     found: list[dict[str, Any]] = json.loads(done.stdout)
     return found
 
@@ -415,7 +415,7 @@ def paste(machine: Outside, command: str) -> int:
         env={**machine.env, "AFTER": str(after), "PATH": f"{ours}:{os.defpath}"},
         cwd=machine.folder,
         capture_output=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
     pairs = (line.partition("=") for line in after.read_text().split("\0") if line)

@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from tests.support.outside import Outside
+from tests.support.patience import PATIENCE
 
 _OWN_NAMESPACE = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
 
@@ -59,5 +60,5 @@ def test_as_process_one_it_boots_stops_and_leaves_nothing(
     machine.until_status("ready")
     (init,) = psutil.Process(child.pid).children()
     init.send_signal(signal.SIGTERM)
-    assert child.wait(30) == 0
+    assert child.wait(PATIENCE) == 0
     assert machine.roles() == []

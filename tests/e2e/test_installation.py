@@ -19,6 +19,7 @@ from tests.support.comfyui_bed import bundled_pip, make_bed
 from tests.support.git_server import git_server
 from tests.support.installing_machine import MAIN, machine_of
 from tests.support.outside import Outside
+from tests.support.patience import PATIENCE
 
 LOADING = 'import os\nos.environ["SIMULATION_CUSTOM_NODES"] = "custom_nodes"\n' + MAIN
 """It imports its packs, too."""
@@ -35,7 +36,7 @@ def finished(machine: Outside) -> dict[str, bool]:
 
 def page(machine: Outside, path: str) -> str:
     url = json.loads(machine.call("status", "--json").stdout)["health_url"]
-    with urllib.request.urlopen(url + path, timeout=10) as answer:  # noqa: S310 - our own page
+    with urllib.request.urlopen(url + path, timeout=PATIENCE) as answer:  # noqa: S310 - our own page
         return str(answer.read().decode())
 
 

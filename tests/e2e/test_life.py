@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from tests.support.outside import Outside
+from tests.support.patience import PATIENCE
 
 GRAPH = {
     "1": {
@@ -47,7 +48,7 @@ def page(machine: Outside, path: str, token: str = "", method: str = "GET") -> t
     if token:
         request.add_header("Authorization", f"Bearer {token}")
     try:
-        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - loopback
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:  # noqa: S310 - loopback
             status, text = answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         with error:
@@ -147,7 +148,7 @@ def test_a_killed_worker_comes_back_and_its_job_is_done(machine: Outside) -> Non
     slow = json.loads(json.dumps(GRAPH))
     slow["2"] = {
         "class_type": "SimulateSteps",
-        "inputs": {"image": ["1", 0], "steps": 10, "seconds": 0.1, "nonce": 1},
+        "inputs": {"image": ["1", 0], "steps": 10, "seconds": 0.5, "nonce": 1},
     }
     submitted = machine.call("submit", graph_file(machine, slow))
     job = submitted.stdout.strip()
@@ -257,7 +258,7 @@ def test_init_respawns_a_killed_orchestrator_which_adopts_what_runs(
     first = orchestrator()
     others = {p.pid for p in machine.running()} - {first.pid}
     first.kill()
-    first.wait(10)
+    first.wait(PATIENCE)
     machine.until_status("ready", not_pid=first.pid)
     second = orchestrator()
     assert second.pid != first.pid

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.support.outside import Outside, free_port
+from tests.support.patience import PATIENCE
 
 NODE = 'class N:\n    INPUT_TYPES = classmethod(lambda cls: {"required": {}})\n'
 GOOD = f'import time\ntime.sleep(0.2)\n{NODE}NODE_CLASS_MAPPINGS = {{"PackGood": N}}\n'
@@ -45,7 +46,7 @@ def status(machine: Outside) -> Any:
 
 
 def page(machine: Outside, path: str) -> str:
-    with urllib.request.urlopen(status(machine)["health_url"] + path, timeout=10) as answer:  # noqa: S310 - loopback
+    with urllib.request.urlopen(status(machine)["health_url"] + path, timeout=PATIENCE) as answer:  # noqa: S310 - loopback
         text: str = answer.read().decode()
         return text
 
@@ -85,7 +86,7 @@ def test_every_surface_names_what_did_not_load(machine: Outside) -> None:
         "broken": "failed", "good": "loaded", "no_pack": "failed", "raises": "failed",
         "scripts": "loaded", "simulation": "loaded",
     }  # fmt: skip
-    assert by_name["good"]["seconds"] == pytest.approx(0.2, abs=0.15)
+    assert (took := by_name["good"]["seconds"]) >= 0.2
     (loaded,) = report["loaded"]
     started = next(p["started"] for p in report["processes"] if p["name"] == instance)
     assert loaded.pop("started") == started
@@ -98,7 +99,7 @@ def test_every_surface_names_what_did_not_load(machine: Outside) -> None:
     metrics = page(machine, "/metrics")
     assert f'machine_pack_loaded{{instance="{instance}",pack="broken"}} 0.0' in metrics
     assert f'machine_pack_loaded{{instance="{instance}",pack="good"}} 1.0' in metrics
-    assert f'machine_pack_import_seconds{{instance="{instance}",pack="good"}} 0.' in metrics
+    assert f'machine_pack_import_seconds{{instance="{instance}",pack="good"}} {took}' in metrics
     assert 'machine_condition{condition="degraded"} 1.0' in metrics
     assert '<table id="packs">' in page(machine, "/")
     shown = " ".join(machine.call("status").stdout.split())
@@ -189,7 +190,7 @@ def test_an_orchestrator_that_comes_back_knows_it_still(
         for process in machine.running():
             if process.pid in pids:
                 process.kill()
-                process.wait(10)
+                process.wait(PATIENCE)
     # What a pack would say today counts for the next start, not for the process that runs.
     write(tmp_path, broken=MENDED)
     machine.start()

@@ -12,7 +12,7 @@ from redis import Redis
 from tests.support.outside import Outside
 from tests.support.redis_server import ValkeyServer
 
-STEPS = 6
+STEPS = 10
 
 
 def graph_file(machine: Outside) -> str:

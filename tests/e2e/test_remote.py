@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.outside import Outside, free_port
+from tests.support.patience import PATIENCE
 
 GRAPH = {
     "1": {
@@ -30,14 +31,15 @@ def elsewhere(tmp_path: Path) -> Iterator[int]:
     argv = [sys.executable, "-m", "machine_lifecycle.simulation", "--listen", "127.0.0.1"]
     folders = ["--output-directory", str(tmp_path / "o"), "--temp-directory", str(tmp_path / "t")]
     service = subprocess.Popen([*argv, "--port", str(port), *folders], stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         with socket.socket() as probe:
             if not probe.connect_ex(("127.0.0.1", port)):
                 break
+        time.sleep(0.02)  # sleep: a port offers no event
     yield port
     service.terminate()
-    service.wait(10)
+    service.wait(PATIENCE)
 
 
 def test_a_worker_without_a_service_here_goes_without_waiting_and_without_a_password(

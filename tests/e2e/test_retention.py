@@ -6,7 +6,8 @@ import os
 import time
 from collections.abc import Callable
 
-from tests.support.outside import PATIENCE, Outside
+from tests.support.outside import Outside
+from tests.support.patience import PATIENCE
 
 
 def test_old_files_go_at_ready_and_new_ones_stay(outside: Callable[..., Outside]) -> None:
@@ -23,5 +24,6 @@ def test_old_files_go_at_ready_and_new_ones_stay(outside: Callable[..., Outside]
     deadline = time.monotonic() + PATIENCE
     while files["output/old.png"].exists() or (data / "temp" / "sub").exists():
         assert time.monotonic() < deadline, machine.said()
+        time.sleep(0.02)  # sleep: files offer no event
     assert files["output/new.png"].exists()
     assert (data / "temp").is_dir()

@@ -15,6 +15,7 @@ from redis.asyncio import Redis
 from machine_lifecycle.model.settings import setting_info
 from machine_lifecycle.system.redis import connect
 from tests.support.outside import Outside
+from tests.support.patience import PATIENCE
 from tests.support.redis_server import ValkeyServer
 
 CANARIES = {
@@ -79,7 +80,7 @@ def check_text(text: str, what: str, secrets: dict[str, str]) -> None:
 def read_page(url: str, token: str) -> str:
     headers = {"Authorization": f"Bearer {token}"}
     request = urllib.request.Request(url, headers=headers)  # noqa: S310 - loopback
-    with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - loopback
+    with urllib.request.urlopen(request, timeout=PATIENCE) as answer:  # noqa: S310 - loopback
         text: str = answer.read().decode()
         return text
 

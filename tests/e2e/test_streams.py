@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 
 from tests.support.outside import Outside
+from tests.support.patience import PATIENCE
 
 
 def test_a_reader_of_events_may_leave(outside: Callable[..., Outside]) -> None:
@@ -23,7 +24,7 @@ def test_a_reader_of_events_may_leave(outside: Callable[..., Outside]) -> None:
         assert json.loads(events.readline())["seq"] == 1
     machine.until_status("ready")
     assert machine.call("stop").returncode == 0
-    _, said = child.communicate(timeout=30)
+    _, said = child.communicate(timeout=PATIENCE)
     assert child.returncode == 0, said
 
 
@@ -35,7 +36,7 @@ def test_closed_streams_harm_nothing(outside: Callable[..., Outside]) -> None:
     )  # fmt: skip
     machine.until_status("ready")
     assert machine.call("stop").returncode == 0
-    assert child.wait(30) == 0
+    assert child.wait(PATIENCE) == 0
 
 
 def test_repeated_logs_stay_out_of_the_events(outside: Callable[..., Outside]) -> None:

@@ -12,6 +12,7 @@ import psutil
 
 from tests.e2e.test_life import GRAPH
 from tests.support.outside import Outside
+from tests.support.patience import PATIENCE
 
 
 def written(folder: Path, graph: Any, name: str = "warm.json") -> str:
@@ -32,7 +33,7 @@ def raising() -> dict[str, Any]:
 def history(machine: Outside, number: int = 0) -> dict[str, Any]:
     """What the service has run, as it tells itself."""
     port = int(machine.env["SIMULATION_BASE_PORT"]) + number
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/history", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/history", timeout=PATIENCE) as answer:
         found: dict[str, Any] = json.load(answer)
     return found
 
@@ -90,7 +91,7 @@ def test_a_graph_that_fails_keeps_the_machine_from_being_ready_and_says_why(
     outside: Callable[..., Outside], tmp_path: Path
 ) -> None:
     machine = outside(
-        SIMULATION_WARMUP=written(tmp_path, raising()), MACHINE_STATE_CAPS="workers_starting=6"
+        SIMULATION_WARMUP=written(tmp_path, raising()), MACHINE_STATE_CAPS="workers_starting=10"
     ).start()
     machine.until("changed", target="workers_starting")
     machine.until("step_progressed", state="workers_starting")

@@ -15,6 +15,7 @@ from uv import find_uv_bin
 import machine_lifecycle
 from tests.support.bundle import make_bundle, pack, served
 from tests.support.outside import Outside
+from tests.support.patience import PATIENCE
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "site-connectors"
 GRAPH = {
@@ -88,7 +89,7 @@ def test_a_bundle_that_pip_made_does_jobs_and_is_told(
         machine.until("machine_ready")
         assert does_a_job(machine)["result"]["data"]["site"] == "north"
     report = status(machine)
-    with urllib.request.urlopen(f"{report['health_url']}/status", timeout=10) as answer:  # noqa: S310 - loopback
+    with urllib.request.urlopen(f"{report['health_url']}/status", timeout=PATIENCE) as answer:  # noqa: S310 - loopback
         page = json.load(answer)
     assert page["bundle"] == report["bundle"]
     bundle = page["bundle"]

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from machine_lifecycle.system.valkey import Discovery, write_discovery
+from tests.support.patience import PATIENCE
 
 SUPPORT = Path(__file__).parents[1] / "support"
 ROUTES = [{"asks": "simulation", "service": "fake", "connector": "fake_connector:FakeConnector"}]
@@ -31,7 +32,7 @@ class Terminal:
     def run(self, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "machine_lifecycle", *words], env=self.environ | env,
-            cwd=self.folder, capture_output=True, text=True, timeout=30, check=False,
+            cwd=self.folder, capture_output=True, text=True, timeout=PATIENCE, check=False,
         )  # fmt: skip
 
     def payload(self, **facts: Any) -> str:
@@ -54,7 +55,7 @@ def terminal(own_valkey: Any, tmp_path: Path) -> Iterator[Terminal]:
     )
     yield found
     worker.terminate()
-    worker.wait(10)
+    worker.wait(PATIENCE)
 
 
 def test_submit_saves_without_overwriting(terminal: Terminal) -> None:

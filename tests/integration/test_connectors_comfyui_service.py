@@ -29,6 +29,7 @@ from machine_lifecycle.connectors.errors import (
 from machine_lifecycle.simulation.execution import Folders, Habits
 from machine_lifecycle.simulation.flavours import FORK, UPSTREAM, Flavour
 from machine_lifecycle.simulation.server import SimulatedComfyUI
+from tests.support.patience import PATIENCE
 
 _SECRET = "canary-77aa"
 
@@ -62,7 +63,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
         yield Bench(tmp_path, stack)
 
 
-def _job(graph: dict[str, Any], *, timeout: float = 30.0, id: str = "j") -> Job:  # noqa: A002 - the job's own field
+def _job(graph: dict[str, Any], *, timeout: float = PATIENCE, id: str = "j") -> Job:  # noqa: A002 - the job's own field
     return Job(id=id, service_required="comfyui", payload=graph, timeout=timeout)
 
 
@@ -115,7 +116,7 @@ async def test_a_service_that_is_down_is_told_so(bench: Bench, dead_port: int) -
 
 
 async def test_a_job_waits_while_the_service_comes_up(bench: Bench, dead_port: int) -> None:
-    connector = await bench.connector(dead_port, connect_timeout=10.0)
+    connector = await bench.connector(dead_port, connect_timeout=PATIENCE)
     run = asyncio.create_task(connector.run(_job(_graph()), _ignored))
     assert not (await connector.probe()).healthy
     await bench.service(port=dead_port)
@@ -125,7 +126,7 @@ async def test_a_job_waits_while_the_service_comes_up(bench: Bench, dead_port: i
 async def test_a_job_can_be_cancelled_before_the_service_took_it(
     bench: Bench, dead_port: int
 ) -> None:
-    connector = await bench.connector(dead_port, connect_timeout=10.0)
+    connector = await bench.connector(dead_port, connect_timeout=PATIENCE)
     run = asyncio.create_task(connector.run(_job(_graph(_steps(2000))), _ignored))
     assert not (await connector.probe()).healthy  # by now the run waits for the socket
     assert await connector.cancel("j")
@@ -137,7 +138,7 @@ async def test_a_job_can_be_cancelled_before_the_service_took_it(
 
 async def test_a_dead_working_thread_is_found(bench: Bench) -> None:
     _service, port = await bench.service()
-    connector = await bench.connector(port, hung_after=0.4)
+    connector = await bench.connector(port, hung_after=1.0)
     exits = {"image": ["1", 0], "kind": "SystemExit", "message": "gone"}
     graph = _graph({"class_type": "SimulateRaise", "inputs": exits})
     with pytest.raises(ServiceHung) as caught:
@@ -149,9 +150,9 @@ async def test_a_dead_working_thread_is_found(bench: Bench) -> None:
 async def test_waiting_behind_others_is_not_hung(bench: Bench) -> None:
     _service, port = await bench.service()
     first = await bench.connector(port)
-    second = await bench.connector(port, hung_after=0.1)
+    second = await bench.connector(port, hung_after=0.5)
     begun = _Begun()
-    long = asyncio.create_task(first.run(_job(_graph(_steps(40))), begun))
+    long = asyncio.create_task(first.run(_job(_graph(_steps(70))), begun))
     await begun.event.wait()
     assert len((await second.run(_job(_graph(), id="k"), _ignored)).outputs) == 1
     await long
@@ -226,9 +227,9 @@ async def test_an_image_must_be_base64(bench: Bench) -> None:
 async def test_a_silent_service_meets_the_deadline(bench: Bench) -> None:
     _service, port = await bench.service()
     connector = await bench.connector(port)
-    delay = {"class_type": "SimulateDelay", "inputs": {"image": ["1", 0], "seconds": 0.6}}
+    delay = {"class_type": "SimulateDelay", "inputs": {"image": ["1", 0], "seconds": 2.0}}
     with pytest.raises(PromptTimeout) as caught:
-        await connector.run(_job(_graph(delay), timeout=0.2), _ignored)
+        await connector.run(_job(_graph(delay), timeout=1.0), _ignored)
     assert caught.value.at == "2"
 
 
@@ -322,7 +323,7 @@ async def test_authentication_goes_with_every_request(who: dict[str, str], expec
         assert set(guarded.seen) == {"/ws", "/prompt"}
         assert _SECRET not in f"{caught.value} {connector.endpoint!r}"
         bad = Endpoint(
-            host="127.0.0.1", port=port, api_key="wrong", options={"connect_timeout": 0.3}
+            host="127.0.0.1", port=port, api_key="wrong", options={"connect_timeout": 1.0}
         )
         stranger = await stack.enter_async_context(ComfyUIConnector(bad))
         with pytest.raises(ServiceUnreachable, match="401"):
@@ -383,6 +384,6 @@ async def test_what_is_told_before_the_answer_is_not_lost() -> None:
         endpoint = Endpoint(host="127.0.0.1", port=port, options={"look_interval": 20.0})
         connector = await stack.enter_async_context(ComfyUIConnector(endpoint))
         graph = {"2": {"class_type": "SaveImageWebsocket", "inputs": {}}}
-        result = await connector.run(_job(graph, timeout=5.0), _ignored)
+        result = await connector.run(_job(graph, timeout=PATIENCE), _ignored)
     assert result.service_job_id == "p-1"
     assert [(output.node, output.data) for output in result.outputs] == [("2", b"picture")]

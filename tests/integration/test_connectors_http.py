@@ -14,6 +14,7 @@ from machine_lifecycle.connectors.errors import BadServiceAddress, ServiceUnreac
 from machine_lifecycle.connectors.http_errors import ServiceFailedJob, ServiceRefusedJob
 from machine_lifecycle.system.network import free_port
 from machine_lifecycle.testing import check_connector
+from tests.support.patience import PATIENCE
 
 PNG = b"\x89PNG\r\n\x1a\nnot quite"
 
@@ -71,7 +72,7 @@ Place = tuple[Studio, dict[str, str]]
 
 
 def job(**payload: object) -> Job:
-    return Job(id="j", service_required="paint", payload=payload, timeout=10.0)
+    return Job(id="j", service_required="paint", payload=payload, timeout=PATIENCE)
 
 
 async def done(place: Place, **payload: object) -> JobResult:
@@ -171,7 +172,7 @@ async def test_a_cancelled_job_drops_its_request(studio: Place) -> None:
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             await service.dropped.wait()
     assert [one.message for one in told] == ["sent to oil-paint"]
 

@@ -26,6 +26,7 @@ from machine_lifecycle.model.figures import Figures
 from machine_lifecycle.model.processes import ProcessState, ProcessStatus, Role
 from machine_lifecycle.model.status import StatusReport
 from machine_lifecycle.system.errors import MachineNotRunning
+from tests.support.patience import PATIENCE
 
 _PROCESS = ProcessStatus(
     name="comfyui-gpu0", role=Role.SERVICE, state=ProcessState.RUNNING, pid=42, since=1.0
@@ -108,7 +109,7 @@ class _Heard:
         self.some.set()
 
     async def until(self, word: tuple[Any, ...]) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while word not in self.words:
                 self.some.clear()
                 await self.some.wait()
@@ -163,7 +164,7 @@ class _Worker:
         self.writer.write(json.dumps(message).encode() + b"\n")
 
     async def told(self) -> Any:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             return json.loads(await self.reader.readline())
 
 
@@ -216,7 +217,7 @@ async def test_logs_end_or_go_on_until_the_reader_goes(place: _Place) -> None:
         place.machine.closed.clear()
         async with aclosing(client.stream("logs", lines=1, follow=True)) as lines:
             assert (await anext(lines))["line"] == "line 0"
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             await place.machine.closed.wait()
         with pytest.raises(RemoteError, match="process-unknown"):
             await anext(client.stream("logs", names=["no"]))
@@ -237,7 +238,7 @@ async def test_a_reader_that_does_not_read_is_dropped(place: _Place) -> None:
     reader, writer = await asyncio.open_unix_connection(str(place.path), limit=1024)
     writer.write(b'{"hello":"client"}\n{"call":"logs","args":{"lines":0,"follow":true}}\n')
     place.machine.more.set()  # lines without end
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         await place.machine.closed.wait()
     writer.close()
     await writer.wait_closed()
@@ -287,7 +288,7 @@ async def test_the_socket_is_ours_alone_and_a_stale_one_is_replaced(folder: Path
 async def test_nonsense_is_answered_and_ends_that_talk_alone(place: _Place, lines: bytes) -> None:
     reader, writer = await asyncio.open_unix_connection(str(place.path))
     writer.write(lines)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         answer = json.loads(await reader.readline())
         assert answer["error"]["code"] == "control-message-unusable"
         assert await reader.read() == b""
@@ -308,7 +309,7 @@ async def test_a_worker_from_hello_to_its_end(place: _Place) -> None:
         assert await worker.told() == {"do": "go"}
         worker.say(say="standby")
         worker.say(say="connected", capabilities={})
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             await links.wait_connected(["w0"])
         assert links.connected() == {"w0"}
         worker.say(say="job_taken", job_id="j1")
@@ -354,6 +355,6 @@ async def test_a_second_stream_of_one_worker_replaces_the_first(place: _Place) -
             new.say(say="job_taken", job_id="j")
             await place.heard.until(("w0", "j"))
             old.writer.write_eof()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE):
                 assert await old.reader.read() == b""
             assert place.links.statuses()[0].current_job_id == "j"

@@ -19,6 +19,7 @@ from machine_lifecycle.model.status import StatusReport, WorkerStatus
 from machine_lifecycle.system.redis import connect
 from machine_lifecycle.system.redis_errors import RedisUnreachable
 from machine_lifecycle.system.tasks import end_tasks
+from tests.support.patience import PATIENCE
 
 WORKER = WorkerPlan(
     id="m1-worker-fake-0", process="redis-worker-fake-0", type="fake", index=0, instances=("fake",),
@@ -41,7 +42,7 @@ def registry(redis: Redis, url: str, **more: Any) -> Registry:
 
 
 async def heard_message(heard: Any) -> Any:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         async for message in heard.listen():
             return json.loads(message["data"])
     raise AssertionError("the subscription ended")
@@ -115,7 +116,7 @@ async def test_it_is_registered_again_after_redis_was_away_and_empty(own_valkey:
     await found.register(PLAN)
     task = asyncio.create_task(found.run())
     own_valkey.stop()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         await away.wait()
     with pytest.raises(RedisUnreachable):
         await registry(redis, own_valkey.url).register(PLAN)
@@ -124,7 +125,7 @@ async def test_it_is_registered_again_after_redis_was_away_and_empty(own_valkey:
     await redis.flushall()
     for _ in range(2):  # the first may have claimed the id before all was flushed
         back.clear()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             await back.wait()
     assert await redis.exists("machine:m1:info", "machine:m1:owner") == 2
     await end_tasks(task)

@@ -16,6 +16,7 @@ from machine_lifecycle.model.processes import ProcessState
 from machine_lifecycle.model.settings import Settings
 from machine_lifecycle.system.nvml import XidEvent
 from tests.integration.test_machine_python import ENVIRON, make
+from tests.support.patience import PATIENCE
 
 __all__ = ["make"]
 
@@ -30,7 +31,7 @@ async def test_events_come_from_a_thread_into_the_loop_until_it_is_closed() -> N
 
     def read(stopped: Callable[[], bool]) -> Iterator[XidEvent]:
         yield OFF
-        assert more.wait(10)
+        assert more.wait(PATIENCE)
         assert stopped()
         yield FAULT
         ended.set()
@@ -42,7 +43,7 @@ async def test_events_come_from_a_thread_into_the_loop_until_it_is_closed() -> N
     events = GpuEvents(heard=hear, read=read)
     events.start(Hardware(source=GpuSource.NVML))
     events.start(Hardware(source=GpuSource.NVML))  # once is enough
-    await asyncio.wait_for(first.wait(), 10)
+    await asyncio.wait_for(first.wait(), PATIENCE)
     events.close()
     more.set()
     await asyncio.sleep(0)
@@ -80,7 +81,7 @@ async def test_a_gpu_off_the_bus_is_taken_out_and_others_go_on(
             parts.mending.gpu_told(XidEvent(number=number, uuids=(uuid,)))
         parts.mending.gpu_told(XidEvent(number=79, uuids=(gone,)))
         parts.mending.gpu_told(XidEvent(number=79, uuids=(gone,)))
-        change = await asyncio.wait_for(told.get(), 20)
+        change = await asyncio.wait_for(told.get(), PATIENCE)
         assert change.condition == "degraded"
         assert "GPU has fallen off the bus" in change.reason
         assert gone in change.reason

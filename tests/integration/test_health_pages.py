@@ -18,6 +18,7 @@ from machine_lifecycle.health.server import HealthServer
 from machine_lifecycle.model.figures import Figures
 from machine_lifecycle.model.processes import ProcessState, ProcessStatus, Role
 from machine_lifecycle.model.status import Condition, StateTiming, StatusReport
+from tests.support.patience import PATIENCE
 
 _TOKEN = "canary-token"
 _PROCESS = ProcessStatus(
@@ -91,7 +92,7 @@ async def site() -> AsyncIterator[_Site]:
     machine = _Machine()
     server = HealthServer("127.0.0.1", 0, machine, _TOKEN)
     port = await server.start()
-    async with ClientSession(timeout=ClientTimeout(total=10)) as session:
+    async with ClientSession(timeout=ClientTimeout(total=PATIENCE)) as session:
         yield _Site(machine, server, f"http://127.0.0.1:{port}", session)
     await server.close()
 
@@ -274,8 +275,9 @@ async def test_events_tell_now_and_at_each_change_and_end_with_the_server(site: 
         site.machine.now = attrs.evolve(_READY, state="processing")
         site.server.changed()
         assert await next_state() == "processing"
-        async with asyncio.timeout(1.5):
+        async with asyncio.timeout(PATIENCE):
             await site.server.close()
+        # One that is cut off, because it does not end by itself, can not be read to its end.
         assert b"data" not in await answer.content.read()
 
 

@@ -32,6 +32,7 @@ from machine_lifecycle.model.installing import InstallContext, Step, StepContext
 from machine_lifecycle.model.paths import Paths
 from machine_lifecycle.model.plan import InstallPlan
 from tests.support.git_server import Fault, Origin, git_server
+from tests.support.patience import PATIENCE
 from tests.support.progress import KeptProgress
 
 LARGE = "x" * 50_000
@@ -241,7 +242,7 @@ def test_two_machines_fetch_one_commit_at_once_and_it_is_asked_for_once(
             subprocess.Popen([sys.executable, "-c", FETCH, str(desk.root), url, wanted, f"c{n}"])
             for n in range(4)
         ]
-        assert [one.wait(60) for one in many] == [0, 0, 0, 0]
+        assert [one.wait(PATIENCE) for one in many] == [0, 0, 0, 0]
     assert len(asked) == 1
     assert {(desk.root / f"c{n}" / "a").read_text() for n in range(4)} == {"2"}
 
@@ -336,7 +337,7 @@ async def test_a_host_that_is_back_is_asked_by_all_at_once(tmp_path: Path) -> No
     for number in range(3):
         with pytest.raises(CommandFailed):
             await hosts.ask(f"ssh://host.invalid/{number}", fails, lambda _: True)
-    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
         for question in (answers, with_others, with_others, with_others):
             group.create_task(hosts.ask("ssh://host.invalid/a", question, lambda _: True))
 

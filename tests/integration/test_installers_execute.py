@@ -21,6 +21,7 @@ from machine_lifecycle.installers.execute import Executor
 from machine_lifecycle.model.installing import InstallContext, Step, StepContext
 from machine_lifecycle.model.paths import Paths
 from machine_lifecycle.model.plan import InstallPlan
+from tests.support.patience import PATIENCE
 from tests.support.progress import KeptProgress
 
 Run = Callable[[StepContext], Awaitable[None]]
@@ -182,7 +183,7 @@ async def test_a_program_over_its_time_and_a_full_disk_have_codes_of_their_own(
     paths: Paths,
 ) -> None:
     async def slow(ctx: StepContext) -> None:
-        await ctx.run_command(["sh", "-c", "echo begun; sleep 600"], env=ENV, timeout=0.3)
+        await ctx.run_command(["sh", "-c", "echo begun; sleep 600"], env=ENV, timeout=2)
 
     async def full(ctx: StepContext) -> None:
         await ctx.run_command(["sh", "-c", "cat /bin/sh > /dev/full"], env=ENV)
@@ -277,6 +278,6 @@ async def test_after_kill_9_the_rest_is_done_and_leftovers_are_ended(tmp_path: P
     second = await asyncio.create_subprocess_exec(*argv, "go", stdout=asyncio.subprocess.PIPE)
     out, _ = await second.communicate()
     assert out == b"first skipped\nsecond finished\n"
-    await asyncio.to_thread(psutil.wait_procs, [orphan], timeout=10)
+    await asyncio.to_thread(psutil.wait_procs, [orphan], timeout=PATIENCE)
     assert not orphan.is_running() or orphan.status() == psutil.STATUS_ZOMBIE
     assert await asyncio.to_thread((tmp_path / "first").read_text) == "once\n"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from machine_lifecycle.installers.git_errors import GitCause, GitCloneFailed, Gi
 from machine_lifecycle.installers.repository import Repository, git_environment
 from machine_lifecycle.model.installing import StepContext
 from tests.support.git_server import Origin, git_server, self_signed
+from tests.support.patience import PATIENCE
 
 LOGIN = "robot:p%40ss-w0rd"  # as a URL writes it
 PLAIN = "robot:p@ss-w0rd"
@@ -89,10 +90,9 @@ async def test_no_password_and_a_wrong_one_fail_at_once_each_with_its_remedy(
 ) -> None:
     # A program that git would ask must not be asked: it would wait for a person.
     desk.environ = {"GIT_ASKPASS": "/bin/cat", "SSH_ASKPASS": "/bin/cat", "DISPLAY": ":0"}
-    began = time.monotonic()
     with git_server(origin.folder.parent, login=PLAIN) as host:
-        error = await desk.fails(f"http://{login}{host}/pack")
-    assert time.monotonic() - began < 20
+        async with asyncio.timeout(PATIENCE):
+            error = await desk.fails(f"http://{login}{host}/pack")
     assert error.cause is cause
     assert not error.recoverable
     assert words in error.remedies[0].text

@@ -21,6 +21,7 @@ from tests.support.comfyui_bed import Bed, make_bed, modules, wheel
 from tests.support.git_server import Origin
 from tests.support.installation import write_settings
 from tests.support.outside import subreaper
+from tests.support.patience import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 STEPS = (
@@ -158,7 +159,7 @@ def kill_while_it_waits(bed: Bed, book: Path) -> tuple[list[str], psutil.Process
         # It lives on without its parent, and would go on writing.
         assert left.is_running()
         said = to_its_end(bed)
-        _, alive = psutil.wait_procs([left], timeout=10)
+        _, alive = psutil.wait_procs([left], timeout=PATIENCE)
         assert not [one for one in alive if one.status() != psutil.STATUS_ZOMBIE]
     return said, left
 

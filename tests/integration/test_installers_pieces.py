@@ -19,13 +19,14 @@ from machine_lifecycle.installers.partial import File
 from machine_lifecycle.installers.pieces import Pieces
 from machine_lifecycle.installers.transfer import Patience
 from tests.support.file_server import FileServer, serving_files
+from tests.support.patience import PATIENCE
 from tests.support.small_disk import fill, small_disk
 
 SIZE = 100_000
 DATA = os.urandom(10 * SIZE + 7)
 SHA = hashlib.sha256(DATA).hexdigest()
 PIECES = Pieces(connections=4, size=SIZE, least=2 * SIZE)
-QUICK = Patience(connect=2, silence=5, first=0.001, report=0)
+QUICK = Patience(connect=PATIENCE, silence=PATIENCE, first=0.001, report=0)
 
 
 @attrs.define

@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from tests.support.lock_bed import served
+from tests.support.patience import PATIENCE
 from tests.support.person import Person
 
 
@@ -48,8 +49,8 @@ def test_one_installs_and_the_other_waits_and_finds_it_done(person: Person) -> N
     waited = next(line for line in second.stderr if "another machine" in line)
     assert waited.startswith("comfyui: another machine installs comfyui here")
     (folder / "go").touch()
-    one, _ = first.communicate(timeout=60)
-    two, _ = second.communicate(timeout=60)
+    one, _ = first.communicate(timeout=PATIENCE)
+    two, _ = second.communicate(timeout=PATIENCE)
     assert (first.returncode, second.returncode) == (0, 0)
     assert json.loads(one)["done"] > 0
     assert json.loads(two)["done"] == 0
@@ -79,7 +80,7 @@ def test_what_a_killed_machine_left_running_is_waited_for(person: Person) -> Non
         assert second.stderr is not None
         assert next(line for line in second.stderr if "another machine" in line)
         (folder / "go").touch()
-        _, told = second.communicate(timeout=60)
+        _, told = second.communicate(timeout=PATIENCE)
         assert second.returncode == 0, told
     assert (folder / "made").read_text() == "whole\n"
     assert _has_ended(left)

@@ -21,6 +21,7 @@ from machine_lifecycle.system import redis_keys as keys
 from machine_lifecycle.system.redis import connect
 from machine_lifecycle.system.redis_keys import iso
 from machine_lifecycle.system.redis_line import Line
+from tests.support.patience import PATIENCE
 
 CAPS: dict[str, Any] = {
     "worker_id": "w1",
@@ -72,14 +73,14 @@ async def call(redis: Redis, name: str, *args: Any) -> Any:
 
 
 async def heard_message(heard: Any) -> Any:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         async for message in heard.listen():
             return json.loads(message["data"])
     raise AssertionError("the subscription ended")
 
 
 async def woken(listener: Any) -> str:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         async for message in listener.listen():
             return str(message["channel"])
     raise AssertionError("the subscription ended")
@@ -533,7 +534,7 @@ async def test_an_end_that_nobody_tells_is_found_on_a_busy_server_too(redis: Red
             await redis.publish(keys.PROGRESS_CHANNEL, json.dumps({"job_id": "x", "progress": 1}))
             await asyncio.sleep(0.1)  # sleep: how often others tell something
 
-    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
         telling = group.create_task(others())
         async for event in JobQueue(redis).watch(job_id):
             kinds.append((event.kind, event.step))

@@ -18,6 +18,7 @@ from machine_lifecycle.errors import our_python
 from machine_lifecycle.jobs.errors import OutputNotStored, OutputStoreUnusable, OutputUnreadable
 from machine_lifecycle.jobs.stores import OutputStore, check_store, digest, read
 from machine_lifecycle.model.jobs import JobResult, Output
+from tests.support.patience import PATIENCE
 
 
 def made(name: str, data: bytes, *, temporary: bool = False) -> Output:
@@ -142,6 +143,10 @@ def test_without_fsspec_that_is_named() -> None:
         "check_store('s3://bucket')\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
     )
     assert "python -m pip install fsspec" in done.stderr

@@ -8,7 +8,6 @@ import json
 import os
 import signal
 import sys
-import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from machine_lifecycle.jobs.client import JobQueue
 from machine_lifecycle.jobs.outputs import SMALL
 from machine_lifecycle.jobs.records import JobEvent
 from machine_lifecycle.system.redis import connect
+from tests.support.patience import PATIENCE
 
 SUPPORT = Path(__file__).parents[1] / "support"
 ROUTES = [{"asks": "simulation", "service": "fake", "connector": "fake_connector:FakeConnector"}]
@@ -73,7 +73,7 @@ async def workers(tmp_path: Path) -> AsyncIterator[Workers]:
 
 
 async def until(events: AsyncIterator[JobEvent], found: Callable[[JobEvent], bool]) -> JobEvent:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         async for event in events:
             if found(event):
                 return event
@@ -194,17 +194,16 @@ async def test_a_job_that_takes_too_long_is_stopped(
     assert end.job.error_details["code"] == "job-timeout"
 
 
-async def test_sigterm_hands_the_job_back_within_two_seconds(
+async def test_sigterm_hands_the_job_back_and_does_not_wait_for_its_end(
     valkey: Any, redis: Redis, workers: Workers
 ) -> None:
     client = JobQueue(redis)
     first = await workers.start(valkey.url)
     job_id = await client.submit({"wait": "go"}, service_required="simulation")
     await halfway(client, job_id)
-    began = time.monotonic()
     first.terminate()
-    assert await first.wait() == 0
-    assert time.monotonic() - began < 2.0
+    async with asyncio.timeout(PATIENCE):  # the job waits for longer
+        assert await first.wait() == 0
     record = await client.get(job_id)
     assert (record.status, record.retry_count) == ("pending", 0)
     (workers.folder / "go").touch()
@@ -240,10 +239,15 @@ async def test_a_frozen_worker_loses_its_job_and_its_late_result_is_refused(
     await workers.start(valkey.url, index=1, WORKER_HEARTBEAT_INTERVAL_MS="200")
     await until(client.watch(job_id), lambda event: event.worker_id == "m1-worker-fake-1")
     (workers.folder / "go").touch()
-    first.send_signal(signal.SIGCONT)
     end = await end_of(client, job_id)
     assert end.job
     assert (end.kind, end.job.worker_id) == ("completed", "m1-worker-fake-1")
+    first.send_signal(signal.SIGCONT)
+    first.terminate()
+    assert await first.wait() == 0, "what it had to say is said"
+    record = await client.get(job_id)
+    assert (record.status, record.worker_id) == ("completed", "m1-worker-fake-1")
+    assert (record.fence, record.retry_count) == (end.job.fence, end.job.retry_count)
 
 
 async def test_a_service_that_breaks_costs_no_attempt(
@@ -252,7 +256,7 @@ async def test_a_service_that_breaks_costs_no_attempt(
     client = JobQueue(redis)
     await workers.start(valkey.url)
     job_id = await client.submit({"break_service": True}, service_required="simulation")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while "crashes" not in (await client.get(job_id)).fields:  # noqa: ASYNC110 - no event for it
             await asyncio.sleep(0.02)
     record = await client.get(job_id)
@@ -268,7 +272,7 @@ async def test_redis_may_restart_in_the_middle_of_a_job(own_valkey: Any, workers
     await halfway(client, job_id)
     own_valkey.stop()
     (workers.folder / "go").touch()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while f"end {job_id}" not in workers.journal():  # noqa: ASYNC110 - no event for it
             await asyncio.sleep(0.02)
     own_valkey.start()
@@ -277,10 +281,9 @@ async def test_redis_may_restart_in_the_middle_of_a_job(own_valkey: Any, workers
     assert (await end_of(client, second)).kind == "completed"
     assert len([line for line in workers.journal() if line.startswith(f"run {job_id}")]) == 1
     own_valkey.stop()
-    began = time.monotonic()
     worker.terminate()
-    assert await worker.wait() == 0
-    assert time.monotonic() - began < 2.0, "a stop must not wait for Redis"
+    async with asyncio.timeout(PATIENCE):  # Redis does not come back
+        assert await worker.wait() == 0
     await redis.aclose()
 
 
@@ -336,7 +339,7 @@ class Orchestrator:
         self._writer.write(json.dumps(order).encode() + b"\n")
 
     async def wait_for(self, say: str, **facts: Any) -> dict[str, Any]:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while True:
                 message = await self.heard.get()
                 known = message.get("say") == say or message.get("hello") == say
@@ -403,7 +406,7 @@ async def test_a_result_outlives_redis_and_then_its_worker(
         await halfway(client, job_id)
         own_valkey.stop()
         (workers.folder / "go").touch()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while not list(outbox.glob("*.json")):  # noqa: ASYNC110 - no event for it
                 await asyncio.sleep(0.02)
         (kept,) = outbox.glob("*.json")
@@ -441,7 +444,7 @@ async def test_a_result_outlives_a_frozen_redis_that_never_wakes(
         await halfway(client, job_id)
         own_valkey.process.send_signal(signal.SIGSTOP)
         (workers.folder / "go").touch()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while f"end {job_id}" not in workers.journal():  # noqa: ASYNC110 - no event for it
                 await asyncio.sleep(0.02)
         worker.send_signal(signal.SIGTERM)  # while its result is on its way
@@ -462,7 +465,7 @@ async def test_ten_jobs_at_a_time(valkey: Any, redis: Redis, workers: Workers) -
     client = JobQueue(redis)
     await workers.start(valkey.url, WORKER_MAX_CONCURRENT_JOBS="10")
     ids = [await client.submit({"wait": "go"}, service_required="simulation") for _ in range(15)]
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while len(workers.journal()) < 10:  # noqa: ASYNC110 - no event for it
             await asyncio.sleep(0.02)
     assert (await client.counts())["active"] == 10
@@ -494,7 +497,7 @@ async def test_a_service_that_fails_job_after_job_is_given_a_rest(
         assert (await client.get(wrong)).status == "failed"
         assert (await client.counts())["pending"] == 1
         boss.tell(do="go")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while (await client.counts())["pending"]:  # noqa: ASYNC110 - no event for it
                 await asyncio.sleep(0.02)
     boss.path.unlink(missing_ok=True)

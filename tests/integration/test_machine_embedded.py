@@ -21,7 +21,6 @@ from machine_lifecycle import LifecycleError, Machine, MachineState, Settings, o
 from machine_lifecycle.system.network import free_port
 from tests.e2e.test_life import GRAPH
 
-pytestmark = pytest.mark.timeout(90)
 _GET_CHILD_SUBREAPER = 37  # prctl.h
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGHUP, signal.SIGPIPE)
 

@@ -27,6 +27,7 @@ from machine_lifecycle import (
     StepProgressed,
 )
 from machine_lifecycle.system.network import free_port
+from tests.support.patience import PATIENCE
 
 Open = Callable[..., Any]
 
@@ -90,12 +91,12 @@ async def test_a_gate_holds_the_machine_until_it_lets_go(opened: Open) -> None:
             lambda event: waiting.set() if event.step == "gate the balancer" else None,
         )
         booting = asyncio.create_task(machine.boot())
-        await asyncio.wait_for(waiting.wait(), 20)
+        await asyncio.wait_for(waiting.wait(), PATIENCE)
         assert machine.status().state == "health_check"
         assert any("gate the balancer" in what for what in machine.status().waiting)
         assert not booting.done()
         let_go.set()
-        await asyncio.wait_for(booting, 20)
+        await asyncio.wait_for(booting, PATIENCE)
         assert machine.state is MachineState.READY
 
 

@@ -25,6 +25,7 @@ from machine_lifecycle.observers.webhook import SIGNATURE
 from machine_lifecycle.services.registry import Registry
 from machine_lifecycle.system.network import free_port
 from machine_lifecycle.system.redis import connect
+from tests.support.patience import PATIENCE
 from tests.support.redis_server import ValkeyServer
 
 Open = Callable[..., Any]
@@ -114,7 +115,7 @@ async def test_an_event_that_is_not_taken_is_tried_again_and_keeps_its_place(
     async with opened(webhook_url=receiver.url, webhook_events="machine_ready") as machine:
         await machine.boot()
         async with receiver.news:
-            await asyncio.wait_for(receiver.news.wait_for(lambda: len(receiver.got) == 3), 20)
+            await asyncio.wait_for(receiver.news.wait_for(lambda: len(receiver.got) == 3), PATIENCE)
     deliveries = [headers["X-Machine-Delivery"] for headers, _ in receiver.got]
     assert len(deliveries) == 3
     assert len(set(deliveries)) == 1, "a receiver can tell that it is the same"
@@ -138,7 +139,7 @@ async def test_a_refusal_is_not_tried_again_and_no_secret_is_told(
 
 async def test_a_webhook_that_nobody_answers_harms_no_boot(opened: Open) -> None:
     async with opened(webhook_url=f"http://127.0.0.1:{free_port()}/") as machine:
-        await asyncio.wait_for(machine.boot(), 20)
+        await asyncio.wait_for(machine.boot(), PATIENCE)
         assert machine.state.value == "ready"
 
 
@@ -155,7 +156,7 @@ async def test_events_are_in_redis_for_those_who_come_late_and_those_who_listen(
             await listener.subscribe(key)
             await machine.boot()
             while True:
-                message = await asyncio.wait_for(listener.get_message(timeout=None), 10)
+                message = await asyncio.wait_for(listener.get_message(timeout=None), PATIENCE)
                 if message and json.loads(message["data"])["kind"] == "machine_ready":
                     break
             entries = [json.loads(fields["event"]) for _, fields in await redis.xrange(key)]

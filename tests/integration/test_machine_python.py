@@ -36,6 +36,7 @@ from machine_lifecycle.model.processes import ProcessSpec, ProcessState, Process
 from machine_lifecycle.supervisor import core
 from machine_lifecycle.system.network import free_port
 from machine_lifecycle.system.redis import connect
+from tests.support.patience import PATIENCE
 from tests.support.redis_server import ValkeyServer
 
 ENVIRON: Mapping[str, str] = {"PATH": "/usr/bin:/bin"}
@@ -288,7 +289,7 @@ async def test_a_reload_starts_anew_only_what_other_settings_change(make: Make) 
         assert pids()["valkey"] == before["valkey"]
         back = await machine.reload(settings)
         assert set(back.added) == gone
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             while not all(one.ready for one in machine.status().processes):
                 await anext(machine.events(ProcessChanged))
         assert machine.state is MachineState.READY
@@ -340,7 +341,7 @@ async def test_a_reload_that_fails_midway_goes_back(
         with pytest.raises(LifecycleError, match="reload-failed") as caught:
             await machine.reload(fewer)
         assert str(port) in caught.value.summary
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             while sum(one.ready for one in machine.status().processes) < len(before) - 1:
                 await anext(machine.events(ProcessChanged))
         after = {one.name: one.pid for one in machine.status().processes}
@@ -368,7 +369,7 @@ async def test_processes_are_steered_from_python(make: Make) -> None:
         assert service().pid not in (None, first)
         second = service().pid
         machine.signal_process("simulation-gpu0", signal.SIGKILL)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             while service().pid in (None, second):
                 await anext(machine.events(ProcessChanged))
         await machine.restart_process("simulation-gpu0")

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from machine_lifecycle.system.network import free_port
+from tests.support.patience import PATIENCE
 
 CAPTURED = Path(__file__).parents[1] / "data" / "loading"
 _NODE = 'class N:\n    INPUT_TYPES = classmethod(lambda cls: {"required": {}})\n'
@@ -66,7 +67,7 @@ def simulation(folder: Path, flavour: str) -> Iterator[tuple[str, Path]]:
 
 
 def page(url: str) -> Any:
-    with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 - our own
+    with urllib.request.urlopen(url, timeout=PATIENCE) as answer:  # noqa: S310 - our own
         return json.load(answer)
 
 

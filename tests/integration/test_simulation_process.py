@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.patience import PATIENCE
+
 
 @pytest.fixture
 def notify() -> Iterator[tuple[socket.socket, str]]:
@@ -40,7 +42,9 @@ def _start(tmp_path: Path, port: int, *more: str, **variables: str) -> subproces
 
 
 def _stats(port: int) -> Any:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/system_stats", timeout=10) as answer:
+    with urllib.request.urlopen(
+        f"http://127.0.0.1:{port}/system_stats", timeout=PATIENCE
+    ) as answer:
         return json.load(answer)
 
 
@@ -70,7 +74,7 @@ def test_it_says_when_it_listens_and_ends_when_told(
             assert "Pretend 9000" in stats["devices"][0]["name"]
             assert stats["devices"][0]["vram_total"] == 2**30
             process.send_signal(number)
-            assert process.wait(10) == status
+            assert process.wait(PATIENCE) == status
         finally:
             process.kill()
 
@@ -80,7 +84,7 @@ def test_a_taken_port_is_told(tmp_path: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         with _start(tmp_path, taken.getsockname()[1]) as process:
-            _out, said = process.communicate(timeout=20)
+            _out, said = process.communicate(timeout=PATIENCE)
             assert process.returncode == 1
             assert b"in use" in said
 

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import attrs
@@ -24,6 +24,7 @@ from machine_lifecycle.supervisor import Supervisor
 from machine_lifecycle.supervisor.identity import boot_mark, identify, read_stat
 from machine_lifecycle.supervisor.journal import Entry, Journal
 from machine_lifecycle.supervisor.tree import TOKEN_VARIABLE, bearers
+from tests.support.patience import PATIENCE
 
 PROGRAM = Path(__file__).parents[1] / "data" / "programs" / "orchestrator.py"
 SLEEP = shutil.which("sleep") or "/bin/sleep"
@@ -50,16 +51,24 @@ def paths(tmp_path: Path) -> Iterator[Paths]:
     shutil.rmtree(runtime)
 
 
-@pytest.fixture
-def orphaned(paths: Paths) -> dict[str, int]:
+async def until(holds: Callable[[], object]) -> None:
+    """For what the processes do, of which there is no event."""
+    async with asyncio.timeout(PATIENCE):
+        while not holds():  # noqa: ASYNC110 - as said
+            await asyncio.sleep(0.01)  # sleep: as said
+
+
+@pytest_asyncio.fixture
+async def orphaned(paths: Paths) -> dict[str, int]:
     """Numbers of processes whose orchestrator was killed."""
-    with subprocess.Popen(
+    with subprocess.Popen(  # noqa: ASYNC220 - a ms
         [sys.executable, str(PROGRAM), str(paths.workspace), str(paths.runtime)],
         env=ENV,
         stdout=subprocess.PIPE,
     ) as orchestrator:
         assert orchestrator.stdout is not None
         found: dict[str, int] = json.loads(orchestrator.stdout.readline())
+        await until((paths.workspace / "grandchild").exists)  # it is forked after its parent's word
         orchestrator.kill()
     assert all(is_alive(pid) for pid in found.values())
     return found
@@ -98,16 +107,15 @@ async def test_what_matches_is_adopted(
     specs = wanted(paths)
     assert set(await supervisor.recover(specs)) == set(orphaned)
     await supervisor.launch(specs)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         await supervisor.wait_ready(list(orphaned), Progress())
     assert {s.name: s.pid for s in supervisor.statuses()} == orphaned
     assert all(s.adopted for s in supervisor.statuses())
     tokens = {entry.token for entry in Journal(paths.journal).read().values()}
-    found = bearers(frozenset(tokens))
-    assert sum(len(stats) for stats in found.values()) == 4
+    await until(lambda: sum(map(len, bearers(frozenset(tokens)).values())) == 4)
 
     os.kill(orphaned["quiet"], signal.SIGKILL)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while (status := await changes.get()).restarts == 0 or not status.ready:
             pass
     assert status.name == "quiet"
@@ -151,7 +159,7 @@ async def test_a_process_whose_number_was_not_recorded_is_found(
     ) as sleeper:
         Journal(paths.journal).write({"quiet": Entry(name="quiet", token="t1")})
         assert await supervisor.recover(wanted(paths)) == ()
-        assert sleeper.wait(5) == -signal.SIGKILL
+        assert sleeper.wait(PATIENCE) == -signal.SIGKILL
 
 
 @pytest.mark.parametrize("wrong", ["created", "boot"])

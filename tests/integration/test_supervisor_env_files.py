@@ -14,6 +14,7 @@ from machine_lifecycle.model.processes import Command, EnvFile, ProcessSpec, Rol
 from machine_lifecycle.supervisor import spawn
 from machine_lifecycle.supervisor.env_files import read_env_files
 from machine_lifecycle.supervisor.errors import EnvFilesUnusable
+from tests.support.patience import PATIENCE
 
 _TELL = "import json, os; print(json.dumps(dict(os.environ)))"
 SECRET = "canary-1742"
@@ -27,7 +28,7 @@ def variables(command: Command, folder: Path) -> dict[str, str]:
     path = folder / "out"
     with path.open("wb") as out:
         child = spawn.run("one", command, env, output=out.fileno())
-        assert child.wait(timeout=20) == 0
+        assert child.wait(timeout=PATIENCE) == 0
     return dict(json.loads(path.read_text("utf-8")))
 
 

@@ -38,6 +38,7 @@ from machine_lifecycle.model.processes import (
 )
 from machine_lifecycle.supervisor import Supervisor, identity, tree, watch
 from tests.support.outside import subreaper
+from tests.support.patience import PATIENCE
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="judged by way of /proc")
 
@@ -65,8 +66,8 @@ def marked(mark: str) -> dict[int, int]:
     return found
 
 
-async def until(fact: Callable[[], bool], within: float = 20) -> None:
-    async with asyncio.timeout(within):
+async def until(fact: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE):
         while not fact():  # noqa: ASYNC110 - what is in /proc tells nobody
             await asyncio.sleep(0.01)
 
@@ -229,7 +230,7 @@ def test_a_number_that_the_kernel_gave_away_again_is_left_alone(paths: Paths) ->
         env={"PATH": PATH},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
     assert done.stdout == "same number, still alive\n", done.stderr
@@ -268,7 +269,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.launch()
 
     def do(self, work: Coroutine[Any, Any, Any]) -> Any:
-        return self.loop.run_until_complete(asyncio.wait_for(work, 30))
+        return self.loop.run_until_complete(asyncio.wait_for(work, PATIENCE))
 
     async def make(self) -> Heard:
         return Heard(Paths(workspace=self.folder, runtime=self.folder), self.mark)
@@ -341,7 +342,7 @@ class AnyOrder(RuleBasedStateMachine):
     def who_lives_is_whom_it_names(self) -> None:
         # The kernel shows no environment for a moment while a program is being replaced by another.
         try:
-            self.do(until(lambda: not self.what_is_wrong(), within=2))
+            self.do(until(lambda: not self.what_is_wrong()))
         except TimeoutError:
             raise AssertionError(self.what_is_wrong()) from None
 

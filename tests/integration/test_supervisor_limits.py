@@ -15,6 +15,7 @@ from machine_lifecycle.model.limits import UNLIMITED, Limits
 from machine_lifecycle.model.processes import Command
 from machine_lifecycle.supervisor import spawn
 from machine_lifecycle.supervisor.errors import LimitsUnusable, ProgramNotFound
+from tests.support.patience import PATIENCE
 
 _TELL = """
 import json, os, resource, subprocess, sys
@@ -47,7 +48,7 @@ def told(limits: Limits, folder: Path) -> list[dict[str, Any]]:
     path = folder / "out"
     with path.open("wb") as out:
         child = spawn.run("one", command, {"PATH": os.defpath}, output=out.fileno())
-        assert child.wait(timeout=20) == 0
+        assert child.wait(timeout=PATIENCE) == 0
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
 
 
@@ -84,7 +85,7 @@ def test_another_user(tmp_path: Path) -> None:
     limits = Limits(user="daemon")
     command = Command(argv=("/usr/bin/id", "-un"), limits=limits)
     with (tmp_path / "out").open("wb") as out:
-        assert spawn.run("one", command, {}, output=out.fileno()).wait(timeout=20) == 0
+        assert spawn.run("one", command, {}, output=out.fileno()).wait(timeout=PATIENCE) == 0
     assert (tmp_path / "out").read_text("utf-8") == "daemon\n"
 
 

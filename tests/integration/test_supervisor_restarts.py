@@ -13,6 +13,7 @@ from machine_lifecycle.model.processes import ProcessSpec, ProcessState, Restart
 from machine_lifecycle.supervisor.core import Supervisor
 from machine_lifecycle.supervisor.memory import Limited, MemoryWatch, tree_memory
 from tests.integration.test_supervisor_core import House, house, paths, spec, until
+from tests.support.patience import PATIENCE
 
 __all__ = ["house", "paths"]
 
@@ -117,7 +118,7 @@ async def test_one_that_is_stopped_meanwhile_stays_stopped(house: House) -> None
     await house.supervisor.launch([spec("s"), follows])
     await house.ready("s", "f")
     await house.supervisor.stop("s")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         await house.supervisor.stop("f")
     assert house.status("f").state is ProcessState.STOPPED
     assert house.status("f").restarts == 0
@@ -169,7 +170,7 @@ async def test_a_stop_is_not_held_up_by_that(paths: Paths) -> None:
     keeper = Doorkeeper()
     supervisor = Supervisor(paths=paths, base_env={}, before_start=keeper.wait, guest=True)
     await crashed(supervisor)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         await supervisor.stop_all(4, support=True)
     assert supervisor.statuses()[0].state is ProcessState.STOPPED
     assert keeper.asked == ["p", "p"]

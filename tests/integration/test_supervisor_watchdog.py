@@ -22,7 +22,7 @@ __all__ = ["house", "paths"]
 
 async def test_one_that_falls_silent_is_started_anew(house: House, tmp_path: Path) -> None:
     mute = tmp_path / "mute"
-    beats = spec("p", "--beat=0.05", f"--mute={mute}", watchdog=1.0)
+    beats = spec("p", "--beat=0.05", f"--mute={mute}", watchdog=2.0)
     await house.supervisor.launch([beats])
     await house.ready("p")
     first = house.status("p").pid
@@ -31,7 +31,7 @@ async def test_one_that_falls_silent_is_started_anew(house: House, tmp_path: Pat
     mute.unlink()
     cause = house.status("p").last_exit
     assert cause is not None
-    assert cause.reason == "watchdog: no word for 1 s"
+    assert cause.reason == "watchdog: no word for 2 s"
     assert cause.signal == "SIGABRT"
     await house.ready("p")
     assert house.status("p").pid != first
@@ -40,12 +40,12 @@ async def test_one_that_falls_silent_is_started_anew(house: House, tmp_path: Pat
 
 async def test_one_that_beats_lives_and_one_that_stops_does_not(house: House) -> None:
     """A stopped process (SIGSTOP) has its socket, its port and its pid; it is hung all the same."""
-    await house.supervisor.launch([spec("p", "--beat=0.05", watchdog=0.5)])
+    await house.supervisor.launch([spec("p", "--beat=0.05", watchdog=2.0)])
     await house.ready("p")
     pid = house.status("p").pid
     assert pid
     loop = asyncio.get_running_loop()
-    alive_for = loop.time() + 1.2
+    alive_for = loop.time() + 2.5
     await until(lambda: loop.time() > alive_for)
     assert house.status("p").pid == pid
     os.kill(pid, signal.SIGSTOP)

@@ -59,7 +59,7 @@ async def test_a_break_is_mended_once_and_told_then(own_valkey: Any) -> None:
         async with contextlib.aclosing(Line(redis)) as line:
             client_id = await line.execute_command("CLIENT", "ID")
             async with contextlib.aclosing(connect(own_valkey.url)) as other:
-                waiting = asyncio.create_task(line.execute_command("BLPOP", "later", "5"))
+                waiting = asyncio.create_task(line.execute_command("BLPOP", "later", "60"))
                 while not (await other.info("clients"))["blocked_clients"]:  # noqa: ASYNC110 - no event
                     await asyncio.sleep(0.01)
                 await other.client_kill_filter(_id=client_id)
@@ -77,8 +77,8 @@ async def test_a_break_is_mended_once_and_told_then(own_valkey: Any) -> None:
 
 
 async def test_a_server_that_says_nothing_is_given_up(redis: Redis) -> None:
-    async with contextlib.aclosing(Line(redis, patience=0.2)) as line:
-        with pytest.raises(RedisTimeoutError, match=r"no answer within 0\.2 s"):
+    async with contextlib.aclosing(Line(redis, patience=1)) as line:
+        with pytest.raises(RedisTimeoutError, match=r"no answer within 1 s"):
             await line.execute_command("BLPOP", "nothing", "0")
         assert await line.execute_command("PING") == "PONG"
 

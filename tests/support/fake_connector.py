@@ -81,7 +81,7 @@ class FakeConnector:
         if payload.get("wait"):
             try:
                 # Until the file is there: what the test that waits for us does last.
-                await asyncio.wait_for(self._file(str(payload["wait"])), 30)
+                await asyncio.wait_for(self._file(str(payload["wait"])), 120)
             except asyncio.CancelledError:
                 self._note(f"cancelled {job.id}")
                 raise

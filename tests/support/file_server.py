@@ -8,7 +8,7 @@ import hashlib
 import re
 import ssl
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import attrs
@@ -26,6 +26,7 @@ class Served:
     Attributes:
         data: Its bytes.
         cuts: After how many bytes of its body each answer is cut, one after the other.
+        arrived: Waits until so many bytes of it arrived, before each cut; else some may be lost.
         answers: Status and headers that are given first, one after the other, instead of it.
         ranges: Whether a part can be asked for.
         length: Whether the size is told.
@@ -38,6 +39,7 @@ class Served:
 
     data: bytes
     cuts: list[int] = attrs.field(factory=list)
+    arrived: Callable[[int], Awaitable[None]] | None = None
     answers: list[tuple[int, dict[str, str]]] = attrs.field(factory=list)
     ranges: bool = True
     length: bool = True
@@ -133,9 +135,7 @@ class FileServer:
         if request.method == "HEAD":
             return response
         if served.cuts:
-            await self._write(response, body[: served.cuts.pop(0)])
-            assert request.transport is not None
-            request.transport.close()
+            await self._cut(request, response, served, at)
             return response
         half = len(body) // 2
         await self._write(response, body[:half])
@@ -148,6 +148,16 @@ class FileServer:
         await self._write(response, body[half:])
         await response.write_eof()
         return response
+
+    async def _cut(
+        self, request: web.Request, response: web.StreamResponse, served: Served, at: int
+    ) -> None:
+        end = at + served.cuts.pop(0)
+        await self._write(response, served.data[at:end])
+        if served.arrived:
+            await served.arrived(end)
+        assert request.transport is not None
+        request.transport.close()
 
     async def _write(self, response: web.StreamResponse, data: bytes) -> None:
         await response.write(data)

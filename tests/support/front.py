@@ -8,6 +8,8 @@ import ssl
 import threading
 from pathlib import Path
 
+from tests.support.patience import PATIENCE
+
 __all__ = ["Front"]
 
 
@@ -44,11 +46,11 @@ class Front:
 
     def cut(self) -> None:
         """Break every connection and take no further ones."""
-        asyncio.run_coroutine_threadsafe(self._cut(), self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(self._cut(), self._loop).result(PATIENCE)
 
     def mend(self) -> None:
         """Take connections again, at the same port."""
-        asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(PATIENCE)
 
     def close(self) -> None:
         """End it."""

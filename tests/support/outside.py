@@ -27,11 +27,11 @@ from typing import Any
 import psutil
 
 from machine_lifecycle.system.network import free_port
+from tests.support.patience import PATIENCE
 
 __all__ = ["Outside", "free_port", "subreaper"]
 
 _SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER, linux/prctl.h
-PATIENCE = 30.0
 
 
 @contextlib.contextmanager
@@ -233,7 +233,7 @@ class Outside:
         for process in self.running():
             with contextlib.suppress(psutil.Error):
                 process.kill()
-                process.wait(10)
+                process.wait(PATIENCE)
         self.reap()
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -244,7 +244,7 @@ class Outside:
             env={**self.env, **settings},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=PATIENCE,
             check=False,
             cwd=self.folder,
         )

@@ -9,6 +9,8 @@ import urllib.request
 from collections.abc import Callable
 from typing import Any
 
+from tests.support.patience import PATIENCE
+
 __all__ = ["asked", "until"]
 
 Answer = tuple[int, Any]
@@ -23,7 +25,7 @@ def asked(url: str, *, token: str = "", method: str = "GET") -> Answer:
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     request = urllib.request.Request(url, method=method, headers=headers)  # noqa: S310 - loopback
     try:
-        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - loopback
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:  # noqa: S310 - loopback
             return answer.status, json.loads(answer.read())
     except urllib.error.HTTPError as refused:
         return refused.code, json.loads(refused.read())
@@ -33,7 +35,7 @@ def until(
     ask: Callable[[], Answer], wanted: Callable[[Answer], bool], said: Callable[[], str]
 ) -> Any:
     """Ask until the answer is as wanted; its JSON. *said* helps where it never is."""
-    deadline = time.monotonic() + 40
+    deadline = time.monotonic() + PATIENCE
     answer: Answer = 0, None
     while True:
         try:

@@ -79,5 +79,5 @@ class Person:
     ) -> subprocess.CompletedProcess[str]:
         """Call a command, and wait for its end."""
         with self.starts(*words, command=command, under=under, **more) as process:
-            out, err = process.communicate(timeout=100)
+            out, err = process.communicate(timeout=200)
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from machine_lifecycle.model.paths import Paths
 from machine_lifecycle.system.valkey import embedded_spec, embedded_url
+from tests.support.patience import PATIENCE
 
 __all__ = ["ValkeyServer"]
 
@@ -30,7 +31,7 @@ class ValkeyServer:
     def start(self) -> None:
         with (self.folder / "log").open("wb") as log:
             self.process = subprocess.Popen(self.spec.command.argv, stdout=log, stderr=log)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
                 probe.connect(str(self.paths.runtime / "valkey.sock"))
@@ -41,7 +42,7 @@ class ValkeyServer:
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
         if self.process is not None:
             self.process.send_signal(how)
-            self.process.wait(10)
+            self.process.wait(PATIENCE)
             self.process = None
 
     def close(self) -> None:

@@ -13,6 +13,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from machine_lifecycle.system.network import free_port
+from tests.support.patience import PATIENCE
 
 __all__ = ["Watched"]
 
@@ -35,7 +36,7 @@ class Watched:
         watch.write_text(
             f"port {self.sentinel}\n"
             f"sentinel monitor main 127.0.0.1 {self.primary} 1\n"
-            "sentinel down-after-milliseconds main 300\n"
+            "sentinel down-after-milliseconds main 1000\n"
             "sentinel failover-timeout main 3000\n",
             encoding="utf-8",
         )
@@ -49,7 +50,7 @@ class Watched:
 
     @staticmethod
     def _until(port: int, wanted: Callable[[Any], bool]) -> None:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE
         with Redis(port=port, decode_responses=True) as redis:
             while time.monotonic() < deadline:
                 with contextlib.suppress(RedisError):
@@ -63,9 +64,9 @@ class Watched:
         """Come back when the Sentinel has made the replica the primary."""
         with Redis(port=self.sentinel, decode_responses=True) as redis, redis.pubsub() as heard:
             heard.subscribe("+switch-master")
-            heard.get_message(timeout=10)
+            heard.get_message(timeout=PATIENCE)
             yield
-            if heard.get_message(timeout=30, ignore_subscribe_messages=True) is None:
+            if heard.get_message(timeout=PATIENCE, ignore_subscribe_messages=True) is None:
                 raise AssertionError("nothing became the primary")
 
     def kill_primary(self) -> None:
@@ -74,4 +75,4 @@ class Watched:
     def close(self) -> None:
         for each in self._started:
             each.kill()
-            each.wait(10)
+            each.wait(PATIENCE)

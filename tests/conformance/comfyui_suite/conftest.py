@@ -21,9 +21,9 @@ from machine_lifecycle.connectors.comfyui import ComfyUIConnector
 from machine_lifecycle.simulation.execution import Folders, Habits
 from machine_lifecycle.simulation.flavours import FLAVOURS
 from machine_lifecycle.simulation.server import SimulatedComfyUI
+from tests.support.patience import PATIENCE
 
 REAL = "real"
-_PATIENCE = 20.0  # seconds, only ever used up by a failing test
 
 
 class Gateway:
@@ -166,7 +166,7 @@ class Steps:
         await self._until(lambda: True)
 
     async def _until(self, enough: Callable[[], bool]) -> None:
-        async with asyncio.timeout(_PATIENCE):
+        async with asyncio.timeout(PATIENCE):
             while not (self.all and enough()):
                 self._news.clear()
                 await self._news.wait()

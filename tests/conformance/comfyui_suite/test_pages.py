@@ -13,6 +13,8 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
+from tests.support.patience import PATIENCE
+
 
 def _graph(color: int, prefix: str = "suite/pages") -> dict[str, Any]:
     empty = {"width": 16, "height": 16, "batch_size": 1, "color": color}
@@ -167,7 +169,7 @@ async def test_the_order_of_frames_and_the_history_before_the_last(
 
 
 async def test_rows_of_the_queue(service: Any, job: Any, steps: Any, color: int) -> None:
-    slow = {**_graph(color), "3": service.steps("1", 500, 0.02)}
+    slow = {**_graph(color), "3": service.steps("1", 5000, 0.02)}
     slow["2"] = {
         "class_type": "SaveImage",
         "inputs": {"images": ["3", 0], "filename_prefix": "suite/slow"},
@@ -236,6 +238,6 @@ async def test_frames_over_four_mebibytes_cut_the_socket(service: Any) -> None:
         await _greeting(socket)
         with contextlib.suppress(ConnectionClosed, OSError):
             await socket.send("x" * (4 * 2**20 + 2**17))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             await socket.wait_closed()
         assert socket.close_code in (1006, 1009)

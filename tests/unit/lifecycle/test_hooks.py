@@ -18,6 +18,7 @@ from machine_lifecycle.lifecycle.events import (
 from machine_lifecycle.lifecycle.hooks import QUEUE_LENGTH, EventBus
 from machine_lifecycle.states.names import MachineState
 from machine_lifecycle.system.clock import SystemClock
+from tests.support.patience import PATIENCE
 
 
 @pytest.fixture
@@ -119,7 +120,7 @@ async def test_an_observer_that_hangs_does_not_hold_the_end(bus: EventBus) -> No
 
     bus.on(Event, hang)
     bus.emit(job(1))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         await bus.close(patience=0.05)
 
 

@@ -23,6 +23,7 @@ from machine_lifecycle.states.activities import Activity
 from machine_lifecycle.states.context import Context
 from machine_lifecycle.states.names import MachineState as S
 from machine_lifecycle.system.clock import SystemClock
+from tests.support.patience import PATIENCE
 
 PLAN = BootPlan(machine_id="m", hardware=Hardware())
 
@@ -123,7 +124,7 @@ class World:
         self.runner.post(st.StopRequested(reason="the test is over"))
 
     async def live(self) -> int:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             code = await self.runner.run()
             await self.bus.close()
         return code
@@ -244,11 +245,11 @@ async def test_progress_keeps_a_slow_state_alive_and_is_told() -> None:
 
     async def installing(ctx: Context) -> st.Stimulus:
         for number in range(6):
-            await asyncio.sleep(0.04)  # sleep: a step that takes a while
+            await asyncio.sleep(0.25)  # sleep: a step that takes a while
             ctx.progress.step("clone", done=number, total=6)
         return st.BaseInstalled(attempt=ctx.attempt)
 
-    world = World({S.INSTALLING: installing}, limits={S.INSTALLING: Limits(stall=0.15)})
+    world = World({S.INSTALLING: installing}, limits={S.INSTALLING: Limits(stall=1)})
     world.bus.on(StepProgressed, heard.append)
     assert await world.live() == 0
     assert len(heard) == 6
