@@ -11,6 +11,7 @@ from machine_lifecycle.connectors.comfyui_pages import ComfyUIPages
 from machine_lifecycle.connectors.comfyui_protocol import (
     HistoryEntry,
     Place,
+    entry_of_success,
     parse_history,
     parse_queue,
 )
@@ -48,10 +49,11 @@ class Follower:
         return self._option("connect_timeout", _CONNECT_TIMEOUT)
 
     async def follow(self, watch: Watch, progress: ProgressCallback) -> HistoryEntry:
-        """Wait for the end; what the history says then."""
+        """Wait for the end; what the history says then, or will say in a moment."""
         told = None
-        while not watch.tracked.finished and not watch.deleted:
-            now = watch.tracked.progress
+        run = watch.tracked
+        while not (run.finished or watch.deleted or run.shown is not None):
+            now = run.progress
             preview = watch.take_preview()
             if preview or now != told:
                 progress(attrs.evolve(now, preview=preview))
@@ -62,8 +64,10 @@ class Follower:
                     return entry
         if watch.deleted:
             return HistoryEntry(ending=Ending.INTERRUPTED)
-        if watch.tracked.progress != told:
-            progress(watch.tracked.progress)
+        if run.progress != told:
+            progress(run.progress)
+        if run.shown is not None:  # it came over the socket: nothing need be asked
+            return entry_of_success(run.shown, watch.graph)
         return await self._ended(watch)
 
     def patience(self, watch: Watch) -> float:

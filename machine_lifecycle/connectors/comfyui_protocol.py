@@ -26,6 +26,7 @@ __all__ = [
     "HistoryEntry",
     "Payload",
     "Place",
+    "entry_of_success",
     "is_out_of_memory",
     "parse_history",
     "parse_payload",
@@ -225,6 +226,19 @@ def parse_history(answer: Any, prompt_id: str) -> HistoryEntry | None:
     return HistoryEntry(
         ending=ending, files=files, data=data, failure=failure, traceback=traceback, node=node
     )
+
+
+def entry_of_success(
+    shown: Mapping[str, Mapping[str, Any]], graph: Mapping[str, Any]
+) -> HistoryEntry:
+    """What the history will say of a run that ended well.
+
+    Args:
+        shown: What its nodes showed, as ``executed`` told it.
+        graph: Its nodes.
+    """
+    files, data = _outputs(shown, list(graph))
+    return HistoryEntry(ending=Ending.SUCCESS, files=files, data=data)
 
 
 def _status(

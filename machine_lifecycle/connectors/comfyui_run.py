@@ -46,6 +46,9 @@ class PromptRun:
         }
         self._nodes = frozenset(self._types)
         self._done: set[str] = set()
+        self._cached: set[str] = set()
+        self._whole = False
+        self._shown: dict[str, Mapping[str, Any]] = {}
         self._parts: dict[str, tuple[float, float]] = {}
         self._fraction = 0.0
 
@@ -82,6 +85,18 @@ class PromptRun:
         return named if self.node else "starting"
 
     @property
+    def shown(self) -> Mapping[str, Mapping[str, Any]] | None:
+        """What its nodes showed, of a run that ended well; ``None`` where only the history has all
+        of it. Of a node within the graph that was cached nothing is said.
+        """
+        known = self._whole and self.ending is Ending.SUCCESS and self._cached <= set(self._shown)
+        return self._shown if known else None
+
+    def missed(self) -> None:
+        """Some of its events may not have come."""
+        self._whole = False
+
+    @property
     def node_type(self) -> str:
         """The class of the node it is at."""
         return self._types.get(self.node, "")
@@ -95,6 +110,7 @@ class PromptRun:
                 self._types[node] = kind or self._types.get(node, "")
             case events.Cached(nodes=nodes):
                 self._done.update(nodes)
+                self._cached.update(nodes)
             case events.StepDone():
                 self._part(event.node or self.node, event.value, event.limit)
             case events.NodeStates():
@@ -102,13 +118,16 @@ class PromptRun:
                     self._leave(node)
                 for node, (value, limit) in event.running.items():
                     self._part(node, value, limit)
-            case events.Executed(node=node):
+            case events.Executed(node=node, output=output):
+                self._shown[node] = output
                 self._leave(node)
             case _:
                 self._end(event)
 
     def _end(self, event: events.PromptEvent) -> None:
         match event:
+            case events.Started():
+                self._whole = True
             case events.Succeeded():
                 self.ending = Ending.SUCCESS
             case events.Failed(failure=failure, traceback=traceback):

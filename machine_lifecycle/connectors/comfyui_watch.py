@@ -37,7 +37,7 @@ class Watch:
         self.previews: int = 0
         self._preview: Preview | None = None
         self.pictures: list[Output] = []
-        self._graph = graph
+        self.graph = graph
         self._client_id = ""
         self._changed = asyncio.Event()
         self._look = False
@@ -58,7 +58,7 @@ class Watch:
 
     def begin(self, prompt_id: str, client_id: str, *, attached: bool) -> None:
         """The service took it."""
-        self.run = PromptRun(prompt_id, self._graph)
+        self.run = PromptRun(prompt_id, self.graph)
         self._client_id = client_id
         self.attached = attached
         self._heard_at = time.monotonic()
@@ -99,6 +99,8 @@ class Watch:
         """The socket is up under this id, or away. Events come only under the id of the start."""
         self.attached = bool(client_id) and client_id == self._client_id
         self._heard_at = time.monotonic()
+        if self.run is not None:
+            self.run.missed()
         self._look = True
         self._changed.set()
 

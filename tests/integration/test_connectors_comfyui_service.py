@@ -387,3 +387,53 @@ async def test_what_is_told_before_the_answer_is_not_lost() -> None:
         result = await connector.run(_job(graph, timeout=PATIENCE), _ignored)
     assert result.service_job_id == "p-1"
     assert [(output.node, output.data) for output in result.outputs] == [("2", b"picture")]
+
+
+class _Telling(_Hasty):
+    """Tells what its node showed, then waits before it writes that into its history."""
+
+    def __init__(self, cached: list[str]) -> None:
+        super().__init__("p-1")
+        self.cached = cached
+        self.asked = asyncio.Event()
+
+    async def _prompt(self, _request: web.Request) -> web.Response:
+        mine = {"prompt_id": self.prompt_id}
+        await self._say("execution_start", **mine)
+        await self._say("execution_cached", nodes=self.cached, **mine)
+        await self._say("executed", node="3", output={"text": ["told"]}, **mine)
+        await self._say("execution_success", **mine)
+        if self.cached:
+            await self._say("executing", node=None, **mine)
+        return web.json_response({**mine, "number": 1, "node_errors": []})
+
+    async def _history(self, _request: web.Request) -> web.Response:
+        self.asked.set()
+        shown = {"2": {"text": ["of before"]}, "3": {"text": ["told"]}}
+        return web.json_response({self.prompt_id: {"outputs": shown, "status": {}}})
+
+
+@pytest.mark.parametrize(
+    ("cached", "shown"),
+    [
+        pytest.param([], {"3": {"text": ["told"]}}, id="all of it was told"),
+        pytest.param(["3"], {"3": {"text": ["told"]}}, id="also of what was cached"),
+        pytest.param(
+            ["2"],
+            {"2": {"text": ["of before"]}, "3": {"text": ["told"]}},
+            id="what a cached node showed before is in the history alone",
+        ),
+    ],
+)
+async def test_the_history_is_asked_for_what_was_not_told(
+    cached: list[str], shown: dict[str, Any]
+) -> None:
+    service = _Telling(cached)
+    async with AsyncExitStack() as stack:
+        port = await service.start(stack)
+        endpoint = Endpoint(host="127.0.0.1", port=port, options={"look_interval": 20.0})
+        connector = await stack.enter_async_context(ComfyUIConnector(endpoint))
+        graph = {node: {"class_type": "ShowText", "inputs": {}} for node in ("2", "3")}
+        result = await connector.run(_job(graph, timeout=5.0), _ignored)
+    assert result.data["outputs"] == shown
+    assert service.asked.is_set() == (cached == ["2"])

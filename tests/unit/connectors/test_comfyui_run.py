@@ -135,3 +135,35 @@ def test_progress_tells_node_and_step():
 def test_nodes_that_the_service_adds_do_not_count():
     _, fractions = _told([events.Cached("mine", tuple(f"1.0.0.{n}" for n in range(50)))])
     assert fractions == [0.0]
+
+
+_SHOWING = [
+    events.Started("mine"),
+    events.Cached("mine", ("1", "4")),
+    events.Executed("mine", "3", {"images": [1]}),
+    events.Executed("mine", "1", {}),
+    events.Executed("mine", "4", {"images": [2]}),
+]
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param(_SHOWING, id="it has not ended"),
+        pytest.param([*_SHOWING, events.Failed("mine", _FAILURE)], id="it failed"),
+        pytest.param([*_SHOWING[1:], events.Succeeded("mine")], id="its beginning was not heard"),
+        pytest.param(
+            [*_SHOWING[:-1], events.Succeeded("mine")], id="a cached node showed nothing now"
+        ),
+    ],
+)
+def test_what_was_shown_is_not_known_from_a_part_of_the_events(script: list[events.Event]) -> None:
+    run, _ = _told(script)
+    assert run.shown is None
+
+
+def test_what_was_shown_is_known_from_all_events() -> None:
+    run, _ = _told([*_SHOWING, events.Succeeded("mine")])
+    assert run.shown == {"3": {"images": [1]}, "1": {}, "4": {"images": [2]}}
+    run.missed()
+    assert run.shown is None, "some may have been lost with the socket"
