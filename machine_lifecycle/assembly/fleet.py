@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any
 
 from machine_lifecycle.assembly.queue import Queue
 from machine_lifecycle.errors import LifecycleError
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Fleet"]
 
+_GATHER = 0.1
+"""Seconds in which what jobs change is told as one: short ones come by the hundred a second."""
 _log = logging.getLogger("machine_lifecycle.fleet")
 
 
@@ -53,7 +55,8 @@ class Fleet:
         self._on_drained = on_drained
         self._registry: Registry | None = None
         self._keeper: asyncio.Task[None] | None = None
-        self._releases: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._due: asyncio.TimerHandle | None = None
 
     async def register(self, plan: BootPlan) -> None:
         """Claim the machine's id, and keep it claimed from here on."""
@@ -91,9 +94,12 @@ class Fleet:
     def worker_died(self, worker_id: str) -> None:
         """Hand back what a worker ran whose process has ended: nobody need wait for its lease."""
         if self._registry is not None:
-            task = asyncio.create_task(self._release(worker_id), name=f"release {worker_id}")
-            self._releases.add(task)
-            task.add_done_callback(self._releases.discard)
+            self._spawn(self._release(worker_id), f"release {worker_id}")
+
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _release(self, worker_id: str) -> None:
         from redis.exceptions import RedisError  # noqa: PLC0415 - redis loads late
@@ -132,6 +138,15 @@ class Fleet:
         if self._registry:
             await self._registry.publish(update_type)
 
+    def publish_soon(self) -> None:
+        """Say how the machine is within a moment, once for all that changes until then."""
+        if self._due is None:
+            self._due = asyncio.get_running_loop().call_later(_GATHER, self._publish_now)
+
+    def _publish_now(self) -> None:
+        self._due = None
+        self._spawn(self.publish("event_driven"), "fleet status")
+
     async def verify(self, plan: BootPlan) -> tuple[Check, ...]:
         """Check the registration as a reader of Redis sees it."""
         if self._registry is None:
@@ -141,8 +156,10 @@ class Fleet:
     async def deregister(self) -> None:
         """Stop renewing, say ``shutdown``, remove what was registered. Safe to repeat."""
         if self._keeper:
-            await end_tasks(self._keeper, *self._releases)
-            self._keeper = None
+            if self._due:
+                self._due.cancel()
+            await end_tasks(self._keeper, *self._tasks)
+            self._keeper = self._due = None
         registry, self._registry = self._registry, None
         if registry:
             await registry.deregister()

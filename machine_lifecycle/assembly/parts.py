@@ -268,7 +268,9 @@ class Parts:
             self.packs.begin_anew()
         if event.source is MachineState.CUSTOM_NODES:
             self.packs.settle()  # adopted workers may have told before the list was read
-        if event.target is not MachineState.STOPPED:
+        if {event.source, event.target} == {MachineState.READY, MachineState.PROCESSING}:
+            self.fleet.publish_soon()
+        elif event.target is not MachineState.STOPPED:
             await self.fleet.publish("event_driven")
 
     async def _ready(self, _: events.MachineReady) -> None:

@@ -49,12 +49,15 @@ class Reporter:
     health: Callable[[], tuple[str, int]]
     disk: Callable[[], int]
     opened: float = attrs.field(init=False)
+    version: str = attrs.field(init=False)
+    """Of this package; read once, as it is read from a file."""
     running: dict[tuple[str, int, str], tuple[str, float]] = attrs.field(init=False, factory=dict)
     pack_times: tuple[PackTimes, ...] = attrs.field(init=False, default=())
     steps: dict[tuple[str, int], list[tuple[str, float]]] = attrs.field(init=False, factory=dict)
 
     def __attrs_post_init__(self) -> None:
         self.opened = self.clock.monotonic()
+        self.version = version("machine-lifecycle")
 
     def hear(self, event: Event) -> None:
         """Remember which steps run and since when, how long those took that have ended, and what
@@ -85,7 +88,7 @@ class Reporter:
         )
         return StatusReport(
             machine_id=self.machine_id,
-            version=version("machine-lifecycle"),
+            version=self.version,
             state=life.state.value,
             phase=spec.phase.value,
             since=record.entered + offset,

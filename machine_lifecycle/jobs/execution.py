@@ -201,7 +201,6 @@ class Execution:
         if running is not None and running.fence == claimed.fence:
             del self.running[claimed.id]
             self._voice.done(claimed.id, outcome)
-        self._on_free()
 
     def _failed(self, claimed: Claimed, service: str, outcome: str) -> None:
         self.by_service[service] -= 1

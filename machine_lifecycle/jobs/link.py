@@ -42,14 +42,24 @@ class Link:
         self._state = state
         self._told = told
         self._writer: asyncio.StreamWriter | None = None
+        self._said: list[bytes] = []
+        """Leaves when whoever speaks has come to an end: one write for all of it."""
 
     def say(self, message: dict[str, Any]) -> None:
         """Say one thing, if there is a stream."""
         if self._writer is not None and not self._writer.is_closing():
-            self._writer.write(json.dumps(message).encode() + b"\n")
+            if not self._said:
+                asyncio.get_running_loop().call_soon(self._write)
+            self._said.append(json.dumps(message).encode() + b"\n")
+
+    def _write(self) -> None:
+        said, self._said = self._said, []
+        if said and self._writer is not None and not self._writer.is_closing():
+            self._writer.write(b"".join(said))
 
     async def flush(self) -> None:
         """Return when what was said has left; a stream that broke meanwhile is no matter."""
+        self._write()
         if self._writer is not None:
             try:
                 await self._writer.drain()
@@ -77,7 +87,7 @@ class Link:
                 # Broken, or a line beyond the reader's limit: the stream starts anew.
                 await asyncio.sleep(wait)
             finally:
-                writer, self._writer = self._writer, None
+                writer, self._writer, self._said = self._writer, None, []
                 writer.close()
 
     def _hear(self, line: bytes) -> None:

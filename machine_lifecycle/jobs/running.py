@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 
 _PROGRESS_GAP = 0.2
 """Seconds between two reports of progress; the last one in between wins."""
-_FIRST_REPORT = 0.02
+_FIRST_REPORT = 0.1
 """Seconds until the start of a run is reported: one that is over at once needs no report of it."""
 _CANCEL_LIMIT = 0.5
 """Seconds a service may take to let a cancelled job go."""

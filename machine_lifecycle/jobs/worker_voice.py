@@ -21,7 +21,7 @@ from machine_lifecycle.model.wire import to_json_value
 __all__ = ["Hold", "WorkerVoice"]
 
 
-_GATHER = 0.01
+_GATHER = 0.1
 """Seconds in which changes of the status become one."""
 
 
@@ -106,6 +106,7 @@ class WorkerVoice:
         """A job was claimed."""
         self._jobs[job_id] = None
         self._say("job_taken", job_id=job_id)
+        self._said_status = "busy"  # whoever hears of a job knows that
         self.changed()
 
     def done(self, job_id: str, outcome: str) -> None:
@@ -114,6 +115,8 @@ class WorkerVoice:
         """
         self._jobs.pop(job_id, None)
         self._say("job_done", job_id=job_id, outcome=outcome)
+        if not self._jobs and self._said_status == "busy":
+            self._said_status = "idle"  # likewise
         self.changed()
 
     def changed(self) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import logging
 from collections import deque
@@ -11,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 from machine_lifecycle.lifecycle.events import Changed, Event, StepProgressed
 from machine_lifecycle.states.names import MachineState
 from machine_lifecycle.system.redis_keys import machine_events
+from machine_lifecycle.system.tasks import end_tasks
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -19,6 +22,10 @@ __all__ = ["EventStream"]
 
 _KEPT = 24 * 3600
 """Seconds that a stream stays after its last event."""
+_GATHER = 0.05
+"""Seconds in which events gather, to go in one call: short jobs make hundreds a second."""
+_LAST = 1.0
+"""Seconds in which the last ones have to be sent."""
 _log = logging.getLogger("machine_lifecycle.hooks")
 
 
@@ -38,6 +45,8 @@ class EventStream:
         self._length = length
         self._kept: deque[str] = deque(maxlen=length)
         self._redis: Redis | None = None
+        self._sending: asyncio.Task[None] | None = None
+        self._leaving = asyncio.Event()
         self._told = True
         """Whether it was said that events wait. Before the first one is taken, it is the boot that
         opens the queue and tells what is wrong with it."""
@@ -48,11 +57,15 @@ class EventStream:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self._leaving.set()
+        if self._sending is not None:
+            await asyncio.wait({self._sending}, timeout=_LAST)
+            await end_tasks(self._sending)
         if self._redis is not None:
             await self._redis.aclose()
 
     async def __call__(self, event: Event) -> None:
-        """Send one event and what was kept; never raises for a queue that is away."""
+        """Send one event and what was kept, within a moment."""
         if isinstance(event, StepProgressed):
             return
         if isinstance(event, Changed) and event.target is MachineState.STOPPING:
@@ -62,10 +75,19 @@ class EventStream:
             from machine_lifecycle.system.redis import connect  # noqa: PLC0415 - 300 ms
 
             self._redis = connect(url)
-        if self._redis is not None:
-            await self._send(self._redis)
+        if self._redis is not None and (self._sending is None or self._sending.done()):
+            self._sending = asyncio.create_task(self._send_all(self._redis), name="event stream")
 
-    async def _send(self, redis: Redis) -> None:
+    async def _send_all(self, redis: Redis) -> None:
+        """Send what gathers until nothing is left, or the queue is away."""
+        while self._kept:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_GATHER):
+                    await self._leaving.wait()
+            if not await self._send(redis):
+                return
+
+    async def _send(self, redis: Redis) -> bool:
         from redis.exceptions import RedisError  # noqa: PLC0415 - loaded by now
 
         waiting = tuple(self._kept)
@@ -80,7 +102,9 @@ class EventStream:
             if not (self._told or self._ending):
                 _log.warning("events wait until Redis takes them: %s", error)
             self._told = True
-            return
+            return False
         self._told = False
-        for _ in waiting:
-            self._kept.popleft()
+        for text in waiting:
+            if self._kept and self._kept[0] is text:  # else newer ones have pushed it out
+                self._kept.popleft()
+        return True

@@ -6,11 +6,14 @@ import asyncio
 import json
 import os
 import sys
-from typing import Any
+from typing import Any, cast
 
+import attrs
 import pytest
 from redis.asyncio import Redis
 
+from machine_lifecycle.assembly.fleet import Fleet
+from machine_lifecycle.assembly.queue import Queue
 from machine_lifecycle.fleet.errors import MachineIdTaken
 from machine_lifecycle.fleet.registry import Registry
 from machine_lifecycle.model.hardware import Hardware
@@ -130,3 +133,33 @@ async def test_it_is_registered_again_after_redis_was_away_and_empty(own_valkey:
     assert await redis.exists("machine:m1:info", "machine:m1:owner") == 2
     await end_tasks(task)
     await redis.aclose()
+
+
+async def test_what_jobs_change_is_told_as_one(redis: Redis, valkey: Any) -> None:
+    @attrs.frozen
+    class Opened:
+        client: Redis
+        url: str
+
+    fleet = Fleet(
+        queue=cast(Queue, Opened(redis, valkey.url)), machine_id="m1", report=report,
+        interval=10, on_lost=lambda _: None, on_drained=lambda _: None,
+    )  # fmt: skip
+    heard = redis.pubsub(ignore_subscribe_messages=True)
+    await heard.subscribe("machine:status:m1")
+    await fleet.register(PLAN)
+    told: list[str] = []
+
+    async def until(word: str, times: int) -> None:
+        while told.count(word) < times:
+            told.append((await heard_message(heard))["update_type"])
+
+    await until("event_driven", 1)
+    for _ in range(100):
+        fleet.publish_soon()
+    await until("event_driven", 2)
+    await fleet.deregister()
+    fleet.publish_soon()
+    await until("shutdown", 1)
+    assert told == ["event_driven", "event_driven", "shutdown"]
+    await heard.aclose()
