@@ -215,7 +215,7 @@ async def save_outputs(client: JobQueue, record: JobRecord, folder: Path) -> lis
         return []
     return [
         str(save(output, folder)) if output.data else output.reference or output.name
-        for output in await client.outputs(record.id)
+        for output in await client.outputs(record)
         if not output.temporary
     ]
 

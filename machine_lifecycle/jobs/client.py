@@ -15,6 +15,7 @@ from machine_lifecycle.jobs import outputs
 from machine_lifecycle.jobs.errors import JobNotFound, JobStateRefuses
 from machine_lifecycle.jobs.functions import QueueFunctions
 from machine_lifecycle.jobs.listing import job_ids, numbers
+from machine_lifecycle.jobs.messages import Messages
 from machine_lifecycle.jobs.records import JobEvent, JobRecord, json_object, record_from_hash
 from machine_lifecycle.jobs.score import id_of_key
 from machine_lifecycle.jobs.score import job_id as new_id
@@ -32,15 +33,19 @@ __all__ = ["JobQueue", "open_job_queue"]
 class JobQueue:
     """Submits jobs, and looks at what becomes of them."""
 
-    def __init__(self, redis: Redis, line: Line | None = None) -> None:
+    def __init__(
+        self, redis: Redis, line: Line | None = None, messages: Messages | None = None
+    ) -> None:
         """Make it. ``open_job_queue`` does, for an address.
 
         Args:
             redis: Where the queue is.
             line: A quicker way there for what changes jobs.
+            messages: Hears of jobs; without it each ``watch`` listens by itself.
         """
         self._redis: Any = redis  # as redis-py types it, every answer is text or bytes
         self._functions = QueueFunctions(line or redis)
+        self._messages = messages
 
     async def submit(
         self,
@@ -178,20 +183,30 @@ class JobQueue:
         With *replay* it begins with what has happened already: the last two hundred steps, which
         are kept for an hour after the end.
         """
-        return watch(self._redis, job_id, self._read, previews=previews, replay=replay)
+        return watch(
+            self._redis,
+            job_id,
+            self._read,
+            messages=self._messages,
+            previews=previews,
+            replay=replay,
+        )
 
-    async def outputs(self, job_id: str) -> tuple[Output, ...]:
+    async def outputs(self, job: str | JobRecord) -> tuple[Output, ...]:
         """The files that a completed job made. Those over 8 MiB that no store keeps, and those of a
         store out of reach, come as a reference, without bytes.
+
+        Args:
+            job: Its id; or its record, which the last event of ``watch`` brings.
 
         Raises:
             OutputUnreadable: The store has lost one, or does not give it.
             JobNotFound: There is no such job.
             JobStateRefuses: It has not completed.
         """
-        record = await self.get(job_id)
+        record = job if isinstance(job, JobRecord) else await self.get(job)
         if record.result is None:
-            raise JobStateRefuses(job_id=job_id, status=record.status, asked="read")
+            raise JobStateRefuses(job_id=record.id, status=record.status, asked="read")
         return await outputs.fetch(self._redis, record.result)
 
     async def drain(self, machine_id: str) -> int:
@@ -242,7 +257,8 @@ async def open_job_queue(url: str) -> AsyncIterator[JobQueue]:
     line = Line(redis)
     try:
         await check(redis, url)
-        yield JobQueue(redis, line)
+        async with Messages(redis) as messages:
+            yield JobQueue(redis, line, messages)
     except (RedisError, OSError) as error:
         raise as_lifecycle_error(error, url) from error
     finally:

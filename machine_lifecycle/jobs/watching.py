@@ -4,32 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
 from typing import Any
 
 from redis.asyncio import Redis
 
 from machine_lifecycle.jobs.errors import JobNotFound
-from machine_lifecycle.jobs.records import (
-    TERMINAL,
-    JobEvent,
-    JobRecord,
-    integer,
-    json_object,
-    number,
-    preview_from_message,
-)
+from machine_lifecycle.jobs.messages import Messages, Told
+from machine_lifecycle.jobs.records import TERMINAL, JobEvent, JobRecord, integer, number
 from machine_lifecycle.system import redis_keys as keys
 
 __all__ = ["watch"]
 
-_CHANNELS = (
-    keys.CLAIMED,
-    keys.PROGRESS_CHANNEL,
-    keys.COMPLETE_CHANNEL,
-    keys.FAILED_CHANNEL,
-    keys.ENDED,
-    keys.CANCEL,
-)
 _LOOK = 5.0
 """Seconds without a message of the job after which its state is read: messages are not delivered
 twice, and a party that writes without telling is not to hang us."""
@@ -41,19 +27,20 @@ async def watch(
     job_id: str,
     read: Callable[[str], Awaitable[JobRecord | None]],
     *,
+    messages: Messages | None = None,
     previews: bool = False,
     replay: bool = False,
 ) -> AsyncIterator[JobEvent]:
     """Yield what happens to a job until it ends; pictures of it, too, if they are asked for, and
-    first what has happened, if that is.
+    first what has happened, if that is. Without *messages* it listens by itself.
 
     Raises:
         JobNotFound: There is no such job.
     """
-    subscription = redis.pubsub(ignore_subscribe_messages=True)
-    try:
-        pictures = keys.preview(job_id)
-        await subscription.subscribe(*_CHANNELS, *([pictures] if previews else []))
+    async with AsyncExitStack() as stack:
+        if messages is None:
+            messages = await stack.enter_async_context(Messages(redis))
+        heard = await stack.enter_async_context(messages.of(job_id, previews=previews))
         record = await _known(read, job_id)
         for step in await _past(redis, job_id) if replay else ():
             yield step
@@ -61,17 +48,12 @@ async def watch(
         percent, clock = record.progress, asyncio.get_running_loop().time
         look = clock() + _LOOK
         while not record.ended:
-            message = await subscription.get_message(timeout=max(0.0, look - clock()))
-            if message is not None and str(message["channel"]) == pictures:
-                if preview := preview_from_message(str(message["data"])):
-                    yield JobEvent(kind="preview", job_id=job_id, percent=percent, preview=preview)
-                continue
-            facts = json_object(message["data"]) if message is not None else {}
-            mine = facts.get("job_id") == job_id
-            if not mine and clock() < look:  # on a busy server others' messages never end
+            told = await heard.next(max(0.0, look - clock()))
+            if told is not None and told.preview is not None:
+                yield JobEvent(kind="preview", job_id=job_id, percent=percent, preview=told.preview)
                 continue
             look = clock() + _LOOK
-            event = _event(str(message["channel"]), facts, percent) if mine else None
+            event = _event(told, percent) if told is not None else None
             if event is not None:
                 percent = event.percent
                 yield event
@@ -79,8 +61,6 @@ async def watch(
             record = await _known(read, job_id)
             if record.ended:
                 yield _snapshot(record)
-    finally:
-        await subscription.aclose()  # type: ignore[no-untyped-call]  # redis-py has no types here
 
 
 async def _known(read: Callable[[str], Awaitable[JobRecord | None]], job_id: str) -> JobRecord:
@@ -128,8 +108,9 @@ def _words(kind: str, record: JobRecord) -> str:
     return record.message if kind == "completed" else record.error or record.message
 
 
-def _event(channel: str, facts: dict[str, Any], percent: float) -> JobEvent | None:
+def _event(told: Told, percent: float) -> JobEvent | None:
     """A message as an event; ``None`` if the job may have ended, so that its record is read."""
+    channel, facts = told.channel, told.facts
     job_id, worker = str(facts["job_id"]), str(facts.get("worker_id", ""))
     if channel == keys.CLAIMED:
         return JobEvent(kind="claimed", job_id=job_id, worker_id=worker)

@@ -1,0 +1,198 @@
+"""What is told of jobs, for who follows some of them: one subscription hears it for all."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import AsyncIterator
+from typing import Any, Self
+
+import attrs
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from machine_lifecycle.jobs.records import json_object, preview_from_message
+from machine_lifecycle.model.jobs import Preview
+from machine_lifecycle.system import redis_keys as keys
+from machine_lifecycle.system.redis import spread
+from machine_lifecycle.system.redis_line import Subscription
+from machine_lifecycle.system.tasks import end_tasks
+
+__all__ = ["Heard", "Messages", "Told"]
+
+_CHANNELS = (
+    keys.CLAIMED,
+    keys.PROGRESS_CHANNEL,
+    keys.COMPLETE_CHANNEL,
+    keys.FAILED_CHANNEL,
+    keys.ENDED,
+    keys.CANCEL,
+)
+_TRIES = 3
+"""Connections that are tried in a row before the followers are told that there is none."""
+_WAIT = 0.3
+_KEPT = 200
+"""Messages that wait for a follower who does not come for them; the oldest go."""
+
+
+@attrs.frozen
+class Told:
+    """One message.
+
+    Attributes:
+        channel: Where it was told.
+        facts: What it says.
+        preview: The picture that it is, if it is one.
+    """
+
+    channel: str
+    facts: dict[str, Any]
+    preview: Preview | None = None
+
+
+class Heard:
+    """What is heard of one job, in its order."""
+
+    def __init__(self) -> None:
+        self._messages: deque[Told] = deque(maxlen=_KEPT)
+        self._news = asyncio.Event()
+        self._look = False
+        self._broken: RedisError | OSError | None = None
+
+    def take(self, told: Told) -> None:
+        """One more message."""
+        self._messages.append(told)
+        self._news.set()
+
+    def look(self) -> None:
+        """Something may have been missed."""
+        self._look = True
+        self._news.set()
+
+    def broken(self, error: RedisError | OSError) -> None:
+        """Nothing more will be heard."""
+        self._broken = error
+        self._news.set()
+
+    async def next(self, seconds: float) -> Told | None:
+        """The next message; ``None`` if there is none in time, or something may have been missed.
+
+        Raises:
+            RedisError: The server is away.
+            OSError: Likewise.
+        """
+        if not self._messages:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._news.wait()
+        self._news.clear()
+        if self._messages:
+            return self._messages.popleft()
+        if self._broken is not None:
+            raise self._broken
+        self._look = False
+        return None
+
+
+class Messages:
+    """Listens from the first job that is followed until it is left. An async context manager."""
+
+    def __init__(self, redis: Redis) -> None:
+        """Make it; nothing is opened yet.
+
+        Args:
+            redis: It connects as this client does.
+        """
+        self._subscription = Subscription(redis, hear=self._hear, ready=self._ready)
+        self._followers: dict[str, set[Heard]] = {}
+        self._pictures: dict[str, str] = {}
+        """Channels of pictures that somebody looks at, and the jobs they are of."""
+        self._task: asyncio.Task[None] | None = None
+        self._up = asyncio.Event()
+        self._confirmed = 0
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._task is not None:
+            await end_tasks(self._task)
+
+    @contextlib.asynccontextmanager
+    async def of(self, job_id: str, *, previews: bool = False) -> AsyncIterator[Heard]:
+        """What is told of a job from here on; with its pictures, if they are asked for.
+
+        Raises:
+            RedisError: The server is away.
+            OSError: Likewise.
+        """
+        heard, pictures = Heard(), keys.preview(job_id)
+        self._followers.setdefault(job_id, set()).add(heard)
+        try:
+            await self._listening()
+            if previews and pictures not in self._pictures:
+                self._pictures[pictures] = job_id
+                self._subscription.change(pictures, heard=True)
+            yield heard
+        finally:
+            self._followers[job_id].discard(heard)
+            if not self._followers[job_id]:
+                del self._followers[job_id]
+                if self._pictures.pop(pictures, None):
+                    self._subscription.change(pictures, heard=False)
+
+    async def _listening(self) -> None:
+        if self._up.is_set():
+            return
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._run(), name="messages of jobs")
+        up = asyncio.create_task(self._up.wait())
+        try:
+            await asyncio.wait({up, self._task}, return_when=asyncio.FIRST_COMPLETED)
+            if self._task.done():
+                self._task.result()
+        finally:
+            await end_tasks(up)
+
+    async def _run(self) -> None:
+        """Listen until cancelled, or until the server stays away, which is raised."""
+        tries = 0
+        try:
+            while True:
+                self._confirmed = 0
+                try:
+                    await self._subscription.listen(*_CHANNELS)
+                except (RedisError, OSError) as error:
+                    tries = 1 if self._up.is_set() else tries + 1
+                    self._up.clear()
+                    if tries >= _TRIES:
+                        for heard in self._everybody():
+                            heard.broken(error)
+                        raise
+                await asyncio.sleep(spread(_WAIT))
+        finally:
+            self._up.clear()
+
+    def _ready(self) -> None:
+        self._confirmed += 1
+        if self._confirmed != len(_CHANNELS):
+            return
+        self._up.set()
+        for channel in self._pictures:
+            self._subscription.change(channel, heard=True)
+        for heard in self._everybody():  # who followed before has missed what was told meanwhile
+            heard.look()
+
+    def _everybody(self) -> list[Heard]:
+        return [heard for some in self._followers.values() for heard in some]
+
+    def _hear(self, channel: str, text: str) -> None:
+        if channel in self._pictures:
+            told = Told(channel, {}, preview_from_message(text))
+            job_id = self._pictures[channel]
+        else:
+            told = Told(channel, json_object(text))
+            job_id = str(told.facts.get("job_id"))
+        for heard in self._followers.get(job_id, ()):
+            heard.take(told)

@@ -1,0 +1,135 @@
+"""Following jobs over one subscription: several at once, and when Redis goes away."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import pytest
+
+from machine_lifecycle.jobs.client import JobQueue, open_job_queue
+from machine_lifecycle.jobs.messages import Messages
+from machine_lifecycle.jobs.records import JobEvent
+from machine_lifecycle.model.jobs import Preview
+from machine_lifecycle.system import redis_keys as keys
+from machine_lifecycle.system.redis import connect
+from machine_lifecycle.system.redis_errors import RedisUnreachable
+from tests.support.redis_server import ValkeyServer
+
+
+@pytest.fixture
+def own_server() -> Iterator[ValkeyServer]:
+    server = ValkeyServer()
+    server.start()
+    yield server
+    server.close()
+
+
+async def _until(said: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(10):
+        while not await said():  # noqa: ASYNC110 - the server is asked
+            await asyncio.sleep(0.01)  # sleep: how often
+
+
+async def test_all_who_follow_share_one_connection(own_server: ValkeyServer) -> None:
+    redis = connect(own_server.url)
+    began: list[str] = []
+    ended: list[str] = []
+
+    async def follow(client: JobQueue, job_id: str) -> None:
+        async for event in client.watch(job_id):
+            if event.kind == "submitted":
+                began.append(job_id)
+        ended.append(f"{job_id} {event.kind}")
+
+    async def listeners() -> int:
+        found: Any = await redis.client_list(_type="pubsub")
+        return len(found)
+
+    async with open_job_queue(own_server.url) as client:
+        ids = [await client.submit({}, service_required="x") for _ in range(3)]
+        async with asyncio.TaskGroup() as group:
+            for job_id in (*ids, ids[0]):
+                group.create_task(follow(client, job_id))
+            await _until(lambda: asyncio.sleep(0, len(began) == 4))
+            assert await listeners() == 1
+            for job_id in ids:
+                assert await client.cancel(job_id) == "cancelled"
+        assert sorted(ended) == sorted(f"{job_id} cancelled" for job_id in (*ids, ids[0]))
+        assert await listeners() == 1, "it stays for the next who follows"
+
+    async def nobody() -> bool:
+        return await listeners() == 0
+
+    await _until(nobody)
+    await redis.aclose()
+
+
+async def test_what_was_told_while_redis_was_away_is_found(own_server: ValkeyServer) -> None:
+    began = asyncio.Event()
+    async with open_job_queue(own_server.url) as client:
+        job_id = await client.submit({}, service_required="x")
+
+        async def follow() -> list[str]:
+            kinds = []
+            async for event in client.watch(job_id):
+                kinds.append(event.kind)
+                began.set()
+            return kinds
+
+        following = asyncio.create_task(follow())
+        await began.wait()
+        redis = connect(own_server.url)
+        await redis.hset(keys.job(job_id), "status", "cancelled")  # and nobody tells it
+        await redis.client_kill_filter(_type="pubsub")
+        async with asyncio.timeout(4):  # before it would have looked without a reason
+            assert await following == ["submitted", "cancelled"]
+        await redis.aclose()
+
+
+async def test_a_redis_that_stays_away_ends_what_follows(own_server: ValkeyServer) -> None:
+    async def follow() -> None:
+        async with open_job_queue(own_server.url) as client:
+            job_id = await client.submit({}, service_required="x")
+            async for _ in client.watch(job_id):
+                own_server.stop()
+
+    with pytest.raises(RedisUnreachable):
+        await asyncio.wait_for(follow(), 20)
+
+
+async def test_pictures_go_on_after_a_break(own_server: ValkeyServer) -> None:
+    redis = connect(own_server.url)
+    channel = keys.preview("j1")
+    picture = json.dumps({"data": "AAAA", "mime_type": "image/png"})
+    async with Messages(redis) as messages, messages.of("j1", previews=True) as heard:
+        for _ in range(2):
+
+            async def is_shown() -> bool:
+                return bool(await redis.publish(channel, picture))
+
+            await _until(is_shown)
+            while (told := await heard.next(5)) is None or told.preview is None:
+                pass
+            assert told.preview == Preview(mime="image/png", data=b"\0\0\0")
+            await redis.client_kill_filter(_type="pubsub")
+    await redis.aclose()
+
+
+async def test_a_follower_who_does_not_come_costs_a_bound(own_server: ValkeyServer) -> None:
+    redis = connect(own_server.url)
+    events: list[JobEvent] = []
+    client = JobQueue(redis)
+    job_id = await client.submit({}, service_required="x")
+    watching = client.watch(job_id)
+    events.append(await anext(watching))
+    for number in range(500):
+        message = {"job_id": job_id, "progress": number / 10}
+        await redis.publish(keys.PROGRESS_CHANNEL, json.dumps(message))
+    await client.cancel(job_id)
+    events.extend([event async for event in watching])
+    assert len(events) <= 202
+    assert events[-1].kind == "cancelled"
+    await redis.aclose()
