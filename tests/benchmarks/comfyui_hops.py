@@ -10,6 +10,7 @@ run on this host. ``comfyui_roundtrip.py`` holds the whole against a bare client
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import statistics
 import sys
@@ -22,9 +23,10 @@ import aiohttp
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))  # it is run as a program
 
-from machine_lifecycle.jobs.client import JobQueue  # noqa: E402
+from machine_lifecycle.jobs.client import JobQueue, open_job_queue  # noqa: E402
 from machine_lifecycle.jobs.records import json_object  # noqa: E402
 from machine_lifecycle.system import redis_keys as keys  # noqa: E402
+from machine_lifecycle.system.redis import connect  # noqa: E402
 from tests.benchmarks.comfyui_roundtrip import WARM_UP, graph, queue_of_a_machine  # noqa: E402
 
 HOPS = (
@@ -72,7 +74,7 @@ async def once(
         if event.kind in {"completed", "failed", "cancelled"}:
             break
     yielded = time.time()
-    (output,) = await client.outputs(job_id)
+    (output,) = await client.outputs(event.job or job_id)
     read = time.time()
     if not output.data:
         raise AssertionError(f"{job_id}: no picture")
@@ -95,12 +97,17 @@ async def once(
 async def measure(url: str, jobs: int) -> None:
     """Measure one job after the other, and print."""
     heard, rows = Heard(), []
-    async with queue_of_a_machine(url) as redis, aiohttp.ClientSession(url) as http:
+    async with contextlib.AsyncExitStack() as stack:
+        queue = await stack.enter_async_context(queue_of_a_machine(url))
+        client = await stack.enter_async_context(open_job_queue(queue))
+        http = await stack.enter_async_context(aiohttp.ClientSession(url))
+        redis = connect(queue)
+        stack.push_async_callback(redis.aclose)
         listener = asyncio.create_task(heard.listen(redis))
         await heard.listening.wait()
         number = int(time.time() * 1000)
         for turn in range(jobs + WARM_UP):
-            row = await once(JobQueue(redis), http, heard, number + turn)
+            row = await once(client, http, heard, number + turn)
             rows += [row] if turn >= WARM_UP else []
         listener.cancel()
         await asyncio.wait({listener})

@@ -24,16 +24,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
-from redis.asyncio import Redis
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))  # it is run as a program
 
 from machine_lifecycle.connectors.base import Endpoint, Job  # noqa: E402
 from machine_lifecycle.connectors.comfyui import ComfyUIConnector  # noqa: E402
-from machine_lifecycle.jobs.client import JobQueue  # noqa: E402
+from machine_lifecycle.jobs.client import open_job_queue  # noqa: E402
 from machine_lifecycle.model.paths import Paths  # noqa: E402
-from machine_lifecycle.system.redis import connect  # noqa: E402
 from machine_lifecycle.system.valkey import read_discovery  # noqa: E402
 from tests.support.outside import Outside  # noqa: E402
 
@@ -44,10 +42,12 @@ Way = Callable[[dict[str, Any]], Awaitable[bytes]]
 def graph(number: int) -> dict[str, Any]:
     """A picture that was not made before: nothing of it is cached."""
     size = {"width": 64, "height": 48, "batch_size": 1}
+    # It lists the folder that it saves into: a full one would be all that is measured.
+    prefix = f"benchmark-{number // 50}/b"
     return {
         "1": {"class_type": "EmptyImage", "inputs": {**size, "color": number % 0xFFFFFF}},
         "2": {"class_type": "ImageInvert", "inputs": {"image": ["1", 0]}},
-        "3": {"class_type": "SaveImage", "inputs": {"images": ["2", 0], "filename_prefix": "b"}},
+        "3": {"class_type": "SaveImage", "inputs": {"images": ["2", 0], "filename_prefix": prefix}},
     }
 
 
@@ -102,8 +102,8 @@ async def connector(url: str) -> AsyncIterator[Way]:
 
 
 @contextlib.asynccontextmanager
-async def queue_of_a_machine(url: str) -> AsyncIterator[Redis]:
-    """A machine in front of this ComfyUI, as it is deployed: the Redis that jobs go into."""
+async def queue_of_a_machine(url: str) -> AsyncIterator[str]:
+    """A machine in front of this ComfyUI, as it is deployed: where the queue is."""
     parts = urlsplit(url)
     one = Outside(
         WORKERS="comfyui-remote:1",
@@ -114,11 +114,7 @@ async def queue_of_a_machine(url: str) -> AsyncIterator[Redis]:
     try:
         await asyncio.to_thread(one.until, "machine_ready")
         runtime, workspace = Path(one.env["MACHINE_RUNTIME_DIR"]), Path(one.env["WORKSPACE_PATH"])
-        redis = connect(read_discovery(Paths(workspace=workspace, runtime=runtime)).url)
-        try:
-            yield redis
-        finally:
-            await redis.aclose()
+        yield read_discovery(Paths(workspace=workspace, runtime=runtime)).url
     finally:
         await asyncio.to_thread(one.close)
 
@@ -126,16 +122,15 @@ async def queue_of_a_machine(url: str) -> AsyncIterator[Redis]:
 @contextlib.asynccontextmanager
 async def machine(url: str) -> AsyncIterator[Way]:
     """A machine with processes of its own and a queue in Redis."""
-    async with queue_of_a_machine(url) as redis:
-        client = JobQueue(redis)
+    async with queue_of_a_machine(url) as queue, open_job_queue(queue) as client:
 
         async def once(graph: dict[str, Any]) -> bytes:
             job_id = await client.submit({"workflow": graph}, service_required="comfyui")
             async for event in client.watch(job_id):
-                if event.kind in {"completed", "failed", "cancelled"}:
-                    break
-            (output,) = await client.outputs(job_id)
-            return output.data or b""
+                if event.job is not None and event.job.ended:
+                    (output,) = await client.outputs(event.job)
+                    return output.data or b""
+            raise AssertionError(f"{job_id}: no end")
 
         yield once
 
