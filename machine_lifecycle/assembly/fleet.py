@@ -12,6 +12,7 @@ from machine_lifecycle.errors import LifecycleError
 from machine_lifecycle.model.plan import BootPlan
 from machine_lifecycle.model.ports import Check
 from machine_lifecycle.model.status import StatusReport
+from machine_lifecycle.states.names import MachineState
 from machine_lifecycle.system.tasks import end_tasks
 
 if TYPE_CHECKING:
@@ -138,8 +139,14 @@ class Fleet:
         if self._registry:
             await self._registry.publish(update_type)
 
-    def publish_soon(self) -> None:
-        """Say how the machine is within a moment, once for all that changes until then."""
+    async def moved(self, source: MachineState, target: MachineState) -> None:
+        """The machine came into another state; what jobs make of it is told within a moment."""
+        if {source, target} == {MachineState.READY, MachineState.PROCESSING}:
+            self._publish_soon()
+        elif target is not MachineState.STOPPED:
+            await self.publish("event_driven")
+
+    def _publish_soon(self) -> None:
         if self._due is None:
             self._due = asyncio.get_running_loop().call_later(_GATHER, self._publish_now)
 

@@ -268,10 +268,7 @@ class Parts:
             self.packs.begin_anew()
         if event.source is MachineState.CUSTOM_NODES:
             self.packs.settle()  # adopted workers may have told before the list was read
-        if {event.source, event.target} == {MachineState.READY, MachineState.PROCESSING}:
-            self.fleet.publish_soon()
-        elif event.target is not MachineState.STOPPED:
-            await self.fleet.publish("event_driven")
+        await self.fleet.moved(event.source, event.target)
 
     async def _ready(self, _: events.MachineReady) -> None:
         self.watching.settle()

@@ -7,23 +7,21 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
-import attrs
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from machine_lifecycle.jobs import outputs
 from machine_lifecycle.jobs.errors import JobNotFound, JobStateRefuses
 from machine_lifecycle.jobs.functions import QueueFunctions
-from machine_lifecycle.jobs.listing import job_ids, numbers
+from machine_lifecycle.jobs.listing import job_ids, numbers, read_job
 from machine_lifecycle.jobs.messages import Messages
-from machine_lifecycle.jobs.records import JobEvent, JobRecord, json_object, record_from_hash
+from machine_lifecycle.jobs.records import JobEvent, JobRecord
 from machine_lifecycle.jobs.score import id_of_key
 from machine_lifecycle.jobs.score import job_id as new_id
 from machine_lifecycle.jobs.submission import Submission
 from machine_lifecycle.jobs.watching import watch
 from machine_lifecycle.jobs.why import Why, why_from_answer
 from machine_lifecycle.model.jobs import Output
-from machine_lifecycle.system import redis_keys as keys
 from machine_lifecycle.system.redis import as_lifecycle_error, check, connect
 from machine_lifecycle.system.redis_line import Line
 
@@ -114,7 +112,7 @@ class JobQueue:
         Raises:
             JobNotFound: It never was, or was forgotten (24 hours after it completed).
         """
-        found = await self._read(job_id)
+        found = await read_job(self._redis, job_id)
         if found is None:
             raise JobNotFound(job_id=job_id)
         return found
@@ -128,7 +126,7 @@ class JobQueue:
             limit: At most so many of each kind.
         """
         ids = await job_ids(self._redis, status, limit)
-        found = [await self._read(job_id) for job_id in ids]
+        found = [await read_job(self._redis, job_id) for job_id in ids]
         return tuple(
             record
             for record in found
@@ -183,14 +181,7 @@ class JobQueue:
         With *replay* it begins with what has happened already: the last two hundred steps, which
         are kept for an hour after the end.
         """
-        return watch(
-            self._redis,
-            job_id,
-            self._read,
-            messages=self._messages,
-            previews=previews,
-            replay=replay,
-        )
+        return watch(self._redis, job_id, self._messages, previews=previews, replay=replay)
 
     async def outputs(self, job: str | JobRecord) -> tuple[Output, ...]:
         """The files that a completed job made. Those over 8 MiB that no store keeps, and those of a
@@ -224,19 +215,6 @@ class JobQueue:
         who saw it die; others wait for its lease to end.
         """
         return tuple(await self._functions.call("ml1_recover", worker_id, reason))
-
-    async def _read(self, job_id: str) -> JobRecord | None:
-        pipeline = self._redis.pipeline(transaction=False)
-        pipeline.hgetall(keys.job(job_id))
-        pipeline.hgetall(keys.job_progress(job_id))
-        pipeline.hget(keys.COMPLETED, job_id)
-        fields, progress, done = await pipeline.execute()
-        if not fields:
-            return None
-        record = record_from_hash({"id": job_id, **fields}, progress)
-        if done and record.status == "completed":
-            record = attrs.evolve(record, result=json_object(done).get("data") or {})
-        return record
 
 
 @asynccontextmanager

@@ -1,12 +1,30 @@
-"""Which jobs the queue knows, and how many."""
+"""Which jobs the queue knows, how many, and what it knows of each."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import attrs
+
+from machine_lifecycle.jobs.records import JobRecord, json_object, record_from_hash
 from machine_lifecycle.system import redis_keys as keys
 
-__all__ = ["job_ids", "numbers"]
+__all__ = ["job_ids", "numbers", "read_job"]
+
+
+async def read_job(redis: Any, job_id: str) -> JobRecord | None:
+    """What is known of a job; ``None`` for nothing."""
+    pipeline = redis.pipeline(transaction=False)
+    pipeline.hgetall(keys.job(job_id))
+    pipeline.hgetall(keys.job_progress(job_id))
+    pipeline.hget(keys.COMPLETED, job_id)
+    fields, progress, done = await pipeline.execute()
+    if not fields:
+        return None
+    record = record_from_hash({"id": job_id, **fields}, progress)
+    if done and record.status == "completed":
+        record = attrs.evolve(record, result=json_object(done).get("data") or {})
+    return record
 
 
 async def job_ids(redis: Any, status: str, limit: int) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from machine_lifecycle.fleet.registry import Registry
 from machine_lifecycle.model.hardware import Hardware
 from machine_lifecycle.model.plan import BootPlan, WorkerPlan
 from machine_lifecycle.model.status import StatusReport, WorkerStatus
+from machine_lifecycle.states.names import MachineState
 from machine_lifecycle.system.redis import connect
 from machine_lifecycle.system.redis_errors import RedisUnreachable
 from machine_lifecycle.system.tasks import end_tasks
@@ -155,11 +156,12 @@ async def test_what_jobs_change_is_told_as_one(redis: Redis, valkey: Any) -> Non
             told.append((await heard_message(heard))["update_type"])
 
     await until("event_driven", 1)
-    for _ in range(100):
-        fleet.publish_soon()
+    for _ in range(50):
+        await fleet.moved(MachineState.READY, MachineState.PROCESSING)
+        await fleet.moved(MachineState.PROCESSING, MachineState.READY)
     await until("event_driven", 2)
     await fleet.deregister()
-    fleet.publish_soon()
+    await fleet.moved(MachineState.READY, MachineState.PROCESSING)
     await until("shutdown", 1)
     assert told == ["event_driven", "event_driven", "shutdown"]
     await heard.aclose()
