@@ -174,11 +174,11 @@ class _Base:
         venv = Step(
             id="environment",
             summary="make the Python environment" if environment.ours else "look at the Python",
-            fingerprint=fingerprint(environment.python, environment.ours),
+            fingerprint=fingerprint(environment.places.identity, environment.ours),
             needs=("clone",),
             timeout=300,
             run=environment.make,
-            present=environment.python.exists,
+            present=environment.places.known,
         )
         torch = Step(
             id="torch",

@@ -12,7 +12,6 @@ import re
 import shutil
 import sys
 import tempfile
-import zipfile
 from collections.abc import Collection, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
@@ -23,6 +22,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from machine_lifecycle.installers.requirements import Admitted
+from machine_lifecycle.installers.standins import empty_wheel
 from machine_lifecycle.installers.uvprogram import uv_program
 from machine_lifecycle.model.installing import StepContext
 
@@ -221,7 +221,10 @@ class UvSolver:
         protected: Lines that hold in every answer, such as the versions of torch.
         excluded: Packages that are taken as there: nothing asks an index for them.
         prefer: Versions that are kept where nothing stands against them.
+        stand_ins: Digests of files that only stand for what is installed: no hashes of anything.
         options: Further words for uv.
+        whole: Whether a pack of whose lines nobody has a package has no answer; else it is told
+            which lines those are.
     """
 
     ctx: StepContext
@@ -231,7 +234,9 @@ class UvSolver:
     protected: tuple[str, ...] = ()
     excluded: tuple[str, ...] = ()
     prefer: tuple[LockedPackage, ...] = ()
+    stand_ins: frozenset[str] = frozenset()
     options: tuple[str, ...] = ()
+    whole: bool = False
 
     async def __call__(self, packs: Sequence[Asking]) -> Solution | Unsolved:
         """Solve these packs together; packages without a wheel are built, and told."""
@@ -243,17 +248,17 @@ class UvSolver:
             # What an address without a name holds, the first answer tells.
             asked = await self.ctx.run_command(argv, env=self.env, check=False)
             if asked.status:
-                return _unsolved(asked.tail)
-            built |= {one.name for one in _answer(place, packs) if one.url}
+                return self._unsolved(asked.tail)
+            built |= {one.name for one in self._answer(place, packs) if one.url}
         for _ in range(_BUILDS):
             more = [word for name in sorted(built) for word in ("--no-binary", name)]
             words = [*argv, "--only-binary", ":all:", *more]
             asked = await self.ctx.run_command(words, env=self.env, check=False)
             if asked.status == 0:
-                return Solution(packages=_answer(place, packs), built=tuple(sorted(built)))
+                return Solution(packages=self._answer(place, packs), built=tuple(sorted(built)))
             without = set(_UNBUILT.findall("\n".join(asked.tail))) - built
             if not without:
-                return _unsolved(asked.tail)
+                return self._unsolved(asked.tail)
             built |= without
         return Unsolved(fault=Fault.BUILD, told=tuple(sorted(built)))
 
@@ -310,18 +315,39 @@ class UvSolver:
             *self.options,
         ]
 
-
-def _answer(place: Path, packs: Sequence[Asking]) -> tuple[LockedPackage, ...]:
-    """The answer to a question; of direct lines uv does not say whose they are."""
-    vcs = [(f"pack:{pack.slug}", line.vcs) for pack in packs for line in pack.lines if line.vcs]
-    return tuple(
-        one
-        if one.wanted_by or not one.url
-        else attrs.evolve(
-            one, wanted_by=tuple(dict.fromkeys(slug for slug, url in vcs if url in one.url))
+    def _answer(self, place: Path, packs: Sequence[Asking]) -> tuple[LockedPackage, ...]:
+        """The answer to a question; of direct lines uv does not say whose they are."""
+        vcs = [(f"pack:{pack.slug}", line.vcs) for pack in packs for line in pack.lines if line.vcs]
+        return tuple(
+            attrs.evolve(
+                one,
+                hashes=tuple(digest for digest in one.hashes if digest not in self.stand_ins),
+                wanted_by=one.wanted_by
+                or tuple(dict.fromkeys(slug for slug, url in vcs if one.url and url in one.url)),
+            )
+            for one in read((place / "answer.txt").read_text("utf-8"))
         )
-        for one in read((place / "answer.txt").read_text("utf-8"))
-    )
+
+    def _unsolved(self, tail: Collection[str]) -> Unsolved:
+        # The solver folds its words at the width of a terminal.
+        text = " ".join(line.strip() for line in tail)
+        missing = tuple(dict.fromkeys(_NOT_FOUND.findall(text)))
+        kinds = (
+            (Fault.UNREACHED, _UNREACHED.search(text)),
+            (Fault.BUILD, _NOT_BUILT.search(text)),
+            (Fault.UNKNOWN, missing),
+            (Fault.NO_WHEEL, _NO_WHEEL.search(text)),
+            (Fault.CONFLICT, "No solution found" in text),
+        )
+        fault = next((kind for kind, found in kinds if found), Fault.OTHER)
+        packs = tuple(dict.fromkeys(_NAMED.findall(text)))
+        told = tuple(re.sub(rf"{_PREFIX}([\w-]+)(==0)?", r"pack \1", line) for line in tail)
+        return Unsolved(
+            fault=fault,
+            packs=packs,
+            missing=() if self.whole else missing,
+            told=told[-_TOLD:],
+        )
 
 
 def _is_direct(line: Admitted) -> bool:
@@ -333,34 +359,6 @@ def _is_direct(line: Admitted) -> bool:
 
 def _wheel(place: Path, pack: Asking) -> str:
     """Write the empty wheel that stands for a pack; the line that asks for it."""
-    module = (_PREFIX + pack.slug).replace("-", "_")
-    info = f"{module}-0.dist-info"
-    facts = f"Metadata-Version: 2.1\nName: {_PREFIX}{pack.slug}\nVersion: 0\n"
-    facts += "".join(f"Requires-Dist: {line.text}\n" for line in pack.lines if not line.vcs)
-    path = place / f"{module}-0-py3-none-any.whl"
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr(f"{info}/METADATA", facts)
-        archive.writestr(
-            f"{info}/WHEEL",
-            "Wheel-Version: 1.0\nGenerator: machine-lifecycle\n"
-            "Root-Is-Purelib: true\nTag: py3-none-any\n",
-        )
-        archive.writestr(f"{info}/RECORD", "")
-    return f"{_PREFIX}{pack.slug} @ {path.as_uri()}"
-
-
-def _unsolved(tail: Collection[str]) -> Unsolved:
-    # The solver folds its words at the width of a terminal.
-    text = " ".join(line.strip() for line in tail)
-    missing = tuple(dict.fromkeys(_NOT_FOUND.findall(text)))
-    kinds = (
-        (Fault.UNREACHED, _UNREACHED.search(text)),
-        (Fault.BUILD, _NOT_BUILT.search(text)),
-        (Fault.UNKNOWN, missing),
-        (Fault.NO_WHEEL, _NO_WHEEL.search(text)),
-        (Fault.CONFLICT, "No solution found" in text),
-    )
-    fault = next((kind for kind, found in kinds if found), Fault.OTHER)
-    packs = tuple(dict.fromkeys(_NAMED.findall(text)))
-    told = tuple(re.sub(rf"{_PREFIX}([\w-]+)(==0)?", r"pack \1", line) for line in tail)
-    return Unsolved(fault=fault, packs=packs, missing=missing, told=told[-_TOLD:])
+    name = _PREFIX + pack.slug
+    requires = [line.text for line in pack.lines if not line.vcs]
+    return f"{name} @ {empty_wheel(place, name, '0', requires).as_uri()}"

@@ -16,6 +16,7 @@ from machine_lifecycle.installers.compiling import LockedPackage, read
 from machine_lifecycle.installers.packages import Environment
 from machine_lifecycle.installers.repository import Repository
 from machine_lifecycle.installers.uvprogram import uv_program
+from machine_lifecycle.installers.variables import without_index
 from machine_lifecycle.model.installing import StepContext
 
 __all__ = ["Installed"]
@@ -94,7 +95,6 @@ class Installed:
         """The index's hashes of what is installed; nothing for what no index has."""
         env = dict(self.indexes)
         env.pop("UV_CONSTRAINT", None)  # versions are settled
-        no_index = env.get("PIP_NO_INDEX", "0") not in {"", "0", "false"}
         asked = {one.name: one.version for one in packages if one.version}
         with tempfile.TemporaryDirectory(prefix="machine-lifecycle-hashes-") as folder:
             question, answer = Path(folder) / "asked.txt", Path(folder) / "answer.txt"
@@ -102,7 +102,7 @@ class Installed:
                 *(uv_program(), "pip", "compile", str(question), "--quiet", "--no-deps"),
                 *("--generate-hashes", "--no-header", "--no-annotate"),
                 *("--output-file", str(answer), "--python", str(self.interpreter)),
-                *(("--no-index",) if no_index else ()),
+                *(("--no-index",) if without_index(env) else ()),
             ]
             for _ in range(_TRIES):
                 lines = (f"{name}=={version}\n" for name, version in asked.items())

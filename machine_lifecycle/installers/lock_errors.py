@@ -141,11 +141,11 @@ class LockImpossible(LifecycleError):
             "export UV_DEFAULT_INDEX=https://HOST/simple",
         )
         if self.fault != "conflict":
-            without = Remedy(
-                "Or, where COMFYUI_PYTHON has all of them already, boot without a lock",
-                "export COMFYUI_LOCK=off",
+            there = Remedy(
+                "Or name a Python that has all of them already: no index is needed then",
+                "export COMFYUI_PYTHON=/opt/venv/bin/python",
             )
-            return (index, without)
+            return (index, there)
         return (
             Remedy(
                 "Take a commit of ComfyUI whose requirements agree", "export COMFYUI_COMMIT=COMMIT"

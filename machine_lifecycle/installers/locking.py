@@ -239,8 +239,8 @@ class _Locking:
         asking = [
             await self._asking(entry, reading) for entry, reading in packs if entry.requirements
         ]
-        if self._prefer:
-            solver = attrs.evolve(solver, prefer=self._prefer)
+        prefer = {one.name: one for one in (*solver.prefer, *self._prefer)}
+        solver = attrs.evolve(solver, prefer=tuple(prefer.values()))
         settled = await Settling(self._wanted, solver, self._out).run(base, apart(asking))
         return self._lock([comfyui[0], *(entry for entry, _ in packs)], settled)
 

@@ -21,9 +21,14 @@ from machine_lifecycle.installers.package_errors import (
     TorchMissing,
     packages_failed,
 )
-from machine_lifecycle.installers.protection import Protection, has_packages
+from machine_lifecycle.installers.places import PackagePlaces
+from machine_lifecycle.installers.protection import Protection
 from machine_lifecycle.installers.uvprogram import uv_program
-from machine_lifecycle.installers.variables import package_environment, protected_file
+from machine_lifecycle.installers.variables import (
+    package_environment,
+    protected_file,
+    without_index,
+)
 from machine_lifecycle.model.hardware import GpuSource, Hardware
 from machine_lifecycle.model.installing import StepContext
 from machine_lifecycle.model.settings import Settings
@@ -87,10 +92,15 @@ class Environment:
         """What no pack may move."""
         return Protection(protected_file(self.constraints.parent.parent))
 
+    @property
+    def places(self) -> PackagePlaces:
+        """Where its packages are."""
+        told = self.constraints.with_name("python-path.json")
+        return PackagePlaces(self.python, None if self.ours else told)
+
     def has(self, packages: Sequence[LockedPackage]) -> bool:
-        """Whether these are there, as far as folders tell; what others made is not looked into."""
-        sites = tuple((self.python.parent.parent / "lib").glob("python*/site-packages"))
-        return not self.ours or has_packages(sites, packages)
+        """Whether these are there, as far as the names of folders tell."""
+        return self.places.have({one.name: one.version for one in packages})
 
     @property
     def _mark(self) -> Path:
@@ -113,7 +123,7 @@ class Environment:
             except CommandFailed as error:
                 raise PackagesFailed.of(error, "the environment", self.python) from error
             self._mark.unlink(missing_ok=True)
-        await ctx.run_command([str(self.python), "--version"], env=self.env)
+        await self.places.look(ctx, self.env)
 
     async def install(self, ctx: StepContext, what: Sequence[str], *, shown: str) -> None:
         """Install *what*: arguments of ``uv pip install``.
@@ -128,8 +138,8 @@ class Environment:
 
     async def _install(self, ctx: StepContext, what: Sequence[str], shown: str) -> None:
         argv = [uv_program(), "pip", "install", "--python", str(self.python), *what]
-        if self.environ.get("PIP_NO_INDEX", "0") not in {"", "0", "false"}:
-            argv.append("--no-index")  # uv has no variable for it
+        if without_index(self.environ):
+            argv.append("--no-index")
         try:
             await ctx.run_command(argv, env=self.env)
         except CommandTimeout:
@@ -194,15 +204,8 @@ class Environment:
         write_atomically(self.constraints, f"{_MADE_FOR}{made_for}\n{pins}")
 
     def torch_is_there(self) -> bool:
-        """Whether torch is what it was pinned to, as far as its folder tells."""
-        _, pins = self.pinned()
-        if not self.constraints.exists():
-            return False
-        sites = (self.python.parent.parent / "lib").glob("python*/site-packages")
-        found = {path.name for site in sites for path in site.glob("torch-*.dist-info")}
-        wanted = f"torch-{pins.get('torch', '')}.dist-info"
-        # An environment of others may keep its packages elsewhere.
-        return wanted in found or not (found or self.ours)
+        """Whether torch and its family are what they were pinned to, as far as folders tell."""
+        return self.constraints.exists() and self.places.have(self.pinned()[1])
 
     async def install_torch(self, ctx: StepContext) -> None:
         """Have torch: what is there is kept, else it is installed; then pin it.

@@ -18,7 +18,7 @@ from machine_lifecycle.installers.base import write_atomically
 from machine_lifecycle.installers.compiling import LockedPackage
 from machine_lifecycle.installers.variables import shown_constraints
 
-__all__ = ["Protection", "has_packages", "moved"]
+__all__ = ["Protection", "moved"]
 
 
 @attrs.frozen
@@ -84,16 +84,3 @@ def _same(one: str, other: str) -> bool:
         return Version(one) == Version(other)
     except InvalidVersion:
         return False
-
-
-def has_packages(site_packages: Collection[Path], packages: Sequence[LockedPackage]) -> bool:
-    """Whether packages are there in their versions, by the names of the folders with their facts.
-
-    Quick: it is asked at each boot, before anything is skipped.
-    """
-    found: dict[str, str] = {}
-    for site in site_packages:
-        for path in site.glob("*.dist-info"):
-            name, _, version = path.name.removesuffix(".dist-info").partition("-")
-            found[canonicalize_name(name)] = version.replace("_", "+")
-    return not moved({one.name: one.version for one in packages}, found)

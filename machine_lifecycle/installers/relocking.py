@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import platform as this_platform
 import sys
 import tempfile
@@ -24,8 +25,9 @@ from machine_lifecycle.installers.comfyui_settings import (
     kept_commits,
     packs_are_off,
 )
-from machine_lifecycle.installers.compiling import UvSolver
+from machine_lifecycle.installers.compiling import Fault, LockedPackage, UvSolver
 from machine_lifecycle.installers.lock import Lock, changes
+from machine_lifecycle.installers.lock_errors import LockImpossible
 from machine_lifecycle.installers.locked import wanted_packs
 from machine_lifecycle.installers.lockfile import Kept, own_lock_path, save_lock
 from machine_lifecycle.installers.locking import FOUND, Wanted, came_back, differences, make_lock
@@ -33,7 +35,8 @@ from machine_lifecycle.installers.origins import Origins
 from machine_lifecycle.installers.packages import Environment
 from machine_lifecycle.installers.repository import with_git_config
 from machine_lifecycle.installers.sources import Sources
-from machine_lifecycle.installers.variables import package_environment
+from machine_lifecycle.installers.standins import StandIns
+from machine_lifecycle.installers.variables import is_offline, package_environment, without_index
 from machine_lifecycle.model.hardware import GpuSource
 from machine_lifecycle.model.installing import InstallContext, Step, StepContext
 
@@ -96,24 +99,65 @@ async def lock_of(
     upgrade: Collection[str] | None,
 ) -> Lock:
     """Make the lock; see ``make_lock`` for what is kept and what is raised."""
+    sources = _sources(context, ctx)
+    with tempfile.TemporaryDirectory(prefix="machine-lifecycle-lock-") as folder:
+        asked = _solver(context, ctx, wanted, Path(folder))
+        there = functools.partial(_among_installed, context, ctx, asked)
+        makes = functools.partial(make_lock, wanted, sources, previous=previous, upgrade=upgrade)
+        if wanted.torch != FOUND:
+            return await makes(asked)
+        if is_offline(asked.env):
+            return await makes(await there("no index is to be asked"))
+        try:
+            return await makes(asked)
+        except LockImpossible as error:
+            if error.fault != Fault.UNREACHED.value:
+                raise
+            return await makes(await there("no index answers", "--no-index"))
+
+
+def _solver(context: InstallContext, ctx: StepContext, wanted: Wanted, folder: Path) -> UvSolver:
     environ = with_git_config(context.environ, Origins.of(context.settings).git_config())
     backend = wanted.torch if wanted.torch != FOUND else ""
-    no_index = environ.get("PIP_NO_INDEX", "0") not in {"", "0", "false"}
     blocked = blocked_packages(context.settings)
     env = package_environment(environ, constraints=blocked, backend=backend)
     # Constraints that are named beside a variable's replace those.
     held = env.pop("UV_CONSTRAINT", "").split()
     options = [word for path in held for word in ("--constraints", path)]
-    with tempfile.TemporaryDirectory(prefix="machine-lifecycle-lock-") as folder:
-        solver = UvSolver(
-            ctx=attrs.evolve(ctx, report=_nobody),
-            env=env,
-            folder=Path(folder),
-            python=wanted.interpreter,
-            options=(*options, *(("--no-index",) if no_index else ())),
-        )
-        sources = _sources(context, ctx)
-        return await make_lock(wanted, sources, solver, previous=previous, upgrade=upgrade)
+    return UvSolver(
+        ctx=attrs.evolve(ctx, report=_nobody),
+        env=env,
+        folder=folder,
+        python=wanted.interpreter,
+        options=(*options, *(("--no-index",) if without_index(environ) else ())),
+    )
+
+
+async def _among_installed(
+    context: InstallContext, ctx: StepContext, solver: UvSolver, why: str, *options: str
+) -> UvSolver:
+    """A solver that takes what is installed for the Python that was named, too; versions of that
+    come first.
+    """
+    environment = comfyui_environment(context)
+    quiet = attrs.evolve(ctx, report=_nobody)
+    folder = solver.folder / "installed"
+    found = await StandIns.of(quiet, environment.python, environment.env, folder)
+    ctx.report(f"{why}: versions are those that {environment.python} has, {len(found.versions)}")
+    # Places that are named beside a variable's replace those.
+    named = solver.env.get("UV_FIND_LINKS", "").split(",")
+    links = (
+        word for place in (*filter(None, named), str(folder)) for word in ("--find-links", place)
+    )
+    prefer = (LockedPackage(name=name, version=at) for name, at in found.versions.items())
+    return attrs.evolve(
+        solver,
+        prefer=tuple(prefer),
+        stand_ins=found.digests,
+        # Where none but named folders are to be asked, it is a line's fault that they lack it.
+        whole=not without_index(solver.env),
+        options=(*solver.options, *links, *options),
+    )
 
 
 def _sources(context: InstallContext, ctx: StepContext) -> Sources:

@@ -9,7 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-__all__ = ["held_environment", "package_environment", "protected_file", "shown_constraints"]
+__all__ = [
+    "held_environment",
+    "is_offline",
+    "package_environment",
+    "protected_file",
+    "shown_constraints",
+    "without_index",
+]
 
 _PASSED = (
     *("PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TMPDIR", "XDG_CACHE_HOME"),
@@ -38,6 +45,20 @@ _TWINS = (
     ("PIP_CERT", ("SSL_CERT_FILE",), " "),
     ("PIP_TRUSTED_HOST", ("UV_INSECURE_HOST",), " "),
 )
+
+
+def without_index(environ: Mapping[str, str]) -> bool:
+    """Whether no index is to be asked, but folders that are named; uv has no variable for it."""
+    return _is_on(environ, "PIP_NO_INDEX")
+
+
+def is_offline(environ: Mapping[str, str]) -> bool:
+    """Whether no index can be asked for what is not here already."""
+    return without_index(environ) or _is_on(environ, "UV_OFFLINE")
+
+
+def _is_on(environ: Mapping[str, str], name: str) -> bool:
+    return environ.get(name, "").lower() not in {"", "0", "false", "no", "off"}
 
 
 def protected_file(home: Path) -> Path:

@@ -32,9 +32,10 @@ PLAN = InstallPlan(
 
 @attrs.frozen
 class Machine:
-    """One that boots from a lock."""
+    """One that boots from a lock; with a Python of its own, or one that is named."""
 
     place: Place
+    python: str = ""
     progress: KeptProgress = attrs.field(factory=KeptProgress)
 
     @property
@@ -80,6 +81,7 @@ class Machine:
             comfyui_repo_url=self.place.pack("ComfyUI").repository.url,
             comfyui_nodes=self.root / "config_nodes.json",
             torch_backend="none",
+            comfyui_python=self.python,
         )
 
     async def proved(self, lock: Lock) -> list[Difference]:
