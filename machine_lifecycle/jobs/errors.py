@@ -16,6 +16,7 @@ __all__ = [
     "JobStateRefuses",
     "JobTimeout",
     "PayloadUnusable",
+    "ResultRefused",
     "ServiceDown",
     "ServiceFailing",
     "WarmUpFailed",
@@ -226,6 +227,46 @@ class JobCrashed(LifecycleError):
     def remedies(self) -> tuple[Remedy, ...]:
         """Look at the worker's log."""
         return (Remedy("Read the worker's log", "machine-lifecycle logs"),)
+
+
+@attrs.define(kw_only=True, slots=False, eq=False)
+class ResultRefused(LifecycleError):
+    """Redis refuses for good to write how a job's run ended, and takes that of others.
+
+    The job ends as failed with this as its cause, and its result is kept for an hour in the key
+    ``job:ID:late:FENCE``. Where not even that can be written, it runs again when its lease ends.
+
+    Attributes:
+        job_id: Which job.
+        reason: What Redis said.
+        kept: The folder that holds the result; empty if it is not on disk.
+    """
+
+    code: ClassVar[str] = "result-refused"
+    recoverable: ClassVar[bool] = True
+
+    job_id: str
+    reason: str
+    kept: str = ""
+
+    @property
+    def summary(self) -> str:
+        """Which, why, and where the result is."""
+        where = f"; its result is kept in {self.kept}" if self.kept else ""
+        return f"the end of job {self.job_id} can't be written: {self.reason}{where}"
+
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """Look at its keys, make room for them, run it again."""
+        job_id = shlex.quote(self.job_id)
+        return (
+            Remedy(
+                "See what stands where its progress belongs, and what this user may write",
+                f"redis-cli type job:{job_id}:progress; redis-cli type progress:{job_id}; "
+                "redis-cli acl log",
+            ),
+            Remedy("Then run it again", f"machine-lifecycle jobs retry {job_id}"),
+        )
 
 
 @attrs.define(kw_only=True, slots=False, eq=False)

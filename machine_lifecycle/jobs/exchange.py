@@ -11,23 +11,26 @@ import asyncio
 import contextlib
 import itertools
 import uuid
+from functools import partial
 from typing import Protocol
 
 import attrs
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from machine_lifecycle.jobs.claims import Claimed
 from machine_lifecycle.jobs.delivery import Delivery
 from machine_lifecycle.jobs.functions import QueueFunctions
-from machine_lifecycle.jobs.outcomes import Outcome
+from machine_lifecycle.jobs.outcomes import UNWRITTEN, Outcome, refusal
 from machine_lifecycle.jobs.outputs import KEPT
-from machine_lifecycle.jobs.retrying import passing
+from machine_lifecycle.jobs.retrying import passed_over, passing, refused
 from machine_lifecycle.jobs.worker_config import WorkerConfig
 from machine_lifecycle.system.redis import spread
 
 __all__ = ["Exchange", "Offer"]
 
 _LONGEST_WAIT = 1.0
+_PUT_OFF = 5.0
+"""Seconds until a result is tried again that Redis refused, while it took others."""
 _MOST = 1000
 """Jobs, and results, in one call: Lua passes on no more than 8000 words at once."""
 
@@ -88,6 +91,9 @@ class Exchange:
         self._stirred = asyncio.Event()
         self._due: asyncio.TimerHandle | None = None
         self._calling = False
+        self._unanswered = False
+        """Jobs may have been given to us in an answer that was lost on its way."""
+        self._put_off: list[Outcome] = []
         self._name, self._numbers = uuid.uuid4().hex, itertools.count()
         """Of them the tokens of calls are made."""
 
@@ -103,7 +109,7 @@ class Exchange:
     @property
     def busy(self) -> bool:
         """Whether results are still to be written."""
-        return bool(self._outcomes) or self._calling
+        return bool(self._outcomes) or self._calling or self._unanswered
 
     async def run(self) -> None:
         """Give and take until cancelled."""
@@ -121,18 +127,22 @@ class Exchange:
             await self._stirred.wait()
             self._stirred.clear()
             offer = self._offer()
-            if offer is None and not self._outcomes:
+            if offer is None and not self._outcomes and not self._unanswered:
                 continue
             token = token or f"0{self._name}-{next(self._numbers)}"
             self._calling = True
+            self._unanswered = self._unanswered or offer is not None
             try:
                 if await self._turn(token, offer, self._outcomes):
                     token = ""
-                wait = 0.05
+                wait, self._unanswered = 0.05, False
             except (RedisError, OSError) as error:
-                if not passing(error):
-                    raise
                 self._delivery.keep(self._outcomes)
+                if refused(error) and self._outcomes:
+                    with passed_over():
+                        await self.deliver(self._outcomes)
+                elif not passing(error):
+                    raise
                 await asyncio.sleep(spread(wait))
                 wait = min(wait * 2, _LONGEST_WAIT)
                 self._stirred.set()
@@ -169,7 +179,7 @@ class Exchange:
         )
         del outcomes[: len(given)]
         for outcome, answer in zip(given, answers, strict=True):
-            outcome.answered(str(answer))
+            self._answered(outcome, str(answer))
         for job in jobs:
             self._taker.start(Claimed.from_answer(job))
         if state == "more" or (offer and len(jobs) == offer.slots):
@@ -180,6 +190,19 @@ class Exchange:
         if int(due) >= 0 or self._due:
             self._wait_for(float(due))
         return bool(jobs)
+
+    def _answered(self, outcome: Outcome, answer: str) -> None:
+        if answer.startswith(UNWRITTEN) and passing(ResponseError(refusal(answer))):
+            self._delivery.keep([outcome])
+            self._put_off.append(outcome)
+            again = partial(self._again, outcome)
+            asyncio.get_running_loop().call_later(spread(_PUT_OFF), again)
+        else:
+            outcome.answered(answer)
+
+    def _again(self, outcome: Outcome) -> None:
+        self._put_off.remove(outcome)
+        self.give(outcome)
 
     async def _introduce(self, offer: Offer) -> None:
         cursor = ""
@@ -204,12 +227,30 @@ class Exchange:
             self._due = loop.call_later(due_ms / 1000 + 0.001, self._stirred.set)
 
     async def deliver(self, outcomes: list[Outcome]) -> None:
-        """Write results without taking jobs, before anything else is done."""
+        """Write results without taking jobs: one by one, so that what Redis refuses about one holds
+        up no other. Those are left in the list that it could not be asked about.
+
+        Raises:
+            RedisError: It is away, or refuses all for a while.
+            OSError: Likewise.
+        """
         while outcomes:
-            await self._turn("0", None, outcomes)
+            outcome = outcomes[0]
+            try:
+                await self._turn("0", None, [outcome])
+            except (RedisError, OSError) as error:
+                if not refused(error):
+                    raise
+                self._answered(outcome, f"{UNWRITTEN} {error}")
+            outcomes.remove(outcome)
 
     async def leave(self, digests: set[str]) -> None:
-        """Be counted no more among those who wait for jobs."""
+        """Be counted no more among those who wait for jobs. What was given to us goes back, known
+        or not, but for jobs whose results are kept.
+        """
+        kept = [outcome.job_id for outcome in (*self._outcomes, *self._put_off)]
         with contextlib.suppress(RedisError, OSError):
             for digest in digests:
-                await self._functions.call("ml1_leave", self._config.worker_id, digest)
+                await self._functions.call(
+                    "ml1_leave", self._config.worker_id, digest, self._name, *kept
+                )

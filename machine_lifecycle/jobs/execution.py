@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 from machine_lifecycle.errors import LifecycleError
+from machine_lifecycle.jobs.answers import Answers
 from machine_lifecycle.jobs.breaker import Breaker
 from machine_lifecycle.jobs.claims import Claimed
 from machine_lifecycle.jobs.errors import ServiceDown
@@ -55,8 +57,7 @@ class Execution:
             voice: Tells what happens.
             give: Takes results.
             on_free: Called when a job is over and its place is free.
-            on_hung: Called with seconds to rest when a service is silent for ever, or fails job
-                after job.
+            on_hung: Called with seconds to rest while a service, or Redis, fails job after job.
         """
         self.running: dict[str, RunningJob] = {}
         self.by_service: dict[str, int] = {}
@@ -64,6 +65,7 @@ class Execution:
         self.fault: BaseException | None = None
         """What broke here, which is no fault of a job: the worker can't go on."""
         self._breakers: dict[str, Breaker] = {}
+        self._word = Answers(voice, config.outbox, on_hung=on_hung).word
         self._tasks: set[asyncio.Task[None]] = set()
         self._endings: set[asyncio.Task[None]] = set()
         self._config = config
@@ -119,9 +121,10 @@ class Execution:
         self.by_service[service] = self.by_service.get(service, 0) + 1
         self._voice.taken(claimed.id)
         began = time.monotonic()
-        running.begin()
-        if Hold.STOPPING in self._voice.holds:
-            self.give_back("its worker stops")
+        if self._voice.holds - {Hold.DRAINING}:  # the answer that brought it came late
+            running.cut("released", "its worker takes no jobs any more")
+        else:
+            running.begin()
 
     def _turned(self, claimed: Claimed, running: RunningJob, service: str, began: float) -> None:
         """A run has ended, or is to end. What needs no waiting is done at once."""
@@ -161,8 +164,9 @@ class Execution:
         try:
             result = await running.finish()
         except Ended as end:
-            said = await self._settler.cut(claimed, end.outcome, end.reason)
-            self._failed(claimed, service, _outcome(said))
+            self._failed(
+                claimed, service, await self._settler.cut(claimed, end.outcome, end.reason)
+            )
             return
         except LifecycleError as error:
             self._failed(claimed, service, await self._settle_error(claimed, service, error))
@@ -184,9 +188,7 @@ class Execution:
         self.by_service[service] -= 1
 
     def _write(self, claimed: Claimed, service: str, result: JobResult, seconds: float) -> None:
-        def answered(answer: str) -> None:
-            self._over(claimed, "completed" if answer == "ok" else "released")
-
+        answered = partial(self._over, claimed, result=True)
         outcome = self._settler.result(
             claimed, result, service=service, seconds=seconds, answered=answered
         )
@@ -194,17 +196,18 @@ class Execution:
 
     async def _refused(self, claimed: Claimed, error: LifecycleError) -> None:
         """What came out can't be kept or written."""
-        self._over(claimed, _outcome(await self._settler.fail(claimed, error)))
+        self._over(claimed, await self._settler.fail(claimed, error))
 
-    def _over(self, claimed: Claimed, outcome: str) -> None:
+    def _over(self, claimed: Claimed, said: str, *, result: bool = False) -> None:
+        outcome = self._word(claimed.id, said, result=result)
         running = self.running.get(claimed.id)
         if running is not None and running.fence == claimed.fence:
             del self.running[claimed.id]
             self._voice.done(claimed.id, outcome)
 
-    def _failed(self, claimed: Claimed, service: str, outcome: str) -> None:
+    def _failed(self, claimed: Claimed, service: str, said: str) -> None:
         self.by_service[service] -= 1
-        self._over(claimed, outcome)
+        self._over(claimed, said)
 
     async def _settle_error(self, claimed: Claimed, service: str, error: LifecycleError) -> str:
         if error.recoverable:
@@ -220,17 +223,12 @@ class Execution:
                 # A GPU that must be reset is no fault of the job.
                 blame = "lost" if error.code == "gpu-broken" else "crash"
                 why = "release" if Hold.STOPPING in self._voice.holds else blame
-                outcome = await self._settler.release(claimed, why=why, reason=down.summary)
+                said = await self._settler.release(claimed, why=why, reason=down.summary)
                 self._voice.trouble(down)
                 self._voice.disconnected(down.summary)
-                return _outcome(outcome)
+                return said
         failing = self._breakers.setdefault(service, Breaker(service)).failed(error)
         if failing is not None:
             self._on_hung(failing.seconds)
             self._voice.trouble(failing)
-        return _outcome(await self._settler.fail(claimed, error))
-
-
-def _outcome(answer: str) -> str:
-    """The word for the orchestrator of what the queue said."""
-    return {"lost": "released", "dead": "failed"}.get(answer, answer)
+        return await self._settler.fail(claimed, error)

@@ -32,13 +32,14 @@ class Outbox:
         """
         self._folder = folder
 
-    def keep(self, outcome: Outcome) -> None:
-        """Write a result down, once."""
+    def keep(self, outcome: Outcome, *, reason: str = "") -> None:
+        """Write a result down, once; or once more, with the reason why Redis never takes it."""
         if self._folder is None:
             return
         path = self._path(self._folder, outcome)
         text = json.dumps(
             {
+                "reason": reason,
                 "arguments": outcome.arguments,
                 "outputs": {
                     key: base64.b64encode(data).decode() for key, data in outcome.outputs.items()
@@ -47,7 +48,9 @@ class Outbox:
         )
         # A disk that is full or gone costs the second chance, not the first: memory has it still.
         with contextlib.suppress(OSError):
-            if path.exists() or self._size(self._folder) + len(text) > _MOST:
+            if path.exists() and not reason:
+                return
+            if self._size(self._folder) + len(text) > _MOST:
                 return
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             part = path.with_suffix(".part")
@@ -68,7 +71,7 @@ class Outbox:
         """Results that a predecessor left.
 
         Args:
-            answered: Called with one and ``ok`` or ``lost`` once Redis has answered.
+            answered: Called with one and what Redis has answered.
         """
         if self._folder is None or not self._folder.is_dir():
             return

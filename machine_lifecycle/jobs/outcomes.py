@@ -6,7 +6,18 @@ from collections.abc import Callable, Mapping
 
 import attrs
 
-__all__ = ["Outcome"]
+__all__ = ["UNWRITTEN", "Outcome", "refusal"]
+
+UNWRITTEN = "unwritten"
+"""First word of an answer: Redis refuses to write how a run ended, and the job is as it was."""
+_REFUSED = "refused"
+"""The same, but the job ended as failed, with the refusal as its cause."""
+
+
+def refusal(answer: str) -> str:
+    """Why Redis refuses to write how a run ended; empty if it does not."""
+    word, _, reason = answer.partition(" ")
+    return reason if word in {UNWRITTEN, _REFUSED} else ""
 
 
 def _unheard(_answer: str) -> None:
@@ -19,7 +30,8 @@ class Outcome:
 
     Attributes:
         arguments: As ``ml1_turn`` takes them: id, fence, result, attestation, its key, ms, service.
-        answered: Called with ``ok`` or ``lost`` once it is written.
+        answered: Called with ``ok`` or ``lost`` once it is written; or with ``refused`` or
+            ``unwritten`` and the reason, if it never will be.
         outputs: Bytes of small files by their keys in Redis; written before the result is.
     """
 

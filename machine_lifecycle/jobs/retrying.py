@@ -21,7 +21,7 @@ from machine_lifecycle.errors import LifecycleError
 from machine_lifecycle.system.redis import refusal_of
 from machine_lifecycle.system.redis_errors import Refusal
 
-__all__ = ["AWAY", "Verdict", "passed_over", "passing", "verdict"]
+__all__ = ["AWAY", "Verdict", "passed_over", "passing", "refused", "verdict"]
 
 _Kind = type[Exception]
 AWAY: tuple[_Kind, _Kind, _Kind] = (RedisConnectionError, RedisTimeoutError, OSError)
@@ -107,3 +107,10 @@ def passing(error: Exception) -> bool:
         or isinstance(error, _PASSING)
         or str(error).startswith(_PASSING_WORDS)
     )
+
+
+def refused(error: Exception) -> bool:
+    """Whether Redis refuses just this, as what stands in a key's place or what a user may do is
+    wrong: others may fare better, and to wait is no use or may last.
+    """
+    return not passing(error) or refusal_of(error) is Refusal.NOT_PERMITTED

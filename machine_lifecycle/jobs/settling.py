@@ -17,7 +17,7 @@ from machine_lifecycle.jobs import outputs
 from machine_lifecycle.jobs.claims import Claimed
 from machine_lifecycle.jobs.errors import JobCrashed
 from machine_lifecycle.jobs.functions import QueueFunctions
-from machine_lifecycle.jobs.outcomes import Outcome
+from machine_lifecycle.jobs.outcomes import UNWRITTEN, Outcome, refusal
 from machine_lifecycle.jobs.retrying import AWAY, passing, verdict
 from machine_lifecycle.jobs.worker_config import WorkerConfig
 from machine_lifecycle.model.jobs import JobResult
@@ -86,7 +86,8 @@ class Settler:
 
     async def fail(self, claimed: Claimed, error: LifecycleError) -> str:
         """Write an error; the answer is ``retrying``, ``failed``, ``cancelled`` or ``lost``, or as
-        of ``release`` for a failure that does not count.
+        of ``release`` for a failure that does not count. What Redis refuses for good is answered
+        as in ``Outcome``.
         """
         judged = verdict(error, attempt=claimed.retry_count, base=self._config.retry_wait)
         if judged.again and not judged.counts:
@@ -100,19 +101,17 @@ class Settler:
             failure_description=error.summary,
             failed_at=iso(now),
         )
-        return str(
-            await self._call(
-                "ml1_fail",
-                claimed,
-                error.summary,
-                json.dumps(error.to_wire(), default=str),
-                int(judged.again),
-                round(judged.wait * 1000),
-                proof,
-                keys.attestation(claimed.id, claimed.workflow_id),
-                self._config.machine_id,
-                judged.kind,
-            )
+        return await self._call(
+            "ml1_fail",
+            claimed,
+            error.summary,
+            json.dumps(error.to_wire(), default=str),
+            int(judged.again),
+            round(judged.wait * 1000),
+            proof,
+            keys.attestation(claimed.id, claimed.workflow_id),
+            self._config.machine_id,
+            judged.kind,
         )
 
     async def release(self, claimed: Claimed, *, why: str, reason: str) -> str:
@@ -123,11 +122,11 @@ class Settler:
             why: ``release``; or ``crash`` or ``lost``, of which the queue allows so many.
             reason: In words.
         """
-        return str(await self._call("ml1_release", claimed, why, reason))
+        return await self._call("ml1_release", claimed, why, reason)
 
     async def cancelled(self, claimed: Claimed) -> str:
         """Say that a job ended because somebody asked for it."""
-        return str(await self._call("ml1_cancelled", claimed))
+        return await self._call("ml1_cancelled", claimed)
 
     async def cut(self, claimed: Claimed, outcome: str, reason: str) -> str:
         """Write down that a run was cut short, as ``Ended`` tells it; the answer is as of
@@ -140,21 +139,24 @@ class Settler:
             return await self.release(claimed, why=why, reason=reason)
         return "released"
 
-    async def _call(self, name: str, claimed: Claimed, *args: str | int) -> Any:
+    async def _call(self, name: str, claimed: Claimed, *args: str | int) -> str:
         return await self._until_written(
             lambda: self._functions.call(
                 name, self._config.worker_id, claimed.id, claimed.fence, *args
             )
         )
 
-    async def _until_written(self, write: Callable[[], Awaitable[Any]]) -> Any:
+    async def _until_written(self, write: Callable[[], Awaitable[Any]]) -> str:
         wait = 0.05
         while True:
             try:
-                return await write()
+                said = str(await write())
             except (*AWAY, ResponseError) as error:
                 if not passing(error):
-                    raise
+                    return f"{UNWRITTEN} {error}"
+            else:
+                if not said.startswith(UNWRITTEN) or not passing(ResponseError(refusal(said))):
+                    return said
             await asyncio.sleep(spread(wait))
             wait = min(wait * 2, _LONGEST_WAIT)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -10,6 +11,7 @@ from redis.asyncio import Redis
 
 from machine_lifecycle.system.redis import connect
 from tests.support.redis_server import ValkeyServer
+from tests.support.workers import Workers
 
 
 @pytest.fixture(scope="session")
@@ -35,3 +37,10 @@ def own_valkey() -> Iterator[ValkeyServer]:
     server.start()
     yield server
     server.close()
+
+
+@pytest_asyncio.fixture
+async def workers(tmp_path: Path) -> AsyncIterator[Workers]:
+    found = Workers(tmp_path)
+    yield found
+    await found.close()

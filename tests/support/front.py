@@ -18,6 +18,7 @@ class Front:
 
     Attributes:
         port: On 127.0.0.1.
+        lost: Answers that hold this are lost, and the connection breaks; empty: none are.
     """
 
     def __init__(
@@ -30,6 +31,7 @@ class Front:
             tls: Certificate and key; None: plain TCP.
             pace: Bytes a second, each way; 0: as fast as they come.
         """
+        self.lost: bytes = b""
         self._target = target
         self._pace = pace
         self._context: ssl.SSLContext | None = None
@@ -82,14 +84,20 @@ class Front:
             with contextlib.suppress(OSError):
                 inner, outer = await asyncio.open_unix_connection(str(self._target))
                 self._serving[task] = (writer, outer)
-                await asyncio.gather(self._hand_on(reader, outer), self._hand_on(inner, writer))
+                await asyncio.gather(
+                    self._hand_on(reader, outer), self._hand_on(inner, writer, answers=True)
+                )
         finally:
             del self._serving[task]
             writer.transport.abort()
 
-    async def _hand_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _hand_on(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, answers: bool = False
+    ) -> None:
         try:
             while data := await reader.read(65536):
+                if answers and self.lost and self.lost in data:
+                    return
                 writer.write(data)
                 await writer.drain()
                 if self._pace:

@@ -1,0 +1,199 @@
+"""What a worker does with answers that are lost, and with what Redis refuses for good."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import signal
+from collections.abc import AsyncIterator
+from functools import partial
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from redis.asyncio import Redis
+
+from machine_lifecycle.jobs.client import JobQueue
+from machine_lifecycle.system import redis_keys as keys
+from machine_lifecycle.system.redis import connect
+from machine_lifecycle.system.redis_rights import rules
+from tests.support.front import Front
+from tests.support.patience import PATIENCE
+from tests.support.workers import Orchestrator, Workers, end_of
+
+MARK = "a mark that answers are known by"
+
+
+@pytest_asyncio.fixture
+async def admin(own_valkey: Any) -> AsyncIterator[Redis]:
+    async with contextlib.aclosing(connect(own_valkey.url)) as redis:
+        yield redis
+
+
+@pytest.fixture
+def front(own_valkey: Any) -> Any:
+    found = Front(own_valkey.paths.runtime / "valkey.sock")
+    yield found
+    found.close()
+
+
+def through(front: Front, own_valkey: Any) -> str:
+    password = own_valkey.url.split("@")[0].split(":")[-1]
+    return f"redis://:{password}@127.0.0.1:{front.port}"
+
+
+async def given(admin: Redis, job_id: str) -> None:
+    """Return when the queue has given a job to a worker."""
+    async with asyncio.timeout(PATIENCE):
+        while await admin.hget(keys.job(job_id), "status") != "assigned":  # noqa: ASYNC110 - no event
+            await asyncio.sleep(0.01)
+
+
+async def registered(admin: Redis) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not await admin.exists("worker:w-1"):  # noqa: ASYNC110 - no event
+            await asyncio.sleep(0.01)
+
+
+async def test_what_was_given_in_a_lost_answer_goes_back_when_the_worker_stops(
+    own_valkey: Any, admin: Redis, front: Front, workers: Workers
+) -> None:
+    worker = await workers.start(through(front, own_valkey), WORKER_ID="w-1")
+    await registered(admin)
+    front.lost = MARK.encode()
+    job_id = await JobQueue(admin).submit({"mark": MARK}, service_required="simulation")
+    await given(admin, job_id)
+    worker.send_signal(signal.SIGTERM)
+    assert await worker.wait() == 0
+    record = await JobQueue(admin).get(job_id)
+    assert (record.status, record.fields.get("crashes")) == ("pending", None)
+    assert not await admin.exists(keys.LEASES, keys.active("w-1"))
+    assert workers.journal() == ["left"]
+
+
+async def test_what_was_given_in_a_lost_answer_is_done_by_a_worker_that_drains(
+    own_valkey: Any, admin: Redis, front: Front, workers: Workers
+) -> None:
+    boss = Orchestrator(own_valkey.folder / "control.sock")
+    async with await boss.serve():
+        await workers.start(
+            through(front, own_valkey), MACHINE_CONTROL_SOCKET=str(boss.path), WORKER_ID="w-1"
+        )
+        await boss.wait_for("standby")
+        boss.tell(do="go")
+        await registered(admin)
+        client = JobQueue(admin)
+        front.lost = MARK.encode()
+        job_id = await client.submit({"mark": MARK}, service_required="simulation")
+        await given(admin, job_id)
+        await client.drain("m1")
+        boss.tell(do="drain")
+        await boss.wait_for("status", status="draining")
+        front.lost = b""
+        end = await end_of(client, job_id)
+        assert end.job
+        assert (end.kind, end.job.fence, end.job.fields.get("crashes")) == ("completed", 1, None)
+
+
+async def test_a_result_that_redis_refuses_ends_its_job_and_nothing_else(
+    own_valkey: Any, admin: Redis, workers: Workers
+) -> None:
+    allowed = [rule for rule in rules() if rule != "~worker:*"]
+    kept = ("~worker:w-1*", "~worker:*good*")
+    await admin.execute_command("ACL", "SETUSER", "some", "on", ">secret", *allowed, *kept)
+    url = f"unix://some:secret@{own_valkey.url.split('@', 1)[1]}"
+    client = JobQueue(admin)
+    boss = Orchestrator(own_valkey.folder / "control.sock")
+    async with await boss.serve():
+        worker = await workers.start(url, MACHINE_CONTROL_SOCKET=str(boss.path), WORKER_ID="w-1")
+        await boss.wait_for("standby")
+        boss.tell(do="go")
+        payloads: dict[str, dict[str, Any]] = {"bad-result": {}, "bad-error": {"fail": True}}
+        for job_id, payload in payloads.items():
+            await client.submit(payload, service_required="simulation", job_id=job_id)
+            trouble = await boss.wait_for("trouble")
+            assert trouble["error"]["code"] == "result-refused"
+            assert "ACL failure" in trouble["error"]["summary"]
+            await boss.wait_for("job_done", job_id=job_id, outcome="failed")
+            record = await client.get(job_id)
+            assert (record.status, "ACL failure" in record.error) == ("failed", True)
+        late = json.loads(str(await admin.get("job:bad-result:late:1")))
+        assert late["success"] is True
+        await client.submit({}, service_required="simulation", job_id="good")
+        assert (await end_of(client, "good")).kind == "completed"
+        assert worker.returncode is None
+        assert [line for line in workers.journal() if line.startswith("run")] == [
+            "run bad-result 1", "run bad-error 1", "run good 1",
+        ]  # fmt: skip
+
+
+async def test_a_result_that_may_not_be_written_yet_waits_and_holds_nobody_up(
+    own_valkey: Any, admin: Redis, workers: Workers
+) -> None:
+    allowed = [rule for rule in rules() if rule != "~job:*"]
+    some = ("ACL", "SETUSER", "some", "on", ">secret")
+    await admin.execute_command(*some, *rules())
+    url = f"unix://some:secret@{own_valkey.url.split('@', 1)[1]}"
+    client = JobQueue(admin)
+    await workers.start(url, WORKER_ID="w-1", WORKER_MAX_CONCURRENT_JOBS="2")
+    await client.submit({"wait": "go"}, service_required="simulation", job_id="bad")
+    async with asyncio.timeout(PATIENCE):
+        while "run bad 1" not in workers.journal():  # noqa: ASYNC110 - no event
+            await asyncio.sleep(0.01)
+    await admin.execute_command(*some, "reset", "on", ">secret", *allowed, "~job:good*")
+    (workers.folder / "go").touch()
+    for number in range(3):
+        await client.submit({}, service_required="simulation", job_id=f"good-{number}")
+        assert (await end_of(client, f"good-{number}")).kind == "completed"
+    assert (await client.get("bad")).status in {"assigned", "in_progress"}
+    await admin.execute_command(*some, *rules())
+    end = await end_of(client, "bad")
+    assert end.job
+    assert (end.kind, end.job.fence) == ("completed", 1)
+    assert workers.journal().count("run bad 1") == 1
+
+
+async def test_results_that_nothing_can_be_made_of_are_kept_with_the_reason(
+    own_valkey: Any, admin: Redis, workers: Workers
+) -> None:
+    client = JobQueue(admin)
+    boss = Orchestrator(own_valkey.folder / "control.sock")
+    outbox = own_valkey.folder / "outbox" / "w-1"
+    async with await boss.serve():
+        start = partial(
+            workers.start, own_valkey.url, MACHINE_CONTROL_SOCKET=str(boss.path), WORKER_ID="w-1"
+        )
+        worker = await start()
+        await boss.wait_for("standby")
+        boss.tell(do="go")
+        await boss.wait_for("connected")
+        await admin.set(keys.COMPLETED, "somebody else's")
+        ids = [f"job-{number}" for number in range(6)]
+        for job_id in ids:
+            await client.submit({}, service_required="simulation", job_id=job_id)
+        for _ in range(5):
+            trouble = await boss.wait_for("trouble")
+            assert trouble["error"]["code"] == "result-refused"
+            assert str(outbox) in trouble["error"]["summary"]
+        # Enough: no sixth job is run for nothing.
+        assert (await boss.wait_for("trouble"))["error"]["code"] == "service-failing"
+        await boss.wait_for("status", status="paused")
+        reasons = [json.loads(path.read_text())["reason"] for path in outbox.glob("*.json")]
+        assert len(reasons) == 5
+        assert all("WRONGTYPE" in reason for reason in reasons)
+        assert worker.returncode is None
+        worker.kill()
+        await worker.wait()
+        await admin.delete(keys.COMPLETED)
+        await start()
+        await boss.wait_for("standby")
+        boss.tell(do="go")
+        await boss.wait_for("connected")
+        for job_id in ids:
+            end = await end_of(client, job_id)
+            assert end.job
+            assert (end.kind, end.job.fence) == ("completed", 1)
+            assert await admin.hget(keys.COMPLETED, job_id)
+        assert list(outbox.glob("*.json")) == []
+        assert len([line for line in workers.journal() if line.startswith("run")]) == 6
