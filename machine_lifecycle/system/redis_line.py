@@ -29,6 +29,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 __all__ = ["Line", "Subscription"]
 
 _NOTHING = object()
+_CLOSED = "Connection closed by server."
 _SLOWEST = 512 * 1024
 """Bytes a second at which what is large may crawl: 4 Mbit/s, a poor line to a server far away."""
 _REFUSALS: dict[str, type[RedisError]] = {
@@ -92,10 +93,15 @@ class _Wire(asyncio.Protocol):
         if self._connection is not connection:  # closed meanwhile
             await connection.disconnect(nowait=True)
             raise RedisConnectionError("closed")
+        transport = connection._writer.transport  # noqa: SLF001 - there is no other way
+        if transport.is_closing() or connection._reader.at_eof():  # noqa: SLF001 - likewise
+            # It has ended by now, which would be told to redis-py alone.
+            await connection.disconnect(nowait=True)
+            raise RedisConnectionError(_CLOSED)
         self._reader = hiredis.Reader(
             replyError=_refusal, encoding="utf-8", errors="replace", notEnoughData=_NOTHING
         )
-        self._transport = connection._writer.transport  # noqa: SLF001 - there is no other way
+        self._transport = transport
         self._transport.set_protocol(self)
 
     async def close(self) -> None:
@@ -134,7 +140,7 @@ class _Wire(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It broke, or the server closed it."""
-        self.break_off(RedisConnectionError(str(exc or "Connection closed by server.")))
+        self.break_off(RedisConnectionError(str(exc or _CLOSED)))
 
 
 class Line:

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from redis.asyncio import Redis
+from redis.asyncio import ConnectionPool, Redis
+from redis.asyncio.connection import Connection
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ReadOnlyError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
@@ -18,6 +19,7 @@ from machine_lifecycle.jobs.retrying import passing
 from machine_lifecycle.system.redis import connect
 from machine_lifecycle.system.redis_line import Line, Subscription
 from tests.support.front import Front
+from tests.support.patience import PATIENCE
 
 
 @pytest_asyncio.fixture
@@ -73,6 +75,44 @@ async def test_a_break_is_mended_once_and_told_then(own_valkey: Any) -> None:
             assert await line.execute_command("PING") == "PONG"
     finally:
         await redis.aclose()
+        front.close()
+
+
+class _Parting(Connection):
+    """One that the server closes as soon as it is made."""
+
+    front: Front
+
+    async def connect(self) -> None:
+        self.front.mend()
+        await super().connect()
+        self.front.cut()
+        assert self._reader
+        assert self._writer
+        while not (self._reader.at_eof() or self._writer.is_closing()):  # noqa: ASYNC110 - no event
+            await asyncio.sleep(0)
+
+
+async def test_an_end_before_the_stream_is_taken_over_is_known_at_once(own_valkey: Any) -> None:
+    _Parting.front = front = Front(own_valkey.paths.runtime / "valkey.sock")
+    front.cut()
+    password = own_valkey.url.split("@")[0].split(":")[-1]
+    pool = ConnectionPool(
+        connection_class=_Parting, host="127.0.0.1", port=front.port, password=password
+    )
+    try:
+        async with (
+            contextlib.aclosing(Redis(connection_pool=pool)) as redis,
+            contextlib.aclosing(Line(redis, patience=3600)) as line,
+            asyncio.timeout(PATIENCE),
+        ):
+            with pytest.raises(RedisConnectionError, match="closed by server"):
+                await line.execute_command("PING")
+            subscription = Subscription(redis, hear=lambda *_message: None, ready=lambda: None)
+            with pytest.raises(RedisConnectionError, match="closed by server"):
+                await subscription.listen("one")
+    finally:
+        await pool.aclose()
         front.close()
 
 
