@@ -60,8 +60,9 @@ async def test_one_that_says_that_nothing_will_help_is_not_started_again(house: 
     assert house.status("p").restarts == 0
 
 
-async def test_a_code_of_ours_has_its_exit_status(house: House) -> None:
-    text = error(code="connector-broken", recoverable=False)
+async def test_it_tells_its_exit_status_too(house: House) -> None:
+    """The class that has it, of a worker or of a plug-in, need not be loaded here."""
+    text = error(recoverable=False, exit_code=ExitCode.CONFIGURATION)
     await house.supervisor.launch([spec("p", argv=says(text))])
     assert (await outcome(house)).exit_code == ExitCode.CONFIGURATION
 
