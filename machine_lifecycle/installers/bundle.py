@@ -28,6 +28,7 @@ from machine_lifecycle.model.offers import Offer
 from machine_lifecycle.model.paths import Paths
 from machine_lifecycle.model.progress import ProgressSink
 from machine_lifecycle.model.settings import BundleMode, Settings
+from machine_lifecycle.model.text import human_bytes
 
 __all__ = ["GROUP", "bring_bundle", "find_bundle"]
 
@@ -66,8 +67,16 @@ def find_bundle(settings: Settings, paths: Paths) -> WorkerBundle | None:
     return attrs.evolve(bundle, connectors=tuple(_offered(there)))
 
 
-async def bring_bundle(settings: Settings, paths: Paths, progress: ProgressSink) -> None:
+async def bring_bundle(
+    settings: Settings, paths: Paths, progress: ProgressSink, *, most: int = _MOST_BYTES
+) -> None:
     """Have it in the workspace; nothing is done where it is there already.
+
+    Args:
+        settings: Say which.
+        paths: Where the workspace is.
+        progress: Is told what comes.
+        most: Bytes that an archive may have, and what it holds.
 
     Raises:
         BundleUnusable: It can't be used, now or later.
@@ -84,8 +93,8 @@ async def bring_bundle(settings: Settings, paths: Paths, progress: ProgressSink)
             await asyncio.to_thread(_copy, settings.worker_local_path, staged)
         else:
             archive = Path(name) / "archive"
-            await _download(settings.worker_download_url, bundle, archive, progress)
-            await asyncio.to_thread(_unpack, bundle.source, archive, staged)
+            await _download(settings.worker_download_url, bundle, archive, progress, most)
+            await asyncio.to_thread(_unpack, bundle.source, archive, staged, most)
         await asyncio.to_thread(staged.rename, bundle.folder)
     for other in await asyncio.to_thread(lambda: list(bundle.folder.parent.iterdir())):
         if other != bundle.folder:
@@ -136,7 +145,8 @@ def _digest_of(folder: Path) -> str:
     for path in _files(folder):
         size += path.stat().st_size
         if size > _MOST_BYTES:
-            raise BundleUnusable(source=str(folder), problem="it holds more than 1 GiB")
+            problem = f"it holds more than {human_bytes(_MOST_BYTES)}"
+            raise BundleUnusable(source=str(folder), problem=problem)
         digest.update(f"{path.relative_to(folder)}\0{path.stat().st_size}\0".encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()
@@ -150,7 +160,9 @@ def _copy(source: Path, target: Path) -> None:
         shutil.copy2(path, place)
 
 
-async def _download(url: str, bundle: WorkerBundle, to: Path, progress: ProgressSink) -> None:
+async def _download(
+    url: str, bundle: WorkerBundle, to: Path, progress: ProgressSink, most: int
+) -> None:
     import aiohttp  # noqa: PLC0415 - heavy, and most machines have no bundle
 
     digest, size = hashlib.sha256(), 0
@@ -164,8 +176,8 @@ async def _download(url: str, bundle: WorkerBundle, to: Path, progress: Progress
             with to.open("wb") as file:
                 async for chunk in answer.content.iter_chunked(_CHUNK):
                     size += len(chunk)
-                    if size > _MOST_BYTES:
-                        problem = "the archive is larger than 1 GiB"
+                    if size > most:
+                        problem = f"the archive is larger than {human_bytes(most)}"
                         raise BundleUnusable(source=bundle.source, problem=problem)
                     digest.update(chunk)
                     file.write(chunk)
@@ -182,15 +194,15 @@ async def _download(url: str, bundle: WorkerBundle, to: Path, progress: Progress
         raise BundleUnusable(source=bundle.source, problem=problem)
 
 
-def _unpack(source: str, archive: Path, target: Path) -> None:
+def _unpack(source: str, archive: Path, target: Path, most: int) -> None:
     target.mkdir()
     try:
         if zipfile.is_zipfile(archive):
             with zipfile.ZipFile(archive) as packed:
-                _write(source, target, _zip_members(packed))
+                _write(source, target, _zip_members(packed), most)
         else:
             with tarfile.open(archive) as tar:
-                _write(source, target, _tar_members(tar))
+                _write(source, target, _tar_members(tar), most)
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
         problem = f"it can't be unpacked: {str(error) or type(error).__name__}"
         raise BundleUnusable(source=source, problem=problem) from error
@@ -215,8 +227,8 @@ def _tar_members(tar: tarfile.TarFile) -> Iterator[Member]:
         yield info.name, kind, lambda info=info: tar.extractfile(info)
 
 
-def _write(source: str, target: Path, members: Iterator[Member]) -> None:
-    left = _MOST_BYTES
+def _write(source: str, target: Path, members: Iterator[Member], most: int) -> None:
+    left = most
     for number, (name, kind, open_it) in enumerate(members, 1):
         path = PurePosixPath(name.replace("\\", "/"))
         problem = ""
@@ -236,7 +248,7 @@ def _write(source: str, target: Path, members: Iterator[Member]) -> None:
         with open_it() as packed, place.open("wb") as file:
             left = _pour(packed, file, left)
         if left < 0:
-            raise BundleUnusable(source=source, problem="it holds more than 1 GiB")
+            raise BundleUnusable(source=source, problem=f"it holds more than {human_bytes(most)}")
 
 
 def _pour(packed: IO[bytes], file: IO[bytes], left: int) -> int:

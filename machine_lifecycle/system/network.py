@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -37,11 +38,21 @@ def port_is_free(host: str, port: int) -> bool:
     return True
 
 
-def free_port(host: str = "127.0.0.1", count: int = 1) -> int:
+def free_port(
+    host: str = "127.0.0.1",
+    count: int = 1,
+    *,
+    is_free: Callable[[str, int], bool] = port_is_free,
+) -> int:
     """The first of *count* ports in a row that were free a moment ago.
 
     Not one of those that the system gives to outgoing connections, as binding to port 0 would
     yield: any connection could take such a port before its service does.
+
+    Args:
+        host: Address that they are free on.
+        count: How many in a row.
+        is_free: Tells of one port whether it is.
 
     Raises:
         OSError: No such row was found.
@@ -54,7 +65,7 @@ def free_port(host: str = "127.0.0.1", count: int = 1) -> int:
         last = _IANA_CONNECTIONS
     firsts = range(_LOWEST, last - count)
     for first in random.sample(firsts, k=min(1000, len(firsts))):
-        if all(port_is_free(host, port) for port in range(first, first + count)):
+        if all(is_free(host, port) for port in range(first, first + count)):
             return first
     raise OSError(f"no {count} free ports in a row on {host}")
 

@@ -14,7 +14,6 @@ from typing import Any
 import attrs
 import pytest
 
-from machine_lifecycle.installers import bundle as module
 from machine_lifecycle.installers.bundle import bring_bundle, find_bundle
 from machine_lifecycle.installers.errors import BundleUnreachable, BundleUnusable
 from machine_lifecycle.model.bundle import BundledConnector, WorkerBundle
@@ -48,8 +47,8 @@ def remote(url: str, sha256: str) -> Settings:
     )
 
 
-async def brought(settings: Settings, paths: Paths) -> WorkerBundle:
-    await bring_bundle(settings, paths, Unheard())
+async def brought(settings: Settings, paths: Paths, **bounds: int) -> WorkerBundle:
+    await bring_bundle(settings, paths, Unheard(), **bounds)
     found = find_bundle(settings, paths)
     assert found is not None
     return found
@@ -157,12 +156,6 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-@pytest.fixture
-def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_MOST_BYTES", 1000)
-
-
-@pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("form", ["tar", "zip"])
 async def test_a_bomb_is_not_unpacked(paths: Paths, tmp_path: Path, form: str) -> None:
     archive = tmp_path / f"bundle.{form}"
@@ -174,15 +167,14 @@ async def test_a_bomb_is_not_unpacked(paths: Paths, tmp_path: Path, form: str) -
         with tarfile.open(archive, "w:gz") as tar:
             tar.add(tmp_path / "big", arcname="big")
     assert archive.stat().st_size < 1000
-    with served(tmp_path) as (host, _), pytest.raises(BundleUnusable, match="more than 1 GiB"):
-        await brought(remote(f"http://{host}/{archive.name}", digest(archive)), paths)
+    with served(tmp_path) as (host, _), pytest.raises(BundleUnusable, match="more than 1000 B"):
+        await brought(remote(f"http://{host}/{archive.name}", digest(archive)), paths, most=1000)
 
 
-@pytest.mark.usefixtures("small")
 async def test_a_huge_archive_is_cut_off(paths: Paths, tmp_path: Path) -> None:
     (tmp_path / "bundle.tar").write_bytes(b"\0" * 5000)
-    with served(tmp_path) as (host, _), pytest.raises(BundleUnusable, match="larger than 1 GiB"):
-        await brought(remote(f"http://{host}/bundle.tar", "0" * 64), paths)
+    with served(tmp_path) as (host, _), pytest.raises(BundleUnusable, match="larger than 1000 B"):
+        await brought(remote(f"http://{host}/bundle.tar", "0" * 64), paths, most=1000)
 
 
 Change = Callable[[Settings], Settings]

@@ -9,7 +9,8 @@ import shutil
 import signal
 import socket
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,7 @@ from machine_lifecycle import (
     open_job_queue,
 )
 from machine_lifecycle.assembly.reloading import Reloaded
-from machine_lifecycle.model.processes import ProcessSpec, ProcessState, ProcessStatus
-from machine_lifecycle.supervisor import core
+from machine_lifecycle.model.processes import ProcessState, ProcessStatus
 from machine_lifecycle.system.network import free_port
 from machine_lifecycle.system.redis import connect
 from tests.support.patience import PATIENCE
@@ -319,27 +319,25 @@ async def test_a_reload_that_is_seen_to_be_impossible_ends_nothing(
         assert nothing == Reloaded(same=nothing.same)
 
 
-async def test_a_reload_that_fails_midway_goes_back(
-    make: Make, stranger: socket.socket, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    settings = make(workers="simulation:2", mock_gpus=2)
-    looks: list[object] = []
-    look = core._check_ports
+async def test_a_reload_that_fails_midway_goes_back(make: Make) -> None:
+    """Somebody takes the port of the new plan while what runs is being stopped for it."""
+    settings, port = make(workers="simulation:2", mock_gpus=2), free_port()
 
-    def first_look_sees_nothing(specs: Sequence[ProcessSpec]) -> None:
-        looks.append(specs)
-        if len(looks) > 1:
-            look(specs)
+    def take(event: ProcessChanged) -> None:
+        one = event.process
+        if one.name == "simulation-gpu0" and one.state is ProcessState.STOPPING and not strangers:
+            strangers.append(others.enter_context(socket.create_server(("127.0.0.1", port))))
 
+    strangers: list[socket.socket] = []
     async with Machine.open(settings, environ=ENVIRON) as machine:
         await machine.boot()
         await machine.stop_process("redis-worker-simulation-1")
         before = {one.name: one.pid for one in machine.status().processes}
-        port = stranger.getsockname()[1]
+        machine.on(ProcessChanged, take)
         fewer = attrs.evolve(settings, workers="simulation:1", simulation_base_port=port)
-        monkeypatch.setattr(core, "_check_ports", first_look_sees_nothing)
-        with pytest.raises(LifecycleError, match="reload-failed") as caught:
+        with ExitStack() as others, pytest.raises(LifecycleError, match="reload-failed") as caught:
             await machine.reload(fewer)
+        assert strangers
         assert str(port) in caught.value.summary
         async with asyncio.timeout(PATIENCE):
             while sum(one.ready for one in machine.status().processes) < len(before) - 1:

@@ -36,7 +36,7 @@ from machine_lifecycle.model.processes import (
     Role,
     StopPolicy,
 )
-from machine_lifecycle.supervisor import Supervisor, identity, tree, watch
+from machine_lifecycle.supervisor import Supervisor
 from tests.support.outside import subreaper
 from tests.support.patience import PATIENCE
 
@@ -185,31 +185,26 @@ async def test_one_that_ends_well_at_once_rests_and_leaves_nothing(
     await heard.supervisor.stop_all(1)
 
 
-async def test_without_pidfds_and_proc_the_promises_hold(
-    paths: Paths, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As on macOS: a thread waits for each process, and psutil tells who is who."""
-    monkeypatch.setattr(watch, "_PIDFDS", False)
-    monkeypatch.setattr(identity, "_PIDFDS", False)
-    monkeypatch.setattr(identity, "_LINUX", False)
-    monkeypatch.setattr(tree, "_LINUX", False)
-    monkeypatch.setattr(tree, "FAST", False)
-    mark = uuid.uuid4().hex
-    heard = Heard(paths, mark, guest=True)
-    file = paths.workspace / "grandchild"
-    argv = (sys.executable, str(PROGRAMS / "service.py"), f"--orphan={file}")
-    restart = RestartPolicy(backoff=0.01, jitter=0)
-    spec = ProcessSpec(name="forks", role=Role.SERVICE, command=Command(argv=argv), restart=restart)
-    await heard.supervisor.launch([spec])
-    await until(file.exists)
-    first, grandchild = heard.pids()["forks"], int(file.read_text())
-    file.unlink()
-    os.kill(first, signal.SIGKILL)
-    await until(lambda: heard.pids().get("forks", first) != first and file.exists())
-    assert grandchild not in marked(mark)
-    await heard.supervisor.stop_all(3)
+async def test_without_pidfds_and_proc_the_promises_hold(paths: Paths) -> None:
+    """As on macOS: see the program."""
+    mark, file = uuid.uuid4().hex, paths.workspace / "grandchild"
+    program = (str(PROGRAMS / "elsewhere.py"), str(paths.workspace), str(paths.runtime))
+    forks = (sys.executable, str(PROGRAMS / "service.py"), f"--orphan={file}")
+    with subprocess.Popen(  # noqa: ASYNC220 - a ms
+        [sys.executable, *program, *forks], env={"PATH": f"{PATH}:/{mark}"}, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        first = int(process.stdout.readline())
+        await until(file.exists)
+        grandchild = int(file.read_text())
+        file.unlink()
+        os.kill(first, signal.SIGKILL)
+        assert int(process.stdout.readline()) != first
+        assert grandchild not in marked(mark)
+        await until(file.exists)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE) == 0
     assert marked(mark) == {}
-    assert heard.supervisor.statuses()[0].state is ProcessState.STOPPED
 
 
 def test_a_number_that_the_kernel_gave_away_again_is_left_alone(paths: Paths) -> None:

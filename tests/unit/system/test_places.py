@@ -11,7 +11,6 @@ import pytest
 
 from machine_lifecycle.model.paths import Paths
 from machine_lifecycle.model.settings import Settings
-from machine_lifecycle.system import network
 from machine_lifecycle.system.errors import BadFolder, BadMachineId
 from machine_lifecycle.system.files import write_atomically
 from machine_lifecycle.system.identity import machine_id
@@ -103,11 +102,13 @@ def test_no_connection_is_given_a_free_port() -> None:
     assert free_port(count=3) + 2 not in range(first, last + 1)
 
 
-def test_ports_in_a_row_are_free_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(network, "port_is_free", lambda _host, port: port % 4 != 0)
-    assert free_port(count=3) % 4 == 1
+def test_ports_in_a_row_are_free_all_of_them() -> None:
+    def is_free(_: str, port: int) -> bool:
+        return port % 4 != 0
+
+    assert free_port(count=3, is_free=is_free) % 4 == 1
     with pytest.raises(OSError, match="no 4 free ports in a row"):
-        free_port(count=4)
+        free_port(count=4, is_free=is_free)
 
 
 @pytest.fixture
