@@ -31,8 +31,8 @@ class Claimed:
     @classmethod
     def from_answer(cls, answer: list[Any]) -> Claimed:
         """Out of one entry of ``ml1_turn``'s answer."""
-        job_id, fence, flat = answer
-        return cls(job_id, int(fence), dict(zip(flat[::2], flat[1::2], strict=True)))
+        job_id, fence, fields = answer
+        return cls(job_id, int(fence), json.loads(fields))
 
     @property
     def service_required(self) -> str:

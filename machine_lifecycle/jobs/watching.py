@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import bisect
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Any
@@ -42,7 +43,7 @@ async def watch(
             messages = await stack.enter_async_context(Messages(redis))
         heard = await stack.enter_async_context(messages.of(job_id, previews=previews))
         record = await _known(redis, job_id)
-        for step in await _past(redis, job_id) if replay else ():
+        for step in await _past(redis, record) if replay else ():
             yield step
         yield _snapshot(record)
         percent, clock = record.progress, asyncio.get_running_loop().time
@@ -70,15 +71,15 @@ async def _known(redis: Redis, job_id: str) -> JobRecord:
     return record
 
 
-async def _past(redis: Redis, job_id: str) -> list[JobEvent]:
+async def _past(redis: Redis, record: JobRecord) -> list[JobEvent]:
     """The steps that are kept: the last two hundred, for an hour after the end. The end itself is
-    told by the record.
+    told by the record; so is the beginning of a run of which no step is kept.
     """
-    kept: Any = await redis.xrange(keys.progress_stream(job_id))
-    return [
+    kept: Any = await redis.xrange(keys.progress_stream(record.id))
+    steps = [
         JobEvent(
             kind=_KINDS.get(fields["status"], "retrying"),
-            job_id=job_id,
+            job_id=record.id,
             percent=float(fields["progress"]),
             message=fields["message"],
             worker_id=fields["worker_id"],
@@ -87,6 +88,11 @@ async def _past(redis: Redis, job_id: str) -> list[JobEvent]:
         for _, fields in kept
         if fields["status"] not in TERMINAL
     ]
+    began = record.assigned_ms
+    if began and not any(step.kind == "claimed" and step.at == began for step in steps):
+        begin = JobEvent(kind="claimed", job_id=record.id, worker_id=record.worker_id, at=began)
+        steps.insert(bisect.bisect_left(steps, began, key=lambda step: step.at), begin)
+    return steps
 
 
 def _snapshot(record: JobRecord) -> JobEvent:

@@ -525,6 +525,33 @@ async def test_who_comes_late_is_told_what_happened(redis: Redis) -> None:
     assert [event.kind async for event in client.watch(job_id)] == ["completed"]
 
 
+async def test_of_a_run_that_is_over_at_once_its_record_tells(redis: Redis) -> None:
+    client = JobQueue(redis)
+    job_id = await client.submit({}, service_required="simulation")
+    _, _, fence, _ = await claim(redis)
+    await complete(redis, job_id, fence)
+    assert not await redis.exists(keys.progress_stream(job_id))
+    claimed, end = [event async for event in client.watch(job_id, replay=True)]
+    assert (claimed.kind, claimed.worker_id) == ("claimed", "w1")
+    assert end.job is not None
+    assert end.kind == "completed"
+    assert claimed.at == end.job.assigned_ms > 0
+
+
+async def test_a_place_that_was_true_once_does_not_put_a_class_first(redis: Redis) -> None:
+    client = JobQueue(redis)
+    ids = [
+        await client.submit({}, service_required="simulation", priority=priority)
+        for priority in (90, 20)
+    ]
+    assert (await claim(redis))[1] == ids[0]  # alone: nobody corrects what is known of the next
+    between = await client.submit(
+        {}, service_required="simulation", priority=50, customer_id="somebody"
+    )
+    assert [(await claim(redis))[1] for _ in range(2)] == [between, ids[1]]
+    assert (await claim(redis))[0] == "none"
+
+
 async def test_an_end_that_nobody_tells_is_found_on_a_busy_server_too(redis: Redis) -> None:
     job_id = await JobQueue(redis).submit({}, service_required="simulation")
     kinds = []

@@ -15,33 +15,37 @@ end
 
 -- worker, machine, digest, token, lease ms, jobs wanted, and for each result: id, fence, result JSON,
 -- attestation JSON, its key, ms it took, service. What ended is written down, and what comes next
--- is claimed. Returns: per result `ok` or `lost`; jobs as {id, fence, fields}; `profile` if the
+-- is claimed. Returns: per result `ok` or `lost`; jobs as {id, fence, fields as JSON}; `profile` if the
 -- capabilities are to be told, `more` if it should ask again, `drained` if its machine is to take
 -- none, or empty; ms until a job is due.
 local function ml1_turn(_, a)
   local worker, machine, digest, token = a[1], a[2], a[3], a[4]
   local lease, want = tonumber(a[5]), math.min(tonumber(a[6]), MOST_AT_ONCE)
   local at = now()
+  may_be_heard('job_claimed', 'update_job_progress', 'complete_job', channel_of(machine, worker))
   local answers, completed = complete_all(worker, machine, at, a, 7)
-  local due, jobs, again = promote(at), {}, ''
-  if want > 0 and drained(machine) then want, again = 0, 'drained' end
+  local plain, due, jobs, again = nothing_special(worker, machine), -1, {}, ''
+  if not plain then
+    due = promote(at)
+    if want > 0 and drained(machine) then want, again = 0, 'drained' end
+  end
   local lane = 'turn_' .. string.sub(token, 1, 1)
-  local seen = redis.call('HMGET', 'worker:' .. worker, 'worker_id', 'status', 'current_job_id', lane)
-  local turn
-  if #token > 1 and seen[4] and string.sub(seen[4], 1, #token) == token then
+  local seen = seen_of(worker, lane)
+  local last, turn = seen[#seen], nil
+  if #token > 1 and last and string.sub(last, 1, #token) == token then
     -- A reply that was lost on its way: the same question gets the same answer, also from one who
     -- wants nothing more by now.
-    for id in string.gmatch(string.sub(seen[4], #token + 1), '%S+') do
-      local job, flat = hash('job:' .. id)
+    for id in string.gmatch(string.sub(last, #token + 1), '%S+') do
+      local job = hash('job:' .. id)
       if RUNNING[job.status] and job.worker_id == worker then
-        jobs[#jobs + 1] = {id, tonumber(job.fence), flat}
+        jobs[#jobs + 1] = {id, tonumber(job.fence), cjson.encode(job)}
       end
     end
   elseif want > 0 then
     if not redis.call('ZSCORE', 'jobs:workers:' .. digest, worker) then
       again = 'profile'
     else
-      jobs, again = claim(worker, machine, digest, want, lease, at)
+      jobs, again = claim(worker, machine, digest, want, lease, at, plain)
       -- Who has nothing else to do goes on with this until it is done.
       if #jobs == 0 and again == '' and tell_some() then again = 'more' end
       turn = {token}
@@ -153,7 +157,7 @@ local function ml1_progress(_, a)
   redis.call('HSET', 'job:' .. id .. ':progress', 'progress', a[4], 'status', 'in_progress',
     'message', a[5], 'updated_at', iso(at), 'current_step', a[6], 'total_steps', a[7])
   redis.call('EXPIRE', 'job:' .. id .. ':progress', PROGRESS_TTL)
-  step(id, 'in_progress', a[4], at, worker, a[5])
+  step(id, job, 'in_progress', a[4], at, worker, a[5])
   publish('update_job_progress', {job_id = id, worker_id = worker, progress = tonumber(a[4]),
     status = 'in_progress', message = a[5], current_step = a[6], total_steps = tonumber(a[7]) or 0,
     estimated_completion = '', timestamp = at})
@@ -197,7 +201,7 @@ local function ml1_fail(_, a)
   if again then
     redis.call('HSET', 'job:' .. id, 'status', 'pending', 'retry_count', retries + 1, 'worker_id', '')
     redis.call('HDEL', 'job:' .. id, 'assigned_at', 'started_at')
-    step(id, 'pending', 0, at, worker, a[4])
+    step(id, job, 'pending', 0, at, worker, a[4])
     redis.call('ZADD', 'jobs:delayed', at + tonumber(a[7]), id)
     promote(at)
     publish('jobs:ended', {job_id = id, status = 'retrying', reason = a[4], timestamp = at})
@@ -212,7 +216,7 @@ local function ml1_fail(_, a)
   redis.call('HSET', 'job:' .. id, 'status', 'failed', 'failed_at', iso(at),
     'proof', 'worker:completion:' .. a[9])
   record(id, {error = a[4], failed_at = iso(at), retry_count = retries}, at, (retries + 2) * #proof)
-  step(id, 'failed', 0, at, worker, a[4])
+  step(id, job, 'failed', 0, at, worker, a[4])
   ended(id, 'failed')
   publish('job_failed', workflow_fields(job, {job_id = id, worker_id = worker, status = 'failed',
     error = a[4], failed_at = iso(at), retry_count = retries, can_retry = false, timestamp = at}))

@@ -1,5 +1,5 @@
 #!lua name=machine_lifecycle_1
--- revision 8
+-- revision 9
 
 -- Every change of a job's state is one call here, so that it happens whole or not at all. Times
 -- are the server's own: clocks of workers never count.
@@ -89,10 +89,10 @@ local function hash(key)
   local map = {}
   if flat.err then
     if string.find(flat.err, 'ACL failure', 1, true) then error(flat.err, 0) end -- it may be there
-    return map, {}, flat.err
+    return map, flat.err
   end
   for i = 1, #flat, 2 do map[flat[i]] = flat[i + 1] end
-  return map, flat
+  return map
 end
 
 local function publish(channel, message) redis.call('PUBLISH', channel, cjson.encode(message)) end
@@ -110,9 +110,15 @@ local function is_heard(channel)
     told_always = not string.find(redis.call('INFO', 'replication'), 'repl_backlog_active:0', 1, true)
   end
   if heard.all == nil then heard.all = told_always or redis.call('PUBSUB', 'NUMPAT') > 0 end
-  heard[channel] = heard.all or redis.call('PUBSUB', 'NUMSUB', channel)[2] > 0
+  if heard.all then return true end
+  local counts = redis.call('PUBSUB', 'NUMSUB', channel, unpack(heard.too or {}))
+  for i = 1, #counts, 2 do heard[counts[i]] = counts[i + 1] > 0 end
+  heard.too = nil
   return heard[channel]
 end
+
+-- These will be asked for, too: it is found out with the first.
+local function may_be_heard(...) heard.too = {...} end
 
 local function workflow_fields(job, message)
   if given(job.workflow_id) then message.workflow_id = job.workflow_id end
@@ -240,12 +246,20 @@ end
 
 -- A step of the job's life, in a bounded stream for those who look later. Where another party has put
 -- something else in its place they see nothing, and the job goes on.
-local function step(id, status, progress, at, worker, message, ttl)
-  local key = 'progress:' .. id
-  redis.pcall('XADD', key, 'MAXLEN', '~', STREAM_KEPT, '*', 'job_id', id, 'status', status,
+local function add_step(id, status, progress, at, worker, message)
+  redis.pcall('XADD', 'progress:' .. id, 'MAXLEN', '~', STREAM_KEPT, '*', 'job_id', id, 'status', status,
     'progress', progress, 'worker_id', worker or '', 'message', message or '',
     'timestamp', at)
-  redis.call('EXPIRE', key, ttl or PROGRESS_TTL)
+end
+
+-- *job*: what its record says until now. That a run began is written with the first thing that comes
+-- of it: of a job that is over before it reported anything, nothing is, and its record tells as much.
+local function step(id, job, status, progress, at, worker, message, ttl)
+  if job.status == 'assigned' then
+    add_step(id, 'assigned', 0, ms_of(job.assigned_at) or at, job.worker_id)
+  end
+  add_step(id, status, progress, at, worker, message)
+  redis.call('EXPIRE', 'progress:' .. id, ttl or PROGRESS_TTL)
 end
 
 local function ended(id, status)

@@ -31,10 +31,8 @@ local function find_matching_job(_, a)
       local found, jobs = first_of(h, caps.worker_id or '', nil, at, 1, 0), {}
       take_all(found, h, caps.worker_id or '', caps.machine_id or '', nil, at, jobs)
       if jobs[1] then
-        local before = {}
-        for i = 1, #jobs[1][3], 2 do before[jobs[1][3][i]] = jobs[1][3][i + 1] end
         worker_now(caps.worker_id or '', seen_of(caps.worker_id or ''), at, jobs[1][1], 0, 0)
-        return cjson.encode({jobId = jobs[1][1], job = before})
+        return '{"jobId":' .. cjson.encode(jobs[1][1]) .. ',"job":' .. jobs[1][3] .. '}'
       end
     end
   end

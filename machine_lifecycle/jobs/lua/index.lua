@@ -111,7 +111,7 @@ local function bury(id, reason, at)
   local retries = tonumber(job.retry_count or '0') or 0
   if next(job) then
     redis.call('HSET', 'job:' .. id, 'status', 'failed', 'error', reason, 'failed_at', iso(at))
-    step(id, 'failed', 0, at, job.worker_id, reason)
+    step(id, job, 'failed', 0, at, job.worker_id, reason)
     ended(id, 'failed')
   end
   record(id, {error = reason, failed_at = iso(at), retry_count = retries}, at)
@@ -490,7 +490,8 @@ local AHEAD = 16
 -- The first jobs of a class that this worker may have, at most *most*, none below *floor*; and the
 -- class's own first place, nil if it is empty. Where that is not the one *believed*, no more is done.
 local function first_of(h, worker, avoided, at, most, floor, believed)
-  local entries = redis.call('ZREVRANGE', 'jobs:class:' .. h, 0, math.max(most, AHEAD), 'WITHSCORES')
+  local ahead = avoided and math.max(most, AHEAD) or most
+  local entries = redis.call('ZREVRANGE', 'jobs:class:' .. h, 0, ahead, 'WITHSCORES')
   local found, first = {}, tonumber(entries[2])
   if first ~= (believed or first) then return found, first end
   for i = 1, #entries, 2 do
@@ -523,9 +524,10 @@ end
 
 -- The best jobs for a worker, all of one class, and that class: at most *most*, and none that a job
 -- of another class goes before. `more` for the class if there is more to see than one call may.
-local function best(worker, avoided, machine, digest, at, most)
-  local heads, skipped = 'jobs:heads:' .. digest, 0
-  local own, own_h = best_personal(worker, avoided, machine, digest, at)
+-- *plain*: no job waits for workers by name.
+local function best(worker, avoided, machine, digest, at, most, plain)
+  local heads, skipped, own, own_h = 'jobs:heads:' .. digest, 0, nil, nil
+  if not plain then own, own_h = best_personal(worker, avoided, machine, digest, at) end
   for _ = 1, LOOKS do
     local top = redis.call('ZREVRANGE', heads, skipped, skipped + 1, 'WITHSCORES')
     local h, place = top[1], tonumber(top[2])
@@ -534,8 +536,10 @@ local function best(worker, avoided, machine, digest, at, most)
     end
     -- What is left of a class that was passed over counts for nothing: others are to have it.
     local floor = math.max(tonumber(top[4] or '0'), own and own[2] or 0)
-    local found, first = first_of(h, worker, avoided, at, most, floor, place)
+    local alone = skipped == 0 and not (own or top[3]) -- its place decides nothing, and may be too good
+    local found, first = first_of(h, worker, avoided, at, most, floor, not alone and place or nil)
     if not first then redis.call('ZREM', heads, h)
+    elseif alone and #found > 0 then return found, h
     elseif first ~= place then redis.call('ZADD', heads, first, h)
     elseif #found > 0 then
       -- What comes after them is known: the next claim need not find out.

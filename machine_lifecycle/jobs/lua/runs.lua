@@ -21,44 +21,48 @@ local function promote(at)
   return first[2] and math.max(0, tonumber(first[2]) - at) or -1
 end
 
+local function channel_of(machine, worker) return 'machine:' .. machine .. ':worker:' .. worker end
+
 local function worker_event(machine, worker, kind, id, service, outcome, at)
-  local channel = 'machine:' .. machine .. ':worker:' .. worker
+  local channel = channel_of(machine, worker)
   if machine == '' or not is_heard(channel) then return end
   publish(channel, {worker_id = worker, event_type = kind,
     data = {job_id = id, service_type = service, outcome = outcome}, timestamp = at})
 end
 
--- What the worker's hash says of it. *seen*: its worker_id, status and current_job_id. More pairs to
--- set may follow.
+-- What the worker's hash says of it. *seen*: what `seen_of` told. More pairs to set may follow.
 local function worker_now(worker, seen, at, current, completed, failed, ...)
   local key, change = 'worker:' .. worker, {...}
+  local function set(name, value) change[#change + 1], change[#change + 2] = name, value end
   if seen[1] then
-    if completed > 0 then redis.call('HINCRBY', key, 'total_jobs_completed', completed) end
-    if failed > 0 then redis.call('HINCRBY', key, 'total_jobs_failed', failed) end
+    if completed > 0 then set('total_jobs_completed', (tonumber(seen[4]) or 0) + completed) end
+    if failed > 0 then set('total_jobs_failed', (tonumber(seen[5]) or 0) + failed) end
     local status = current == '' and 'idle' or 'busy'
     if seen[2] == 'paused' or seen[2] == 'draining' then status = seen[2] end
     if seen[2] ~= status or seen[3] ~= current then
-      for _, word in ipairs({'status', status, 'current_job_id', current, 'last_status_change', iso(at)}) do
-        change[#change + 1] = word
-      end
+      set('status', status)
+      set('current_job_id', current)
+      set('last_status_change', iso(at))
     end
   end
   if #change > 0 then redis.call('HSET', key, unpack(change)) end
   if not seen[1] then redis.call('EXPIRE', key, WORKER_TTL) end -- it has left, or has not come yet
 end
 
-local function seen_of(worker)
-  return redis.call('HMGET', 'worker:' .. worker, 'worker_id', 'status', 'current_job_id')
+local function seen_of(worker, ...)
+  return redis.call('HMGET', 'worker:' .. worker, 'worker_id', 'status', 'current_job_id',
+    'total_jobs_completed', 'total_jobs_failed', ...)
 end
 
 local function running_here(worker)
   return redis.call('HKEYS', 'jobs:active:' .. worker)[1] or ''
 end
 
--- Give a job to a worker. Nil if it can't be given.
+-- Give a job to a worker: id, fence, and its fields before that as JSON; and these themselves. Nil if
+-- it can't be given.
 local function take(id, score, worker, machine, at)
   local key = 'job:' .. id
-  local before, flat, wrong = hash(key)
+  local before, wrong = hash(key)
   if not next(before) then
     bury(id, wrong and 'its record is no hash' or 'the job has no record', at)
     return nil
@@ -83,9 +87,8 @@ local function take(id, score, worker, machine, at)
   if is_heard('update_job_progress') then
     publish('update_job_progress', {job_id = id, worker_id = worker, progress = 0, timestamp = at})
   end
-  step(id, 'assigned', 0, at, worker)
   worker_event(machine, worker, 'job_started', id, before.service_required, nil, at)
-  return {id, fence, flat}, before
+  return {id, fence, cjson.encode(before)}, before
 end
 
 -- Give these jobs of one class to a worker, those of them that can be given.
@@ -107,7 +110,7 @@ local function take_all(found, h, worker, machine, lease, at, jobs)
     if scores[i] then job, before = apart(id, at, false, take, id, scores[i], worker, machine, at) end
     if job then
       jobs[#jobs + 1] = job
-      active[#active + 1], active[#active + 2] = id, cjson.encode(before)
+      active[#active + 1], active[#active + 2] = id, job[3]
     elseif scores[i] and not before then redis.call('ZREM', 'jobs:leases', id) end
   end
   if #active > 0 then redis.call('HSET', 'jobs:active:' .. worker, unpack(active)) end
@@ -120,12 +123,21 @@ local function drained(machine)
   return redis.call('EXPIRE', drain_of(machine), RECORD_TTL) == 1
 end
 
--- Up to *want* jobs for a worker, and whether it should ask again at once.
-local function claim(worker, machine, digest, want, lease, at)
-  local jobs, avoided = {}, avoided_by(worker, machine, at)
+-- Whether a worker's turn has just its jobs to look at. One question instead of many.
+local function nothing_special(worker, machine)
+  return redis.call('EXISTS', 'jobs:delayed', drain_of(machine), 'jobs:avoided:' .. worker,
+    'jobs:avoided:machine:' .. machine, 'jobs:personal', 'jobs:personal:worker:' .. worker,
+    'jobs:personal:machine:' .. machine) == 0
+end
+
+-- Up to *want* jobs for a worker, and whether it should ask again at once. *plain*: no job waits
+-- for workers by name, or is to be left to others.
+local function claim(worker, machine, digest, want, lease, at, plain)
+  local jobs, avoided = {}, nil
+  if not plain then avoided = avoided_by(worker, machine, at) end
   for _ = 1, want + LOOKS do
     if #jobs >= want then return jobs, '' end
-    local found, h = best(worker, avoided, machine, digest, at, want - #jobs)
+    local found, h = best(worker, avoided, machine, digest, at, want - #jobs, plain)
     if h == 'more' then return jobs, 'more' end
     if #found > 0 then take_all(found, h, worker, machine, lease, at, jobs)
     elseif unfiled() <= 0 then return jobs, ''
@@ -152,7 +164,7 @@ local function requeue(id, job, at, avoided)
   redis.call('HDEL', 'job:' .. id, 'assigned_at', 'started_at')
   redis.call('ZREM', 'jobs:leases', id)
   redis.call('ZADD', 'jobs:pending', job.queue_score or '0', id)
-  step(id, 'pending', 0, at, '', 'back in the queue')
+  step(id, job, 'pending', 0, at, '', 'back in the queue')
   file(id, job, at, avoided)
 end
 
@@ -163,7 +175,7 @@ local function end_cancelled(id, job, reason, at)
   redis.call('HSET', 'job:' .. id, 'status', 'cancelled', 'error', reason, 'failed_at', iso(at))
   record(id, {error = reason, failed_at = iso(at), cancelled = true,
     retry_count = tonumber(job.retry_count or '0') or 0}, at)
-  step(id, 'cancelled', 0, at, job.worker_id, reason)
+  step(id, job, 'cancelled', 0, at, job.worker_id, reason)
   ended(id, 'cancelled')
   publish('jobs:ended', {job_id = id, status = 'cancelled', reason = reason, timestamp = at})
 end
@@ -241,7 +253,10 @@ local function complete(worker, machine, at, id, fence, result, proof, proof_key
       'message', 'Job completed', 'updated_at', when)
     redis.call('EXPIRE', key .. ':progress', ENDED_PROGRESS_TTL)
   end
-  step(id, 'completed', 100, at, worker, '', ENDED_PROGRESS_TTL)
+  if status ~= 'assigned' or fence ~= '1' then
+    step(id, {status = status, assigned_at = seen[5], worker_id = worker}, 'completed', 100, at, worker, '',
+      ENDED_PROGRESS_TTL)
+  end
   if is_heard('complete_job') then tell_completed(worker, at, id, result) end
   worker_event(machine, worker, 'job_completed', id, service, 'completed', at)
   return 'ok', tonumber(seen[6]) or 0
