@@ -22,11 +22,17 @@ class Claimed:
         id: In the queue.
         fence: The number under which this run may write: how often it was claimed so far.
         fields: Its hash as it was before the claim.
+        retry_count: How many runs of it failed before.
     """
 
     id: str
     fence: int
     fields: Mapping[str, str] = attrs.field(repr=False)
+    retry_count: int = attrs.field(init=False)
+
+    @retry_count.default
+    def _retry_count(self) -> int:
+        return integer(self.fields.get("retry_count"), 0)
 
     @classmethod
     def from_answer(cls, answer: list[Any]) -> Claimed:
@@ -43,11 +49,6 @@ class Claimed:
     def workflow_id(self) -> str:
         """The workflow it is a step of, or empty."""
         return self.fields.get("workflow_id", "")
-
-    @property
-    def retry_count(self) -> int:
-        """How many runs of it failed before."""
-        return integer(self.fields.get("retry_count"), 0)
 
     @property
     def payload_text(self) -> str:

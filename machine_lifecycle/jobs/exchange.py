@@ -126,7 +126,7 @@ class Exchange:
         while True:
             await self._stirred.wait()
             self._stirred.clear()
-            offer = self._offer()
+            offer = self._taker.offer()
             if offer is None and not self._outcomes and not self._unanswered:
                 continue
             token = token or f"0{self._name}-{next(self._numbers)}"
@@ -153,20 +153,17 @@ class Exchange:
             else:
                 self._taker.written()
 
-    def _offer(self) -> Offer | None:
-        offer = self._taker.offer()
-        return offer and attrs.evolve(offer, slots=min(offer.slots, -(-offer.whole // 2), _MOST))
-
     async def _turn(self, token: str, offer: Offer | None, outcomes: list[Outcome]) -> bool:
         """One call, which takes the first of the list and writes them; whether it brought jobs."""
         given = outcomes[:_MOST]
+        wanted = min(offer.slots, -(-offer.whole // 2), _MOST) if offer else 0
         words: list[str | int] = [
             self._config.worker_id,
             self._config.machine_id,
             offer.digest if offer else "",
             token,
             self._config.lease_ms,
-            offer.slots if offer else 0,
+            wanted,
         ]
         files: dict[str, bytes] = {}
         for outcome in given:
@@ -182,7 +179,7 @@ class Exchange:
             self._answered(outcome, str(answer))
         for job in jobs:
             self._taker.start(Claimed.from_answer(job))
-        if state == "more" or (offer and len(jobs) == offer.slots):
+        if state == "more" or (offer and len(jobs) == wanted < offer.slots):
             self._stirred.set()
         elif state == "profile" and offer:
             await self._introduce(offer)

@@ -182,6 +182,8 @@ def _list(text: str | None) -> tuple[Mapping[str, Any], ...]:
 
 def number(text: object, default: float) -> float:
     """What another party wrote, if it is a number that one can count with."""
+    if text is None:
+        return default
     try:
         found = float(str(text))
     except ValueError:

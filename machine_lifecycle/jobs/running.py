@@ -23,6 +23,7 @@ _PROGRESS_GAP = 0.2
 """Seconds between two reports of progress; the last one in between wins."""
 _FIRST_REPORT = 0.1
 """Seconds until the start of a run is reported: one that is over at once needs no report of it."""
+_STARTED = Progress(fraction=0.0, message="started")
 _CANCEL_LIMIT = 0.5
 """Seconds a service may take to let a cancelled job go."""
 
@@ -68,13 +69,14 @@ class RunningJob:
         self._connector = connector
         self._report = report
         self._turned = turned
-        self._latest: Progress | None = Progress(fraction=0.0, message="started")
+        self._latest: Progress | None = _STARTED
         self._changed: asyncio.Event | None = None
         self.reporter: asyncio.Task[None] | None = None
         """Tells progress, once the run has lasted a moment; whoever is told that the run has turned
         ends it.
         """
-        self._work: asyncio.Future[JobResult] | None = None
+        self._work: asyncio.Task[JobResult] | None = None
+        self._value: JobResult | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._has_turned = False
         self._end: Ended | None = None
@@ -82,10 +84,16 @@ class RunningJob:
     def begin(self) -> None:
         """Start the work."""
         loop = asyncio.get_running_loop()
-        self._work = asyncio.ensure_future(self._connector.run(self.job, self._progress))
-        self._work.add_done_callback(self._turn)
+        self._work = asyncio.create_task(self._do())
         # One timer after the other: most short jobs need neither.
         self._timer = loop.call_later(min(_FIRST_REPORT, self.job.timeout), self._begin_reports)
+
+    async def _do(self) -> JobResult:
+        try:
+            self._value = value = await self._connector.run(self.job, self._progress)
+            return value
+        finally:
+            self._turn()  # a callback of the task would come one round of the event loop later
 
     def cut(self, outcome: str, reason: str = "") -> None:
         """End the run soon, whatever it does."""
@@ -103,10 +111,7 @@ class RunningJob:
 
     def result_at_once(self) -> JobResult | None:
         """The result of work that ended well; else ``finish`` has more to do."""
-        work = self._work
-        if work is None or not work.done():
-            return None
-        return None if work.cancelled() or work.exception() else work.result()
+        return self._value
 
     async def finish(self) -> JobResult:
         """What came out, once the run has turned.
@@ -129,7 +134,7 @@ class RunningJob:
             if not work.done():
                 await end_tasks(work)
 
-    def _turn(self, _work: object = None) -> None:
+    def _turn(self) -> None:
         if not self._has_turned:
             self._has_turned = True
             self._stop_timer()
