@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import filecmp
-import shutil
 from pathlib import Path
 
 from machine_lifecycle.installers.commits import Commits
 from machine_lifecycle.installers.git_errors import FolderInTheWay
 from machine_lifecycle.installers.gitprogram import Git
 from machine_lifecycle.installers.repository import FULL_SHA
+from machine_lifecycle.installers.submodules import Submodules
+from machine_lifecycle.installers.threads import remove_tree
 
 __all__ = ["Clone"]
 
@@ -36,7 +37,7 @@ class Clone:
             self._place()
         finally:
             # A full disk needs the room, and half a clone is of no use to anybody.
-            self._clear()
+            await remove_tree(self._staging)
         return head
 
     async def _stage(self) -> str:
@@ -60,23 +61,16 @@ class Clone:
             await git.remember(self._staging, head)
         return head
 
-    def _clear(self) -> None:
-        if self._staging.exists():
-            shutil.rmtree(self._staging)
-
     async def _from_commits(self) -> None:
-        """Bring one commit by way of those that are kept."""
+        """Bring one commit, and its submodules, by way of those that are kept."""
         git = self._git
         await self._commits.copy(git, git.wanted.commit, self._staging)
         if git.wanted.recursive:
-            shallow = ("submodule", "update", "--quiet", "--init", "--recursive", "--depth", "1")
-            if (await git.network(*shallow, cwd=self._staging, check=False)).status:
-                git.ctx.report("a submodule's commit can't be had alone: it comes with its history")
-                await git.submodules(self._staging)
+            await Submodules(self._commits).put(git, git.wanted.commit, self._staging)
 
     async def _shallow(self, branch: str) -> bool:
         """Bring a branch's newest commit without its history; False where that can't be had."""
-        self._clear()
+        await remove_tree(self._staging)
         git, stage = self._git, str(self._staging)
         at = ("--branch", branch) if branch else ()
         clone = ("clone", "--quiet", "--depth", "1", "--no-tags", *at, "--", git.url, stage)
@@ -89,7 +83,7 @@ class Clone:
         )
 
     async def _full(self, branch: str) -> None:
-        self._clear()
+        await remove_tree(self._staging)
         git = self._git
         at = ("--branch", branch) if branch else ()
         await git.network("clone", "--quiet", *at, "--", git.url, str(self._staging))

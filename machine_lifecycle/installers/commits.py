@@ -8,22 +8,27 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import shutil
-from collections.abc import AsyncIterator, Collection
+from collections.abc import Awaitable, Callable, Collection
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+from typing import TypeVar
 
 import attrs
-from filelock import AsyncFileLock
 
 from machine_lifecycle.installers.errors import CommandFailed, CommandTimeout
 from machine_lifecycle.installers.git_causes import cause_in
 from machine_lifecycle.installers.git_errors import GitCause
-from machine_lifecycle.installers.gitprogram import Git
+from machine_lifecycle.installers.gitprogram import Git, quoted
 from machine_lifecycle.installers.repository import Repository
-from machine_lifecycle.installers.transfer import to_the_end
+from machine_lifecycle.installers.sharing import held
+from machine_lifecycle.installers.threads import remove_tree, to_the_end
 
 __all__ = ["Commits"]
+
+_Use = TypeVar("_Use")
 
 _REFUSED = (GitCause.REF, GitCause.OTHER)
 """What a server says that answers and does not hand out a commit alone."""
@@ -44,6 +49,10 @@ class Commits:
         url = repository.plain_url.rstrip("/").removesuffix(".git")
         return self.folder / (hashlib.sha256(url.encode()).hexdigest()[:24] + ".git")
 
+    def note(self, repository: Repository, commit: str) -> Path:
+        """Where it is written down which submodules a commit has."""
+        return self.place(repository) / f"submodules-{commit}.json"
+
     async def have(self, git: Git, commit: str) -> Path:
         """Have a commit, with all of its files; the bare repository that has it as
         ``refs/locked/COMMIT``.
@@ -53,75 +62,88 @@ class Commits:
             HostDown: Nobody answers.
         """
         here = self.place(git.wanted)
-        if (here / "refs" / "locked" / commit).exists():
-            return here
-        self.folder.mkdir(parents=True, exist_ok=True)
-        async with _alone(here):
-            if not (here / "refs" / "locked" / commit).exists():
-                _clear_locks(here)
-                await git("init", "--quiet", "--bare", str(here))
-                await _bring(git, here, commit)
+        if not (here / "refs" / "locked" / commit).exists():
+            async with self._alone(git, here):
+                if not (here / "refs" / "locked" / commit).exists():
+                    _clear_left(here)
+                    await git("init", "--quiet", "--bare", str(here))
+                    await _bring(git, here, commit)
         return here
 
-    async def copy(self, git: Git, commit: str, to: Path) -> None:
+    async def copy(self, git: Git, commit: str, to: Path, *, git_dir: Path | None = None) -> None:
         """Check a commit out in a new folder, as a clone of its own. What git keeps of it is linked
         where the disk can do that: it is never changed in place.
+
+        Args:
+            git: Of its repository.
+            commit: Which.
+            to: The folder.
+            git_dir: Where git keeps what it knows of it; None: in ``.git``.
 
         Raises:
             CommandFailed: It can't be had.
             HostDown: Nobody answers.
         """
-        here = await self.have(git, commit)
+
+        async def check_out() -> None:
+            await to_the_end(_clone, git, self.place(git.wanted), commit, to, git_dir)
+            await git("reset", "--quiet", "--hard", cwd=to)
+
+        await self.have(git, commit)
+        await self.mending(git, commit, check_out)
+
+    async def mending(self, git: Git, commit: str, use: Callable[[], Awaitable[_Use]]) -> _Use:
+        """Use a kept commit; where that fails, what is kept is damaged: it is fetched again.
+
+        Raises:
+            CommandFailed: It still can't be used, or not be had.
+            HostDown: Nobody answers.
+        """
         try:
-            await _checked_out(git, here, commit, to)
+            return await use()
         except CommandTimeout:
             raise
         except CommandFailed:
+            here = self.place(git.wanted)
             git.ctx.report(f"{here} is damaged: it is fetched again")
-            async with _alone(here):
-                shutil.rmtree(here, ignore_errors=True)
-            await _checked_out(git, await self.have(git, commit), commit, to)
+            async with self._alone(git, here):
+                await remove_tree(here)
+            await self.have(git, commit)
+            return await use()
 
     def forget(self, keep: Collection[Repository]) -> None:
-        """Remove all but the repositories of *keep*."""
-        names = {self.place(one).name for one in keep}
+        """Remove all but the repositories of *keep*, and their submodules. Takes a while."""
+        more = {self.place(one).name for one in keep}
+        names: set[str] = set()
+        while more:
+            names |= more
+            notes = (note for name in more for note in (self.folder / name).glob("submodules-*"))
+            more = {one["place"] for note in notes for one in json.loads(note.read_text())} - names
         for folder in self.folder.glob("*.git"):
             if folder.name not in names:
                 shutil.rmtree(folder, ignore_errors=True)
                 folder.with_suffix(".lock").unlink(missing_ok=True)
 
-
-@contextlib.asynccontextmanager
-async def _alone(here: Path) -> AsyncIterator[None]:
-    """Hold the lock of a repository; where the file system has none, git's own must do."""
-    lock = AsyncFileLock(here.with_suffix(".lock"), fallback_to_soft=False)
-    try:
-        await lock.acquire(poll_interval=0.02)
-    except (OSError, NotImplementedError):
-        yield
-        return
-    try:
-        yield
-    finally:
-        await lock.release()
+    def _alone(self, git: Git, here: Path) -> AbstractAsyncContextManager[int]:
+        """Hold the lock of a repository; where the file system has none, git's own must do."""
+        return held(
+            here.with_suffix(".lock"), git.ctx.report, what=f"somebody else fetches {git.url}"
+        )
 
 
-def _clear_locks(here: Path) -> None:
+def _clear_left(here: Path) -> None:
     """Remove what a git that was killed left: none runs here while our lock is held."""
     for left in ("*.lock", "refs/locked/*.lock", "objects/pack/tmp_*", "objects/??/tmp_*"):
         for path in here.glob(left):
             path.unlink(missing_ok=True)
 
 
-async def _checked_out(git: Git, here: Path, commit: str, to: Path) -> None:
-    await to_the_end(_clone, git, here, commit, to)
-    await git("reset", "--quiet", "--hard", cwd=to)
-
-
-def _clone(git: Git, here: Path, commit: str, to: Path) -> None:
+def _clone(git: Git, here: Path, commit: str, to: Path, git_dir: Path | None) -> None:
     """Write a clone by hand, as gitrepository-layout(5) describes it: git takes eight programs."""
     shutil.rmtree(to, ignore_errors=True)
-    place = to / ".git"
+    to.mkdir(parents=True)
+    place = git_dir or to / ".git"
+    shutil.rmtree(place, ignore_errors=True)
     (place / "refs" / "heads").mkdir(parents=True)
     # Read before the objects are linked: another commit may be on its way.
     with contextlib.suppress(FileNotFoundError):
@@ -129,6 +151,9 @@ def _clone(git: Git, here: Path, commit: str, to: Path) -> None:
     unfinished = shutil.ignore_patterns("tmp_*", "*.lock")
     shutil.copytree(here / "objects", place / "objects", copy_function=_link, ignore=unfinished)
     config = (here / "config").read_text("utf-8").replace("bare = true", "bare = false")
+    if git_dir is not None:  # each says where the other is, wherever both are put
+        config += f"[core]\n\tworktree = {quoted(os.path.relpath(to, place))}\n"
+        (to / ".git").write_text(f"gitdir: {os.path.relpath(place, to)}\n", "utf-8")
     (place / "config").write_text(config + git.remembering(commit), "utf-8")
     (place / "HEAD").write_text(f"{commit}\n", "utf-8")
 
@@ -160,17 +185,17 @@ async def _by_history(git: Git, here: Path, commit: str) -> None:
         git.ctx.report(f"{refused}: its history is fetched, without old files")
         if not await _without_files(git, aside, commit):
             git.ctx.report(f"{refused}, nor files alone: all of its history is fetched")
-            shutil.rmtree(aside, ignore_errors=True)
+            await remove_tree(aside)
             await git.network("clone", "--quiet", "--bare", "--", git.url, str(aside))
             await git("update-ref", f"refs/locked/{commit}", f"{commit}^{{commit}}", cwd=aside)
         await git.local(aside, commit, cwd=here, keep=True)
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        await remove_tree(aside)
 
 
 async def _without_files(git: Git, aside: Path, commit: str) -> bool:
     """Commits and folders alone, then the files of the one; False where the host can't do that."""
-    shutil.rmtree(aside, ignore_errors=True)
+    await remove_tree(aside)
     clone = ("clone", "--quiet", "--bare", "--filter=blob:none", "--", git.url, str(aside))
     if (await git.network(*clone, check=False)).status:
         return False
@@ -184,4 +209,4 @@ async def _without_files(git: Git, aside: Path, commit: str) -> bool:
         words = ("checkout", "--quiet", "--force", commit, "--", ".")
         return not (await git.network(*tree, *words, check=False, cwd=files)).status
     finally:
-        shutil.rmtree(files, ignore_errors=True)
+        await remove_tree(files)

@@ -129,7 +129,9 @@ class Executor:
         def report(line: str) -> None:
             progress.step(plan.service, line)
 
-        async with held(lock, report, what=f"installs {plan.service} here") as descriptor:
+        async with held(
+            lock, report, what=f"another machine installs {plan.service} here"
+        ) as descriptor:
             journal.inherited = (descriptor,)
             return await self._install(plan, stage, progress, journal)
 

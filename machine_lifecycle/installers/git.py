@@ -6,7 +6,6 @@ well. It never asks anything, and reads no configuration file but the repository
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from machine_lifecycle.installers.gitprogram import Git
 from machine_lifecycle.installers.hosts import Hosts
 from machine_lifecycle.installers.repository import Repository, check_repository
 from machine_lifecycle.installers.switching import Switch
+from machine_lifecycle.installers.threads import remove_tree
 from machine_lifecycle.model.installing import StepContext
 
 __all__ = ["bring", "clone_failed"]
@@ -69,7 +69,7 @@ async def bring(
     except CommandFailed as error:
         raise clone_failed(git, error) from error
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        await remove_tree(aside)
 
 
 def clone_failed(git: Git, error: CommandFailed) -> GitCloneFailed:

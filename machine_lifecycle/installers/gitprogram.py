@@ -15,7 +15,7 @@ from machine_lifecycle.installers.hosts import Hosts
 from machine_lifecycle.installers.repository import Repository
 from machine_lifecycle.model.installing import CommandResult, StepContext
 
-__all__ = ["Git"]
+__all__ = ["Git", "quoted"]
 
 _NO_SUCH_REF = 2
 """Exit status of ``git ls-remote --exit-code`` when no ref matches (git-ls-remote(1))."""
@@ -99,7 +99,8 @@ class Git:
             cwd: The one it is fetched into.
             keep: Whether it has the same name there.
         """
-        env = {name: value for name, value in self.env.items() if name != "GIT_ALLOW_PROTOCOL"}
+        forbids = {"GIT_ALLOW_PROTOCOL", "GIT_PROTOCOL_FROM_USER"}  # what a folder may be
+        env = {name: value for name, value in self.env.items() if name not in forbids}
         words = ("fetch", "--quiet", "--depth", "1", "--no-tags", "--no-recurse-submodules")
         name = f"refs/locked/{commit}"
         argv = ["git", *words, "--", str(place), f"{name}:{name}" if keep else name]
@@ -146,9 +147,9 @@ class Git:
         writes down.
         """
         return (
-            f'[remote "origin"]\n\turl = {_quoted(self.url)}\n'
+            f'[remote "origin"]\n\turl = {quoted(self.url)}\n'
             "\tfetch = +refs/heads/*:refs/remotes/origin/*\n"
-            f"[{_SECTION}]\n\twanted = {_quoted(self.wanted.ref)}\n\thead = {put}\n"
+            f"[{_SECTION}]\n\twanted = {quoted(self.wanted.ref)}\n\thead = {put}\n"
         )
 
     async def remember(self, folder: Path, put: str = "") -> None:
@@ -163,7 +164,7 @@ class Git:
         return wanted, await self.text("config", "--get", f"{_SECTION}.head", cwd=folder)
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
     """As a value in git's configuration (git-config(1))."""
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 

@@ -239,7 +239,7 @@ class _Placing:
             ) from error
 
     def _alone(self, lock: Path, ctx: StepContext) -> AbstractAsyncContextManager[int]:
-        return held(lock, ctx.report, what="brings it", watched=self._partial)
+        return held(lock, ctx.report, what="another machine brings it", watched=self._partial)
 
     @property
     def _in_cache(self) -> Path | None:

@@ -26,7 +26,8 @@ from machine_lifecycle.installers.download_errors import (
     DownloadRefused,
 )
 from machine_lifecycle.installers.partial import Cut, File, Partial
-from machine_lifecycle.installers.transfer import Course, broken, flush, to_the_end
+from machine_lifecycle.installers.threads import to_the_end
+from machine_lifecycle.installers.transfer import Course, broken, flush
 from machine_lifecycle.model.text import human_seconds
 
 if TYPE_CHECKING:

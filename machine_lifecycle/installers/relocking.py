@@ -36,6 +36,7 @@ from machine_lifecycle.installers.packages import Environment
 from machine_lifecycle.installers.repository import with_git_config
 from machine_lifecycle.installers.sources import Sources
 from machine_lifecycle.installers.standins import StandIns
+from machine_lifecycle.installers.threads import to_the_end
 from machine_lifecycle.installers.variables import is_offline, package_environment, without_index
 from machine_lifecycle.model.hardware import GpuSource
 from machine_lifecycle.model.installing import InstallContext, Step, StepContext
@@ -196,7 +197,8 @@ def locking_step(context: InstallContext, kept: Kept | None) -> Step:
             if previous or line.startswith("!"):
                 ctx.report(line)
         if context.settings.git_cache is None:  # a shared one is not ours to clear
-            kept_commits(context).forget([wanted.comfyui, *(p.repository for p in wanted.packs)])
+            keep = [wanted.comfyui, *(pack.repository for pack in wanted.packs)]
+            await to_the_end(kept_commits(context).forget, keep)
         packs, packages = len(lock.installed), len(lock.packages)
         ctx.report(f"{packs} packs and {packages} packages are locked, in {path}")
 

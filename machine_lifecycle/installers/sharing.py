@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import functools
 import logging
 import os
 import time
@@ -17,8 +18,9 @@ __all__ = ["held", "size_of"]
 
 _log = logging.getLogger(__name__)
 
-_LOOK = 1.0
-"""Seconds between two looks at a lock that another machine holds: no event tells of its end."""
+_SOON, _LOOK = 0.02, 1.0
+"""Seconds between two looks at a lock that somebody else holds, at first and after a while: no
+event tells of its end."""
 _SPEAK = 30.0
 """Seconds between two words of a wait."""
 
@@ -49,7 +51,7 @@ async def held(
     Args:
         lock: Its file.
         report: Takes a line, for people: while it is waited for.
-        what: What another machine that holds it does: ``another machine {what}``.
+        what: Who else may hold it, and what for: ``another machine installs it``.
         watched: A file that such a one writes: only that it grows is told as progress.
 
     Yields:
@@ -67,11 +69,17 @@ async def held(
         os.close(descriptor)
 
 
+@functools.cache
+def _warn(folder: Path, why: str) -> None:
+    """Once, and not for each file."""
+    _log.warning("nothing in %s can be locked: %s", folder, why)
+
+
 async def _taken(
     descriptor: int, lock: Path, report: Callable[[str], None], what: str, watched: Path | None
 ) -> None:
     began = time.monotonic()
-    spoke, said = -_SPEAK, (-1, 0)
+    spoke, said, look = -_SPEAK, (-1, 0), _SOON
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -80,13 +88,14 @@ async def _taken(
             written = _written(watched) if watched else (0, 0)
             if watched and written != said:
                 said = written
-                report(f"another machine {what}: {human_bytes(written[0])} so far")
-            elif not watched and waited - spoke >= _SPEAK:
+                report(f"{what}: {human_bytes(written[0])} so far")
+            elif not watched and waited >= _LOOK and waited - spoke >= _SPEAK:
                 spoke = waited
-                report(f"another machine {what}; waited for it {human_seconds(waited)}")
-            await asyncio.sleep(_LOOK)
+                report(f"{what}; waited for it {human_seconds(waited)}")
+            await asyncio.sleep(look)
+            look = min(2 * look, _LOOK)
         except OSError as error:  # some network folders have no locks
-            _log.warning("%s can't be locked: %s", lock, error.strerror or error)
+            _warn(lock.parent, error.strerror or str(error))
             return
         else:
             return

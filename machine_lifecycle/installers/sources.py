@@ -6,7 +6,6 @@ the network.
 
 from __future__ import annotations
 
-import re
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,12 +21,12 @@ from machine_lifecycle.installers.hosts import Hosts
 from machine_lifecycle.installers.origins import Origins
 from machine_lifecycle.installers.repository import FULL_SHA, Repository, check_repository
 from machine_lifecycle.installers.requirements import Reading, decode, read_requirements
+from machine_lifecycle.installers.submodules import Submodule, Submodules
 from machine_lifecycle.model.installing import StepContext
 
 __all__ = ["Snapshot", "Sources", "commit_of"]
 
 _PEELED = "^{}"
-_PATH = re.compile(r"^submodule\..+\.path (.+)$", re.MULTILINE)
 
 
 def commit_of(listed: str, branch: str) -> str:
@@ -134,26 +133,27 @@ class Sources:
             HostDown: Nobody answers there.
             GitCloneFailed: It can't be had.
         """
-        git = self._git(repository)
+        git, modules = self._git(repository), Submodules(self.commits)
+        name = f"{commit}^{{tree}}"
+
+        async def look() -> tuple[str, tuple[Submodule, ...]]:
+            tree = await git("rev-parse", "--verify", name, cwd=git.target)
+            return tree.output.strip(), await modules.listed(git, commit)
+
         try:
             here = await self.commits.have(git, commit)
-            name = f"{commit}^{{tree}}"
-            tree = (await git("rev-parse", "--verify", name, cwd=here)).output.strip()
-            modules = await self._submodules(git, commit)
+            tree, inside = await self.commits.mending(git, commit, look)
+            if repository.recursive:
+                await modules.have(git, commit)
         except CommandFailed as error:
             raise clone_failed(git, error) from error
         return Snapshot(
-            repository=repository, commit=commit, tree=tree, submodules=modules, folder=here
+            repository=repository,
+            commit=commit,
+            tree=tree,
+            submodules=tuple((one.path, one.commit) for one in inside),
+            folder=here,
         )
-
-    async def _submodules(self, git: Git, commit: str) -> tuple[tuple[str, str], ...]:
-        listed = ("config", "--blob", f"{commit}:.gitmodules", "--get-regexp", r"\.path$")
-        paths = _PATH.findall(await git.text(*listed, cwd=git.target))
-        found = {
-            path: await git.text("rev-parse", "--verify", f"{commit}:{path}", cwd=git.target)
-            for path in sorted(paths)
-        }
-        return tuple((path, commit) for path, commit in found.items() if commit)
 
     async def requirements(
         self, snapshot: Snapshot, environment: Mapping[str, str], start: str = "requirements.txt"
@@ -169,12 +169,26 @@ class Sources:
                 texts[path] = await self._file(snapshot, path)
 
     async def _file(self, snapshot: Snapshot, path: str) -> str | None:
-        """Its bytes go over a file: what a program writes is read as lines of a log."""
+        """A file of a commit; None: it has none of that name."""
         git = self._git(snapshot.repository)
-        with tempfile.TemporaryDirectory() as place:
-            unpack = (f"--git-dir={snapshot.folder}", "unpack-file", f"{snapshot.commit}:{path}")
-            said = await git(*unpack, cwd=Path(place), check=False)
-            return None if said.status else decode((Path(place) / said.output.strip()).read_bytes())
+
+        async def read() -> str | None:
+            # Its bytes go over a file: what a program writes is read as lines of a log.
+            with tempfile.TemporaryDirectory() as place:
+                words = (f"--git-dir={snapshot.folder}", "unpack-file", f"{snapshot.commit}:{path}")
+                said = await git(*words, cwd=Path(place), check=False)
+                if said.status == 0:
+                    return decode((Path(place) / said.output.strip()).read_bytes())
+                asked = ("ls-tree", "--name-only", snapshot.commit, "--", path)
+                if not (await git(*asked, cwd=snapshot.folder)).output.strip():
+                    return None
+                await git(*words, cwd=Path(place))  # it is damaged
+                return None
+
+        try:
+            return await self.commits.mending(git, snapshot.commit, read)
+        except CommandFailed as error:
+            raise clone_failed(git, error) from error
 
 
 def _noting(texts: Mapping[str, str | None], asked: dict[str, None]) -> Callable[[str], str | None]:

@@ -12,6 +12,7 @@ from machine_lifecycle.installers.git_errors import FilesChanged, FolderInTheWay
 from machine_lifecycle.installers.gitprogram import Git
 from machine_lifecycle.installers.repository import FULL_SHA, Repository
 from machine_lifecycle.installers.scripts import changed_by_hand
+from machine_lifecycle.installers.submodules import Submodules
 
 __all__ = ["Switch"]
 
@@ -143,7 +144,11 @@ class Switch:
         (marker.parent / "index.lock").unlink(missing_ok=True)  # of a run of ours that was killed
         at = ("-B", branch, new) if branch else ("--detach", new)
         await self._git("checkout", "--quiet", "--force", *at, "--", cwd=self._here)
-        if self._git.wanted.recursive:
+        wanted = self._git.wanted
+        if wanted.recursive and FULL_SHA.fullmatch(wanted.commit):
+            await self._commits.have(self._git, new)
+            await Submodules(self._commits).put(self._git, new, self._here)
+        elif wanted.recursive:
             await self._git.submodules(self._here)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import os
 import shutil
@@ -18,12 +17,13 @@ from machine_lifecycle.installers.download_errors import DownloadDiffers, Downlo
 from machine_lifecycle.installers.errors import DiskFull
 from machine_lifecycle.installers.partial import File, Partial
 from machine_lifecycle.installers.space import fullest
+from machine_lifecycle.installers.threads import to_the_end
 from machine_lifecycle.model.text import human_bytes, human_seconds
 
 if TYPE_CHECKING:
     import aiohttp
 
-__all__ = ["Course", "Patience", "Room", "broken", "flush", "pour", "to_the_end"]
+__all__ = ["Course", "Patience", "Room", "broken", "flush", "pour"]
 
 _CHUNK = 1 << 20
 
@@ -113,18 +113,6 @@ class Course:
         left = (self.total - self.have) / speed if speed else 0.0
         until = f", {human_seconds(left)} left" if left >= 1 else ""
         return f"{part}, {human_bytes(speed)}/s{until}"
-
-
-async def to_the_end(function: Callable[..., None], *arguments: object) -> None:
-    """Run something in a thread. When this is cancelled it ends first: nothing is written after
-    its file was let go.
-    """
-    running = asyncio.ensure_future(asyncio.to_thread(function, *arguments))
-    try:
-        await asyncio.shield(running)
-    except asyncio.CancelledError:
-        await running
-        raise
 
 
 async def pour(

@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 import pytest
 
+from machine_lifecycle.installers.commits import Commits
 from machine_lifecycle.installers.compiling import Fault
 from machine_lifecycle.installers.git_errors import GitCloneFailed
 from machine_lifecycle.installers.lock import Lock, changes, parse_lock
@@ -277,3 +278,18 @@ def test_what_ls_remote_says() -> None:
         sha[3],
         "",
     ]
+
+
+@pytest.mark.parametrize("what", ["HEAD", "HEAD^{tree}", "HEAD:requirements.txt"])
+async def test_a_commit_that_is_kept_damaged_is_fetched_again(place: Place, what: str) -> None:
+    origin = place.origin("a", requirements__txt="thing<2.1\n")
+    wanted = place.wanted(place.pack("a"))
+    before = await place.lock(wanted)
+    kept = Commits(place.root / "cache").place(place.pack("a").repository)
+    name = origin.git("rev-parse", what)
+    path = kept / "objects" / name[:2] / name[2:]
+    path.chmod(0o600)
+    path.write_bytes(b"")
+    assert await place.lock(wanted) == before
+    assert versions(before)["thing"] == "2.0"
+    assert path.stat().st_size > 0

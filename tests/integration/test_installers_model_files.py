@@ -370,14 +370,14 @@ async def test_a_lock_is_waited_for_and_its_growth_is_told(tmp_path: Path) -> No
     watched.write_bytes(b"x" * 2048)
 
     def taken() -> Any:
-        return held(lock, lines.append, what="brings it", watched=watched)
+        return held(lock, lines.append, what="another brings it", watched=watched)
 
     async with taken():
         waiting = asyncio.create_task(_hold(taken()))
         while not lines:  # noqa: ASYNC110 - a line in a list
             await asyncio.sleep(0)
     await waiting
-    assert lines == ["another machine brings it: 2.0 KiB so far"]
+    assert lines == ["another brings it: 2.0 KiB so far"]
 
 
 async def _hold(lock: Any) -> None:
