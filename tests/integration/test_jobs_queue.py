@@ -162,11 +162,22 @@ async def test_foreign_jobs_hide_nothing(redis: Redis) -> None:
 
 async def test_a_claim_whose_answer_was_lost_is_answered_again(redis: Redis) -> None:
     client = JobQueue(redis)
-    await client.submit({}, service_required="simulation")
+    await client.submit({}, service_required="simulation", job_id="one with spaces in its name")
     await client.submit({}, service_required="simulation")
     first = await claim(redis, token="0t")
     again = await claim(redis, token="0t")
     assert first[1:3] == again[1:3]
+
+
+async def test_an_answer_that_was_lost_for_longer_than_its_lease_is_no_answer(redis: Redis) -> None:
+    client = JobQueue(redis)
+    first = await client.submit({}, service_required="simulation")
+    assert (await claim(redis, token="0t"))[1] == first
+    await call(redis, "ml1_recover", "w1", "nobody heard of it")
+    assert (await claim(redis, "w2"))[1] == first
+    second = await client.submit({}, service_required="simulation")
+    assert (await claim(redis, token="0t"))[1] == second
+    assert (await claim(redis, token="0t"))[1] == second
 
 
 @pytest.mark.parametrize(
@@ -679,6 +690,43 @@ async def test_a_silent_worker_loses_its_job_at_anybodys_beat(redis: Redis) -> N
     await call(redis, "ml1_beat", "w2", "none", 20000)
     assert (await client.get(job_id)).status == "pending"
     assert await redis.hlen("jobs:active:w1") == 0
+
+
+async def test_a_queue_that_was_away_itself_takes_nobodys_job_at_once(redis: Redis) -> None:
+    client, lease = JobQueue(redis), 500
+    job_id = await client.submit({}, service_required="simulation")
+    await claim(redis)
+    await call(redis, "ml1_beat", "w2", "none", lease)
+    # Nobody was heard of for a while, and what is held has ended meanwhile.
+    await redis.decrby("jobs:heard", 10 * lease)
+    await redis.zadd(keys.LEASES, {job_id: 1})
+    await call(redis, "ml1_beat", "w2", "none", lease)
+    assert (await client.get(job_id)).status == "assigned"
+    async with asyncio.timeout(PATIENCE):
+        while (await client.get(job_id)).status == "assigned":
+            await call(redis, "ml1_beat", "w2", "none", lease)
+    assert (await client.get(job_id)).status == "pending"
+
+
+async def test_a_clock_that_is_set_back_makes_nobody_wait_for_it(redis: Redis) -> None:
+    client = JobQueue(redis)
+    running = await client.submit({}, service_required="simulation")
+    await claim(redis, "w2")
+    waiting = await client.submit({}, service_required="simulation")
+    _, job_id, fence, _ = await claim(redis)
+    assert await fail(redis, job_id, fence, again=True, wait=20000) == "retrying"
+    hour = 3_600_000
+    await call(redis, "ml1_beat", "w3", "none", 20000)
+    # It is an hour earlier than it was.
+    await redis.incrby("jobs:heard", hour)
+    await redis.zincrby(keys.LEASES, hour, running)
+    await redis.zincrby("jobs:delayed", hour, waiting)
+    await call(redis, "ml1_beat", "w3", "none", 20000)
+    now = time.time() * 1000
+    for name, job in ((keys.LEASES, running), ("jobs:delayed", waiting)):
+        place = await redis.zscore(name, job)
+        assert place is not None
+        assert now < place + hour / 2 < now + hour
 
 
 async def test_cancel_waiting_and_running(redis: Redis) -> None:

@@ -35,13 +35,15 @@ local function ml1_turn(_, a)
   if #token > 1 and last and string.sub(last, 1, #token) == token then
     -- A reply that was lost on its way: the same question gets the same answer, also from one who
     -- wants nothing more by now.
-    for id in string.gmatch(string.sub(last, #token + 1), '%S+') do
+    for id in string.gmatch(string.sub(last, #token + 1), '%Z+') do
       local job = hash('job:' .. id)
       if RUNNING[job.status] and job.worker_id == worker then
         jobs[#jobs + 1] = {id, tonumber(job.fence), cjson.encode(job)}
       end
     end
-  elseif want > 0 then
+  end
+  -- Where nothing is left of that answer, as the leases have ended, it is a new question.
+  if #jobs == 0 and want > 0 then
     if not redis.call('ZSCORE', 'jobs:workers:' .. digest, worker) then
       again = 'profile'
     else
@@ -55,7 +57,7 @@ local function ml1_turn(_, a)
     end
   end
   if #jobs > 0 then
-    if turn then worker_now(worker, seen, at, jobs[1][1], completed, 0, lane, table.concat(turn, ' '))
+    if turn then worker_now(worker, seen, at, jobs[1][1], completed, 0, lane, table.concat(turn, '\0'))
     else worker_now(worker, seen, at, jobs[1][1], completed, 0) end
   elseif completed > 0 then
     worker_now(worker, seen, at, running_here(worker), completed, 0)
@@ -309,7 +311,7 @@ local function ml1_beat(_, a)
     end
   end
   promote(at)
-  reap(at)
+  if not all_were_away(at, tonumber(a[3])) then reap(at) end
   local missing = unfiled()
   search(at, missing > 0 and CHUNK or 20)
   if missing < 0 or redis.call('EXISTS', 'jobs:foreign') == 1 then sweep(missing < 0 and CHUNK or 20) end

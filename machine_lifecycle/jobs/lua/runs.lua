@@ -205,6 +205,25 @@ local function hand_back(id, worker, job, why, reason, at)
   return 'released'
 end
 
+-- The server's clock was set back: what is to end at a time is to end as much earlier.
+local function set_back(name, by, from)
+  local late = redis.call('ZRANGEBYSCORE', name, from, '+inf', 'WITHSCORES', 'LIMIT', 0, MOST_AT_ONCE)
+  for i = 1, #late, 2 do redis.call('ZADD', name, tonumber(late[i + 1]) - by, late[i]) end
+end
+
+-- Whether workers that were not heard of may be living all the same: none was heard of for as long as
+-- a lease lasts, so that it was the server that was away, or its clock that was set. They have the
+-- length of one more lease to come back.
+local function all_were_away(at, lease)
+  local heard_at = tonumber(redis.call('GET', 'jobs:heard') or at)
+  redis.call('SET', 'jobs:heard', at, 'EX', ACTIVE_TTL)
+  if at - heard_at > lease then redis.call('SET', 'jobs:spared', 1, 'PX', lease) end
+  if heard_at - at > lease then
+    for _, name in ipairs({'jobs:leases', 'jobs:delayed'}) do set_back(name, heard_at - at, at + lease) end
+  end
+  return redis.call('EXISTS', 'jobs:spared') == 1
+end
+
 -- Jobs whose worker has not been heard of. Any worker's beat does it, without a lock.
 local function reap(at)
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', 'jobs:leases', '-inf', at, 'LIMIT', 0, 100)) do
