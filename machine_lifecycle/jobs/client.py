@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 from redis.asyncio import Redis
@@ -42,6 +43,7 @@ class JobQueue:
             messages: Hears of jobs; without it each ``watch`` listens by itself.
         """
         self._redis: Any = redis  # as redis-py types it, every answer is text or bytes
+        self._line = line
         self._functions = QueueFunctions(line or redis)
         self._messages = messages
 
@@ -112,7 +114,7 @@ class JobQueue:
         Raises:
             JobNotFound: It never was, or was forgotten (24 hours after it completed).
         """
-        found = await read_job(self._redis, job_id)
+        found = await read_job(self._redis, job_id, self._line)
         if found is None:
             raise JobNotFound(job_id=job_id)
         return found
@@ -126,7 +128,7 @@ class JobQueue:
             limit: At most so many of each kind.
         """
         ids = await job_ids(self._redis, status, limit)
-        found = [await read_job(self._redis, job_id) for job_id in ids]
+        found = [await read_job(self._redis, job_id, self._line) for job_id in ids]
         return tuple(
             record
             for record in found
@@ -181,7 +183,8 @@ class JobQueue:
         With *replay* it begins with what has happened already: the last two hundred steps, which
         are kept for an hour after the end.
         """
-        return watch(self._redis, job_id, self._messages, previews=previews, replay=replay)
+        read = partial(read_job, self._redis, job_id, self._line)
+        return watch(self._redis, job_id, read, self._messages, previews=previews, replay=replay)
 
     async def outputs(self, job: str | JobRecord) -> tuple[Output, ...]:
         """The files that a completed job made. Those over 8 MiB that no store keeps, and those of a

@@ -10,6 +10,8 @@ from typing import Any
 
 __all__ = ["Link"]
 
+_GATHER = 0.02
+"""Seconds in which what is said gathers: of short jobs begin and end go together."""
 _FIRST_WAIT = 0.05
 _LONGEST_WAIT = 2.0
 
@@ -43,13 +45,12 @@ class Link:
         self._told = told
         self._writer: asyncio.StreamWriter | None = None
         self._said: list[bytes] = []
-        """Leaves when whoever speaks has come to an end: one write for all of it."""
 
     def say(self, message: dict[str, Any]) -> None:
         """Say one thing, if there is a stream."""
         if self._writer is not None and not self._writer.is_closing():
             if not self._said:
-                asyncio.get_running_loop().call_soon(self._write)
+                asyncio.get_running_loop().call_later(_GATHER, self._write)
             self._said.append(json.dumps(message).encode() + b"\n")
 
     def _write(self) -> None:

@@ -2,29 +2,44 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import attrs
 
 from machine_lifecycle.jobs.records import JobRecord, json_object, record_from_hash
 from machine_lifecycle.system import redis_keys as keys
+from machine_lifecycle.system.redis_line import Line
 
 __all__ = ["job_ids", "numbers", "read_job"]
 
 
-async def read_job(redis: Any, job_id: str) -> JobRecord | None:
-    """What is known of a job; ``None`` for nothing."""
-    pipeline = redis.pipeline(transaction=False)
-    pipeline.hgetall(keys.job(job_id))
-    pipeline.hgetall(keys.job_progress(job_id))
-    pipeline.hget(keys.COMPLETED, job_id)
-    fields, progress, done = await pipeline.execute()
+async def read_job(redis: Any, job_id: str, line: Line | None = None) -> JobRecord | None:
+    """What is known of a job; ``None`` for nothing. Over a line, if there is one."""
+    if line is not None:
+        ask = line.execute_command
+        fields, progress, done = await asyncio.gather(
+            ask("HGETALL", keys.job(job_id)),
+            ask("HGETALL", keys.job_progress(job_id)),
+            ask("HGET", keys.COMPLETED, job_id),
+        )
+        fields, progress = _pairs(fields), _pairs(progress)
+    else:
+        pipeline = redis.pipeline(transaction=False)
+        pipeline.hgetall(keys.job(job_id))
+        pipeline.hgetall(keys.job_progress(job_id))
+        pipeline.hget(keys.COMPLETED, job_id)
+        fields, progress, done = await pipeline.execute()
     if not fields:
         return None
     record = record_from_hash({"id": job_id, **fields}, progress)
     if done and record.status == "completed":
         record = attrs.evolve(record, result=json_object(done).get("data") or {})
     return record
+
+
+def _pairs(flat: list[str]) -> dict[str, str]:
+    return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
 async def job_ids(redis: Any, status: str, limit: int) -> tuple[str, ...]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import bisect
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
 from redis.asyncio import Redis
 
 from machine_lifecycle.jobs.errors import JobNotFound
-from machine_lifecycle.jobs.listing import read_job
 from machine_lifecycle.jobs.messages import Messages, Told
 from machine_lifecycle.jobs.records import TERMINAL, JobEvent, JobRecord, integer, number
 from machine_lifecycle.system import redis_keys as keys
@@ -27,6 +26,7 @@ _KINDS = {"assigned": "claimed", "in_progress": "progress", "timeout": "failed"}
 async def watch(
     redis: Redis,
     job_id: str,
+    read: Callable[[], Awaitable[JobRecord | None]],
     messages: Messages | None = None,
     *,
     previews: bool = False,
@@ -42,7 +42,7 @@ async def watch(
         if messages is None:
             messages = await stack.enter_async_context(Messages(redis))
         heard = await stack.enter_async_context(messages.of(job_id, previews=previews))
-        record = await _known(redis, job_id)
+        record = await _known(read, job_id)
         for step in await _past(redis, record) if replay else ():
             yield step
         yield _snapshot(record)
@@ -59,13 +59,13 @@ async def watch(
                 percent = event.percent
                 yield event
                 continue
-            record = await _known(redis, job_id)
+            record = await _known(read, job_id)
             if record.ended:
                 yield _snapshot(record)
 
 
-async def _known(redis: Redis, job_id: str) -> JobRecord:
-    record = await read_job(redis, job_id)
+async def _known(read: Callable[[], Awaitable[JobRecord | None]], job_id: str) -> JobRecord:
+    record = await read()
     if record is None:
         raise JobNotFound(job_id=job_id)
     return record
