@@ -14,6 +14,8 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
+import attrs
+
 from machine_lifecycle.connectors.base import Endpoint, Job, JobResult, Probe, ProgressCallback
 from machine_lifecycle.connectors.comfyui_earlier import find_earlier, marked
 from machine_lifecycle.connectors.comfyui_events import Event, Picture, PromptEvent, QueueStatus
@@ -182,6 +184,8 @@ class ComfyUIConnector(GraphChecker):
         entry = await self._follower.follow(watch, progress)
         if entry.ending is not Ending.SUCCESS:
             raise _failed(watch, entry)
+        if entry.files:
+            progress(attrs.evolve(watch.tracked.progress, service_free=True))
         outputs, missing = await fetch_outputs(self._pages, entry.files)
         data: dict[str, Any] = {"outputs": entry.data, "previews": watch.previews}
         if missing:

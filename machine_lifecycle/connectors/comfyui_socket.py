@@ -90,22 +90,20 @@ class ComfyUISocket:
         backoff = _FIRST_BACKOFF
         while True:
             try:
-                async with (
-                    connect(
-                        self._url,
-                        additional_headers=self._endpoint.headers(),
-                        ssl=tls_context(self._endpoint),
-                        open_timeout=float(self._endpoint.options.get("connect_timeout", 10.0)),
-                        close_timeout=1.0,
-                        compression=None,  # of short texts and of pictures: work for nothing
-                        max_size=None,  # previews and node outputs have no limit of their own
-                        ping_interval=_PING_INTERVAL,
-                        # A service that computes may not answer pings for minutes. It is not lost;
-                        # dropping it would lose its events.
-                        ping_timeout=None,
-                        proxy=None,
-                    ) as socket
-                ):
+                async with connect(
+                    self._url,
+                    additional_headers=self._endpoint.headers(),
+                    ssl=tls_context(self._endpoint),
+                    open_timeout=float(self._endpoint.options.get("connect_timeout", 10.0)),
+                    close_timeout=1.0,
+                    compression=None,  # of short texts and of pictures: work for nothing
+                    max_size=None,  # previews and node outputs have no limit of their own
+                    ping_interval=_PING_INTERVAL,
+                    # A service that computes may not answer pings for minutes. It is not lost;
+                    # dropping it would lose its events.
+                    ping_timeout=None,
+                    proxy=None,
+                ) as socket:
                     await self._listen(socket)
                 backoff = _FIRST_BACKOFF
                 self._reason = "the service closed the connection"

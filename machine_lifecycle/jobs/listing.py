@@ -17,13 +17,17 @@ __all__ = ["job_ids", "numbers", "read_job"]
 async def read_job(redis: Any, job_id: str, line: Line | None = None) -> JobRecord | None:
     """What is known of a job; ``None`` for nothing. Over a line, if there is one."""
     if line is not None:
-        ask = line.execute_command
-        fields, progress, done = await asyncio.gather(
-            ask("HGETALL", keys.job(job_id)),
-            ask("HGETALL", keys.job_progress(job_id)),
-            ask("HGET", keys.COMPLETED, job_id),
+        asked = (
+            ("HGETALL", keys.job(job_id)),
+            ("HGETALL", keys.job_progress(job_id)),
+            ("HGET", keys.COMPLETED, job_id),
         )
-        fields, progress = _pairs(fields), _pairs(progress)
+        calls = (line.execute_command(*words) for words in asked)
+        answers = await asyncio.gather(*calls, return_exceptions=True)  # none goes on by itself
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                raise answer
+        fields, progress, done = _pairs(answers[0]), _pairs(answers[1]), answers[2]
     else:
         pipeline = redis.pipeline(transaction=False)
         pipeline.hgetall(keys.job(job_id))

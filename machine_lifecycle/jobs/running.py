@@ -54,6 +54,7 @@ class RunningJob:
         *,
         report: Callable[[Progress], Awaitable[str]],
         turned: Callable[[], None],
+        service_free: Callable[[], None] = lambda: None,
     ) -> None:
         """Make a run; it starts with ``begin``.
 
@@ -63,12 +64,14 @@ class RunningJob:
             connector: Who does it.
             report: Publishes progress; answers ``ok``, ``cancel`` or ``lost``.
             turned: Called once, when the work has ended, was cut short, or took too long.
+            service_free: Called when the service could do another job, before the work has ended.
         """
         self.job = job
         self.fence = fence
         self._connector = connector
         self._report = report
         self._turned = turned
+        self._service_free = service_free
         self._latest: Progress | None = _STARTED
         self._changed: asyncio.Event | None = None
         self.reporter: asyncio.Task[None] | None = None
@@ -175,6 +178,8 @@ class RunningJob:
     # Progress
 
     def _progress(self, progress: Progress) -> None:
+        if progress.service_free and not self._has_turned:
+            self._service_free()
         if self._latest and not progress.preview:  # a picture that was not shown yet still may be
             progress = attrs.evolve(progress, preview=self._latest.preview)
         self._latest = progress

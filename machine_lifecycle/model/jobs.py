@@ -59,12 +59,16 @@ class Progress:
         message: What it does now, in words.
         step: Step within the running part, and
         steps: how many that has; 0 where unknown.
+        service_free: The service is done with the job, and only what it made is still to be
+            fetched: the worker may give it the next one meanwhile. Only for connectors of which
+            several ``run`` may be under way.
     """
 
     fraction: float
     message: str = ""
     step: int = 0
     steps: int = 0
+    service_free: bool = False
     preview: Preview | None = None
 
 

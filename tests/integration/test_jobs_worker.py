@@ -110,6 +110,28 @@ async def test_progress_that_can_not_be_told_does_not_end_the_telling(
     assert (await end_of(client, job_id)).kind == "completed"
 
 
+async def test_the_next_job_begins_while_results_are_fetched(
+    valkey: Any, redis: Redis, workers: Workers
+) -> None:
+    client = JobQueue(redis)
+    await workers.start(valkey.url)
+    first, second, third = [
+        await client.submit({"made": True, "wait": name}, service_required="simulation")
+        for name in ("first", "second", "third")
+    ]
+    await until(client.watch(second), lambda event: event.kind in {"claimed", "progress"})
+    running = [line for line in workers.journal() if line.startswith("run")]
+    assert running == [f"run {first} 1", f"run {second} 1"]
+    assert (await client.get(third)).status == "pending", "results must not pile up"
+    assert await client.cancel(first) == "cancelling"
+    assert (await end_of(client, first)).kind == "cancelled"
+    await until(client.watch(third), lambda event: event.kind in {"claimed", "progress"})
+    for name in ("third", "second"):
+        (workers.folder / name).touch()
+    for job_id in (second, third):
+        assert (await end_of(client, job_id)).kind == "completed"
+
+
 async def test_a_job_that_takes_too_long_is_stopped(
     valkey: Any, redis: Redis, workers: Workers
 ) -> None:

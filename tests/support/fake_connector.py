@@ -78,6 +78,8 @@ class FakeConnector:
             raise FakeRefusal
         if payload.get("fail") == "bug":
             raise RuntimeError("a bug")  # noqa: TRY003, RUF100
+        if payload.get("made"):  # what it made is fetched from here on
+            progress(Progress(fraction=1.0, service_free=True))
         if payload.get("wait"):
             try:
                 # Until the file is there: what the test that waits for us does last.
