@@ -23,7 +23,7 @@ async def read_job(redis: Any, job_id: str, line: Line | None = None) -> JobReco
             ("HGET", keys.COMPLETED, job_id),
         )
         calls = (line.execute_command(*words) for words in asked)
-        answers = await asyncio.gather(*calls, return_exceptions=True)  # none goes on by itself
+        answers: list[Any] = await asyncio.gather(*calls, return_exceptions=True)  # none goes on by itself
         for answer in answers:
             if isinstance(answer, BaseException):
                 raise answer

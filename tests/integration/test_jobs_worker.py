@@ -116,16 +116,18 @@ async def test_the_next_job_begins_while_results_are_fetched(
     client = JobQueue(redis)
     await workers.start(valkey.url)
     first, second, third = [
-        await client.submit({"made": True, "wait": name}, service_required="simulation")
-        for name in ("first", "second", "third")
+        await client.submit(
+            {"made": True, "wait": name}, service_required="simulation", priority=priority
+        )
+        for name, priority in (("first", 90), ("second", 80), ("third", 70))
     ]
-    await until(client.watch(second), lambda event: event.kind in {"claimed", "progress"})
+    await halfway(client, second)
     running = [line for line in workers.journal() if line.startswith("run")]
     assert running == [f"run {first} 1", f"run {second} 1"]
     assert (await client.get(third)).status == "pending", "results must not pile up"
     assert await client.cancel(first) == "cancelling"
     assert (await end_of(client, first)).kind == "cancelled"
-    await until(client.watch(third), lambda event: event.kind in {"claimed", "progress"})
+    await halfway(client, third)
     for name in ("third", "second"):
         (workers.folder / name).touch()
     for job_id in (second, third):
