@@ -23,7 +23,8 @@ async def read_job(redis: Any, job_id: str, line: Line | None = None) -> JobReco
             ("HGET", keys.COMPLETED, job_id),
         )
         calls = (line.execute_command(*words) for words in asked)
-        answers: list[Any] = await asyncio.gather(*calls, return_exceptions=True)  # none goes on by itself
+        # Where one fails, the others are waited for, too: none goes on by itself.
+        answers: list[Any] = await asyncio.gather(*calls, return_exceptions=True)
         for answer in answers:
             if isinstance(answer, BaseException):
                 raise answer
