@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from redis.asyncio import Redis
+from redis.exceptions import OutOfMemoryError
 
 from machine_lifecycle.jobs.client import JobQueue
 from machine_lifecycle.jobs.functions import QueueFunctions
@@ -124,3 +125,30 @@ async def test_records_of_tries_go_with_the_job(redis: Redis) -> None:
     assert await redis.keys("worker:failure:*") == []
     assert await redis.keys("w*:*:permanent") == []
     assert await redis.keys(f"*{job_id}*") == []
+
+
+async def fill(redis: Redis) -> None:
+    while True:
+        await JobQueue(redis).submit({"x": "y" * 500_000}, service_required="simulation")
+
+
+async def test_a_full_server_has_those_jobs_done_that_it_holds(small: Any) -> None:
+    client, functions = JobQueue(small), QueueFunctions(small)
+    await claim(small)
+    with pytest.raises(OutOfMemoryError):
+        await fill(small)
+    await small.config_set("maxmemory", (await small.info("memory"))["used_memory"] - MIB)
+    for number in range(20):
+        _, job_id, fence, _ = await claim(small)
+        held = (job_id, fence)
+        beat = await functions.call("ml1_beat", "w1", profile()[0], 20000, *held)
+        assert beat[0] == []
+        if number % 2:
+            await functions.call("ml1_release", "w1", *held, "release", "")
+            assert await client.cancel(job_id) == "cancelled"
+        else:
+            result = (job_id, fence, "{}", "{}", f"worker:completion:{job_id}", 5, "simulation")
+            answer = await functions.call("ml1_turn", "w1", "m1", "", "0", 20000, 0, *result)
+            assert answer[0] == ["ok"]
+    with pytest.raises(OutOfMemoryError):
+        await client.submit({}, service_required="simulation")

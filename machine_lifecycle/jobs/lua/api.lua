@@ -414,17 +414,23 @@ local function ml1_why(_, a)
 end
 
 redis.register_function('ml1_submit', ml1_submit)
-redis.register_function('ml1_turn', ml1_turn)
-redis.register_function('ml1_profile', ml1_profile)
-redis.register_function('ml1_leave', ml1_leave)
 redis.register_function('ml1_adopt', ml1_adopt)
 redis.register_function('ml1_progress', ml1_progress)
-redis.register_function('ml1_fail', for_sure(ml1_fail))
-redis.register_function('ml1_release', for_sure(ml1_release))
-redis.register_function('ml1_cancelled', for_sure(ml1_cancelled))
-redis.register_function('ml1_cancel', ml1_cancel)
 redis.register_function('ml1_retry', ml1_retry)
-redis.register_function('ml1_beat', ml1_beat)
-redis.register_function('ml1_recover', ml1_recover)
 redis.register_function('ml1_drain', ml1_drain)
 redis.register_function('ml1_why', ml1_why)
+
+-- A server that is full takes no jobs, but has those done that it holds: it would stay full for ever.
+local function register_for_full(name, work)
+  redis.register_function{function_name = name, callback = work, flags = {'allow-oom'}}
+end
+
+register_for_full('ml1_turn', ml1_turn)
+register_for_full('ml1_profile', ml1_profile)
+register_for_full('ml1_leave', ml1_leave)
+register_for_full('ml1_fail', for_sure(ml1_fail))
+register_for_full('ml1_release', for_sure(ml1_release))
+register_for_full('ml1_cancelled', for_sure(ml1_cancelled))
+register_for_full('ml1_cancel', ml1_cancel)
+register_for_full('ml1_beat', ml1_beat)
+register_for_full('ml1_recover', ml1_recover)

@@ -39,4 +39,5 @@ local function find_matching_job(_, a)
   return nil
 end
 
-redis.register_function('findMatchingJob', find_matching_job)
+redis.register_function{function_name = 'findMatchingJob', callback = find_matching_job,
+  flags = {'allow-oom'}}
