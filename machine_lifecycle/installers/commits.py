@@ -18,6 +18,7 @@ from typing import TypeVar
 
 import attrs
 
+from machine_lifecycle.installers.base import write_atomically
 from machine_lifecycle.installers.errors import CommandFailed, CommandTimeout
 from machine_lifecycle.installers.git_causes import cause_in
 from machine_lifecycle.installers.git_errors import GitCause
@@ -30,6 +31,8 @@ __all__ = ["Commits"]
 
 _Use = TypeVar("_Use")
 
+_ALONE = ("fetch", "--quiet", "--depth", "1", "--no-tags", "--")
+_CONFIG = "[core]\n\trepositoryformatversion = 0\n\tbare = true\n"
 _REFUSED = (GitCause.REF, GitCause.OTHER)
 """What a server says that answers and does not hand out a commit alone."""
 
@@ -66,9 +69,37 @@ class Commits:
             async with self._alone(git, here):
                 if not (here / "refs" / "locked" / commit).exists():
                     _clear_left(here)
-                    await git("init", "--quiet", "--bare", str(here))
+                    _make(here)
                     await _bring(git, here, commit)
         return here
+
+    async def newest(self, git: Git, ref: str) -> str:
+        """Have the commit that *ref* is, as of now: one conversation tells which, and brings it.
+
+        Returns:
+            Its full hash; empty where that is to be found out otherwise: something is here already,
+            there is no such ref, or its host hands out no commit alone.
+
+        Raises:
+            CommandFailed: Nobody answers, or it is refused.
+            HostDown: Nobody answers.
+        """
+        here = self.place(git.wanted)
+        if here.exists():
+            return ""
+        async with self._alone(git, here):
+            _make(here)
+            try:
+                await git.network(*_ALONE, git.url, ref, cwd=here)
+            except CommandTimeout:
+                raise
+            except CommandFailed as error:
+                if cause_in(error.context) not in _REFUSED:
+                    raise
+                return ""
+            commit = (here / "FETCH_HEAD").read_text("utf-8").partition("\t")[0]
+            write_atomically(here / "refs" / "locked" / commit, f"{commit}\n", durable=False)
+        return commit
 
     async def copy(self, git: Git, commit: str, to: Path, *, git_dir: Path | None = None) -> None:
         """Check a commit out in a new folder, as a clone of its own. What git keeps of it is linked
@@ -131,6 +162,15 @@ class Commits:
         )
 
 
+def _make(here: Path) -> None:
+    """Make an empty bare repository by hand, as gitrepository-layout(5) describes it."""
+    for folder in ("objects", "refs/heads", "refs/locked"):
+        (here / folder).mkdir(parents=True, exist_ok=True)
+    for name, text in (("config", _CONFIG), ("HEAD", "ref: refs/heads/none\n")):
+        if not (here / name).exists():
+            write_atomically(here / name, text, durable=False)
+
+
 def _clear_left(here: Path) -> None:
     """Remove what a git that was killed left: none runs here while our lock is held."""
     for left in ("*.lock", "refs/locked/*.lock", "objects/pack/tmp_*", "objects/??/tmp_*"):
@@ -168,8 +208,7 @@ def _link(source: str, target: str) -> None:
 async def _bring(git: Git, here: Path, commit: str) -> None:
     """One commit alone; from a host that does not hand it out so, by way of its history."""
     try:
-        alone = ("fetch", "--quiet", "--depth", "1", "--no-tags", "--", git.url)
-        await git.network(*alone, f"{commit}:refs/locked/{commit}", cwd=here)
+        await git.network(*_ALONE, git.url, f"{commit}:refs/locked/{commit}", cwd=here)
     except CommandTimeout:
         raise
     except CommandFailed as error:

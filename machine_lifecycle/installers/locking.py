@@ -229,19 +229,21 @@ class _Locking:
             asyncio.create_task(self._look(entry, repository))
             for entry, repository in zip(self._wanted.entries(), repositories, strict=True)
         ]
+        prefer = {one.name: one for one in (*solver.prefer, *self._prefer)}
+        solver = attrs.evolve(solver, prefer=tuple(prefer.values()))
         try:
-            comfyui, *packs = await asyncio.gather(*looks)
+            comfyui = await looks[0]
+            settling = Settling(self._wanted, solver, await self._base(comfyui[1]))
+            await settling.protect()  # while packs are fetched
+            packs = await asyncio.gather(*looks[1:])
         finally:  # without ComfyUI itself, nobody else need be asked
             for look in looks:
                 look.cancel()
             await asyncio.gather(*looks, return_exceptions=True)
-        base = await self._base(comfyui[1])
         asking = [
             await self._asking(entry, reading) for entry, reading in packs if entry.requirements
         ]
-        prefer = {one.name: one for one in (*solver.prefer, *self._prefer)}
-        solver = attrs.evolve(solver, prefer=tuple(prefer.values()))
-        settled = await Settling(self._wanted, solver, self._out).run(base, apart(asking))
+        settled = await settling.run(apart(asking), self._out)
         return self._lock([comfyui[0], *(entry for entry, _ in packs)], settled)
 
     async def _look(
@@ -255,7 +257,7 @@ class _Locking:
         try:
             async with self._waiting(entry.name), self._slots:
                 same = kept is not None and kept.entry == entry.entry and kept.commit
-                commit = (kept.commit if kept and same else "") or await self._sources.resolve(
+                commit = (kept.commit if kept and same else "") or await self._sources.newest(
                     repository
                 )
                 found = await self._sources.fetch(repository, commit)

@@ -57,24 +57,31 @@ class Settled:
 class Settling:
     """Settles it for one lock."""
 
-    def __init__(self, wanted: Machine, solver: UvSolver, out: Sequence[Quarantined]) -> None:
-        self._wanted = wanted
-        self._solver = solver
-        self._out = list(out)
-
-    async def run(self, base: Asking, packs: Sequence[Asking]) -> Settled:
-        """Settle it.
+    def __init__(self, wanted: Machine, solver: UvSolver, base: Asking) -> None:
+        """Nothing is asked yet.
 
         Args:
+            wanted: What the packages are for.
+            solver: Answers.
             base: What must be there.
+        """
+        self._wanted = wanted
+        self._solver = solver
+        self._base = base
+        self._out: list[Quarantined] = []
+
+    async def run(self, packs: Sequence[Asking], out: Sequence[Quarantined]) -> Settled:
+        """Settle it, once ``protect`` has ended.
+
+        Args:
             packs: By priority, the highest first.
+            out: Those that are left out already.
 
         Raises:
-            LockImpossible: *base* can't be had, or no index answers.
+            LockImpossible: What must be there can't be had, or no index answers.
         """
-        packs = self._fitting(packs)
-        await self._protect(base)
-        solved, collapsed = await self._buildable(base, packs)
+        self._out = list(out)
+        solved, collapsed = await self._buildable(self._base, self._fitting(packs))
         return Settled(solved, collapsed, tuple(self._out))
 
     def _fitting(self, packs: Sequence[Asking]) -> list[Asking]:
@@ -96,12 +103,17 @@ class Settling:
                 left.append(pack)
         return left
 
-    async def _protect(self, base: Asking) -> None:
-        """Hold torch and what moves with it at the versions that ComfyUI alone comes to."""
+    async def protect(self) -> None:
+        """Hold torch and what moves with it at the versions that ComfyUI alone comes to. Needs no
+        pack.
+
+        Raises:
+            LockImpossible: It comes to none, or no index answers.
+        """
         if self._wanted.torch == FOUND:
             self._solver = attrs.evolve(self._solver, excluded=TORCH_FAMILY)
             return
-        alone = await self._solver([base])
+        alone = await self._solver([self._base])
         if isinstance(alone, Unsolved):
             raise self._impossible(alone)
         pins = tuple(

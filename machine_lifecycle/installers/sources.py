@@ -114,6 +114,24 @@ class Sources:
             return await self.resolve(attrs.evolve(repository, branch=""))
         raise GitCloneFailed(url=git.url, target=git.target, wanted=branch, cause=GitCause.REF)
 
+    async def newest(self, repository: Repository) -> str:
+        """Likewise, and have it: asked in one go where nothing is known of its repository yet.
+
+        Raises:
+            HostDown: Nobody answers there.
+            GitCloneFailed: Nobody answers, or there is no such branch or commit.
+            GitUrlRefused: The address is none.
+        """
+        if not repository.commit:
+            git = self._git(repository)
+            ref = f"refs/heads/{repository.branch}" if repository.branch else "HEAD"
+            try:
+                if commit := await self.commits.newest(git, ref):
+                    return commit
+            except CommandFailed as error:
+                raise clone_failed(git, error) from error
+        return await self.resolve(repository)
+
     async def _of_short(self, git: Git) -> str:
         """Commits without their files: enough to find one by the beginning of its hash."""
         # A place of its own: others may look at the same time, on other machines too.

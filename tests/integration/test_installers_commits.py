@@ -50,17 +50,23 @@ class Desk:
     def commits(self) -> Commits:
         return Commits(self.root / "commits")
 
-    async def bring(self, url: str, commit: str, target: str = "c", **environ: str) -> Path:
+    @property
+    def ctx(self) -> StepContext:
         run = CommandRunner(
             log=self.root / "log",
             journal=Journal(self.root / "journal"),
             redact=Redactor(),
             report=self.lines.append,
         )
+        return StepContext(report=self.lines.append, run_command=run)
+
+    def sources(self) -> Sources:
+        return Sources(ctx=self.ctx, commits=self.commits, environ={"PATH": os.defpath})
+
+    async def bring(self, url: str, commit: str, target: str = "c", **environ: str) -> Path:
         repository, folder = Repository(url=url, commit=commit), self.root / target
         env = git_environment({"PATH": os.defpath, **environ}, repository)
-        ctx = StepContext(report=self.lines.append, run_command=run)
-        await bring(ctx, repository, folder, env, commits=self.commits, hosts=self.hosts)
+        await bring(self.ctx, repository, folder, env, commits=self.commits, hosts=self.hosts)
         return folder
 
 
@@ -165,21 +171,45 @@ async def test_two_find_a_commit_by_the_beginning_of_its_hash_at_once(
     desk: Desk, origin: Origin
 ) -> None:
     wanted = origin.git("rev-parse", "HEAD~1")
-    run = CommandRunner(
-        log=desk.root / "log",
-        journal=Journal(desk.root / "journal"),
-        redact=Redactor(),
-        report=desk.lines.append,
-    )
-    ctx = StepContext(report=desk.lines.append, run_command=run)
     with git_server(origin.folder.parent) as address:
         repository = Repository(url=f"http://{address}/pack/.git", commit=wanted[:10])
-        machines = [
-            Sources(ctx=ctx, commits=desk.commits, environ={"PATH": os.defpath}) for _ in range(4)
-        ]
+        machines = [desk.sources() for _ in range(4)]
         found = await asyncio.gather(*(one.resolve(repository) for one in machines))
     assert {*found} == {wanted}
     assert not list(desk.commits.folder.glob("*"))
+
+
+async def test_what_a_branch_is_comes_with_it_in_one_conversation(
+    desk: Desk, origin: Origin
+) -> None:
+    origin.git("tag", "-a", "-m", "t", "one", "HEAD~1")
+    origin.git("tag", "master", "HEAD~1")
+    newest = origin.git("rev-parse", "refs/heads/master")
+    asked: list[str] = []
+
+    def heard(path: str, _body: bytes) -> None:
+        asked.append(path.partition("?")[0])
+
+    with git_server(origin.folder.parent, fault=heard) as address:
+        repository = Repository(url=f"http://{address}/pack/.git", branch="master")
+        assert await desk.sources().newest(repository) == newest, "a branch comes before a tag"
+        assert asked.count("/pack/.git/info/refs") == 1
+        snapshot = await desk.sources().fetch(repository, newest)
+        assert asked.count("/pack/.git/info/refs") == 1
+        assert snapshot.commit == newest
+        # Where something is here already, it is only looked up.
+        later = origin.commit(a="3")
+        assert await desk.sources().newest(repository) == later
+        assert await desk.sources().newest(attrs.evolve(repository, branch="")) == later
+        shutil.rmtree(desk.commits.folder)
+        tag = attrs.evolve(repository, branch="one")
+        assert await desk.sources().newest(tag) == origin.git("rev-parse", "one^{commit}")
+        with pytest.raises(GitCloneFailed):
+            await desk.sources().newest(attrs.evolve(repository, branch="none"))
+    shutil.rmtree(desk.commits.folder)
+    with git_server(origin.folder.parent, fault=no_depth) as address:
+        repository = Repository(url=f"http://{address}/pack/.git")
+        assert await desk.sources().newest(repository) == later
 
 
 async def test_a_commit_that_is_nowhere_is_told_as_such(desk: Desk, origin: Origin) -> None:
@@ -284,7 +314,7 @@ async def test_a_dead_host_is_found_out_once(
     errors = await asyncio.gather(*(one(number) for number in range(40)))
     assert {type(error) for error in errors} == {HostDown}
     assert {error.summary for error in errors} == {"127.0.0.1 does not answer"}
-    assert "fetch" not in (desk.root / "log").read_text(), "git would try for minutes"
+    assert not (desk.root / "log").exists(), "no git is run, which would try for minutes"
 
 
 async def test_behind_a_proxy_the_host_itself_need_not_be_reached(

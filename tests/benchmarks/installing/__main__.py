@@ -158,6 +158,7 @@ class Ours:
                 comfyui_lock=mode,
                 git_cache=bed.folder / "caches-ours" / "commits",
                 torch_backend="none",
+                install_concurrency=16,
             ),
             environ=bed.environ("caches-ours"),
             paths=Paths(workspace=home, runtime=home / "rt"),
@@ -166,7 +167,7 @@ class Ours:
             self._context.paths,
             settings=self._context.settings,
             environ=self._context.environ,
-            concurrency=16,
+            concurrency=self._context.settings.install_concurrency,
         )
 
     async def lock(self) -> Figure:
