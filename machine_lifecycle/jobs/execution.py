@@ -117,7 +117,7 @@ class Execution:
             job, claimed.fence, connector,
             report=lambda progress: self._reports.tell(claimed, progress),
             turned=lambda: self._turned(claimed, running, place, began),
-            service_free=place.lend,
+            service_free=place.lend, first_report=self._reports.first,
         )  # fmt: skip
         self.running[claimed.id] = running
         self._voice.taken(claimed.id)

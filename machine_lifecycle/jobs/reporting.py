@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from machine_lifecycle.jobs.claims import Claimed
+from machine_lifecycle.jobs.delay import Delay
 from machine_lifecycle.jobs.functions import QueueFunctions
 from machine_lifecycle.jobs.records import preview_message
 from machine_lifecycle.model.jobs import Progress
 from machine_lifecycle.system import redis_keys as keys
 
-__all__ = ["Reports"]
+__all__ = ["FIRST_REPORT", "Reports"]
+
+FIRST_REPORT = 0.1
+"""Seconds until the start of a run is reported: one that is over at once needs no report of it."""
 
 _LARGEST_PREVIEW = 1024 * 1024
 """Bytes of a picture that is shown while a job runs."""
@@ -20,6 +24,8 @@ class Reports:
     def __init__(self, functions: QueueFunctions, worker_id: str) -> None:
         self._functions = functions
         self._worker_id = worker_id
+        self.first: Delay = Delay(FIRST_REPORT)
+        """Whose first report is to come."""
 
     async def tell(self, claimed: Claimed, progress: Progress) -> str:
         """Tell it; the answer is ``ok``, ``cancel`` or ``lost``."""

@@ -10,7 +10,9 @@ import attrs
 from redis.exceptions import RedisError
 
 from machine_lifecycle.errors import LifecycleError
+from machine_lifecycle.jobs.delay import Delay
 from machine_lifecycle.jobs.errors import JobCrashed, JobTimeout
+from machine_lifecycle.jobs.reporting import FIRST_REPORT
 from machine_lifecycle.model.jobs import Job, JobResult, Progress
 from machine_lifecycle.model.ports import Connector
 from machine_lifecycle.system.tasks import end_tasks
@@ -21,8 +23,6 @@ _log = logging.getLogger(__name__)
 
 _PROGRESS_GAP = 0.2
 """Seconds between two reports of progress; the last one in between wins."""
-_FIRST_REPORT = 0.1
-"""Seconds until the start of a run is reported: one that is over at once needs no report of it."""
 _STARTED = Progress(fraction=0.0, message="started")
 _CANCEL_LIMIT = 0.5
 """Seconds a service may take to let a cancelled job go."""
@@ -54,6 +54,7 @@ class RunningJob:
         *,
         report: Callable[[Progress], Awaitable[str]],
         turned: Callable[[], None],
+        first_report: Delay,
         service_free: Callable[[], None] = lambda: None,
     ) -> None:
         """Make a run; it starts with ``begin``.
@@ -65,6 +66,7 @@ class RunningJob:
             report: Publishes progress; answers ``ok``, ``cancel`` or ``lost``.
             turned: Called once, when the work has ended, was cut short, or took too long.
             service_free: Called when the service could do another job, before the work has ended.
+            first_report: Until it, nothing of the run is reported; most short ones are over then.
         """
         self.job = job
         self.fence = fence
@@ -72,6 +74,7 @@ class RunningJob:
         self._report = report
         self._turned = turned
         self._service_free = service_free
+        self._first_report = first_report
         self._latest: Progress | None = _STARTED
         self._changed: asyncio.Event | None = None
         self.reporter: asyncio.Task[None] | None = None
@@ -86,10 +89,8 @@ class RunningJob:
 
     def begin(self) -> None:
         """Start the work."""
-        loop = asyncio.get_running_loop()
         self._work = asyncio.create_task(self._do())
-        # One timer after the other: most short jobs need neither.
-        self._timer = loop.call_later(min(_FIRST_REPORT, self.job.timeout), self._begin_reports)
+        self._first_report.call(self._begin_reports)  # which sets the timer for what takes too long
 
     async def _do(self) -> JobResult:
         try:
@@ -144,6 +145,7 @@ class RunningJob:
             self._turned()
 
     def _stop_timer(self) -> None:
+        self._first_report.call_off(self._begin_reports)
         if self._timer:
             self._timer.cancel()
 
@@ -187,7 +189,7 @@ class RunningJob:
             self._changed.set()
 
     def _begin_reports(self) -> None:
-        left = max(0.0, self.job.timeout - _FIRST_REPORT)
+        left = max(0.0, self.job.timeout - FIRST_REPORT)
         self._timer = asyncio.get_running_loop().call_later(left, self._turn)
         self._changed = asyncio.Event()
         self._changed.set()

@@ -1,0 +1,42 @@
+"""One timer for many."""
+
+from __future__ import annotations
+
+import asyncio
+
+from machine_lifecycle.jobs.delay import Delay
+
+
+async def test_each_is_called_once_and_in_order_unless_it_was_called_off() -> None:
+    delay, called, done = Delay(0.02), list[str](), asyncio.Event()
+
+    def first() -> None:
+        called.append("first")
+
+    def dropped() -> None:
+        called.append("dropped")
+
+    def last() -> None:
+        called.append("last")
+        done.set()
+
+    delay.call(first)
+    delay.call(dropped)
+    await asyncio.sleep(0.01)  # sleep: so that they are due one after the other
+    delay.call(last)
+    delay.call_off(dropped)
+    delay.call_off(print)
+    async with asyncio.timeout(30):
+        await done.wait()
+    assert called == ["first", "last"]
+
+
+async def test_it_begins_anew_after_all_were_called_off() -> None:
+    delay, called = Delay(0.01), asyncio.Event()
+    delay.call(called.set)
+    delay.call_off(called.set)
+    await asyncio.sleep(0.03)  # sleep: past the delay
+    assert not called.is_set()
+    delay.call(called.set)
+    async with asyncio.timeout(30):
+        await called.wait()
