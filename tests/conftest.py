@@ -6,6 +6,7 @@ import asyncio
 import gc
 import inspect
 import os
+import signal
 import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -13,6 +14,12 @@ from pathlib import Path
 import psutil
 import pytest
 import pytest_asyncio
+
+from tests.support.patience import PATIENCE
+
+# A shell has SIGINT ignored by what it starts in the background, and all of that's children.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _FDS = next((path for path in ("/proc/self/fd", "/dev/fd") if Path(path).is_dir()), "")
 
@@ -22,6 +29,10 @@ _KEPT = (
     "/dev/null",  # logging and faulthandler of pytest
     "/dev/nvidia",  # the NVIDIA driver, opened by the first NVML call
 )
+
+
+_PF_ENDING = 0x4 | 0x400  # PF_EXITING, PF_SIGNALED: include/linux/sched.h
+_PENDING = ("SigPnd", "ShdPnd")
 
 
 def _descriptors() -> dict[str, str]:
@@ -69,8 +80,22 @@ def _leaked_threads(before: set[threading.Thread]) -> list[str]:
     return leaked
 
 
+def _is_ending(process: psutil.Process) -> bool:
+    """Whether the kernel ends it, or is about to: SIGKILL needs a moment where much is to do."""
+    try:
+        stat = Path(f"/proc/{process.pid}/stat").read_text(encoding="utf-8")
+        status = Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8")
+    except OSError:  # it is gone; or not Linux
+        return False
+    if int(stat.rpartition(")")[2].split()[6]) & _PF_ENDING:
+        return True
+    pending = (line.split()[1] for line in status.splitlines() if line[:6] in _PENDING)
+    return any(int(mask, 16) >> (signal.SIGKILL - 1) & 1 for mask in pending)
+
+
 def _leaked_processes(before: set[psutil.Process]) -> list[str]:
     leaked = _children() - before
+    psutil.wait_procs([one for one in leaked if _is_ending(one)], timeout=PATIENCE)
     descriptions = [text for process in leaked if (text := _described(process))]
     for process in leaked:  # the tests that follow must not suffer from this one
         try:

@@ -26,7 +26,7 @@ def notify() -> Iterator[tuple[socket.socket, str]]:
     address = str(folder / "notify.sock")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
         channel.bind(address)
-        channel.settimeout(20)
+        channel.settimeout(PATIENCE)
         yield channel, address
     shutil.rmtree(folder)
 

@@ -89,7 +89,7 @@ async def changes_and_supervisor(
         guest=request.param,
     )
     yield supervisor, changes
-    await supervisor.stop_all(3, support=True)
+    await supervisor.stop_all(1, support=True)
 
 
 Changes = tuple[Supervisor, asyncio.Queue[ProcessStatus]]
@@ -122,7 +122,7 @@ async def test_what_matches_is_adopted(
     assert not status.adopted
 
     grandchild = int((paths.workspace / "grandchild").read_text())
-    await supervisor.stop_all(2)
+    await supervisor.stop_all(1)
     assert not any(is_alive(pid) for pid in (*orphaned.values(), grandchild))
     assert Journal(paths.journal).read() == {}
 
@@ -146,7 +146,7 @@ async def test_launch_adopts_too(
     await supervisor.launch(wanted(paths)[:1])
     assert [s.pid for s in supervisor.statuses()] == [orphaned["quiet"]]
     assert is_alive(orphaned["forks"])
-    await supervisor.stop_all(3)
+    await supervisor.stop_all(1)
     assert not is_alive(orphaned["forks"])
 
 

@@ -116,14 +116,14 @@ def paths(tmp_path: Path) -> Iterator[Paths]:
 async def house(paths: Paths, request: pytest.FixtureRequest) -> AsyncIterator[House]:
     made = House(paths, guest=request.param)
     yield made
-    await made.supervisor.stop_all(3, support=True)
+    await made.supervisor.stop_all(1, support=True)
 
 
 @pytest_asyncio.fixture
 async def main_house(paths: Paths) -> AsyncIterator[House]:
     made = House(paths, guest=False, tee=True)
     yield made
-    await made.supervisor.stop_all(3, support=True)
+    await made.supervisor.stop_all(1, support=True)
 
 
 def spec(name: str, *arguments: str, **options: Any) -> ProcessSpec:

@@ -161,7 +161,7 @@ async def test_orchestrator_child_and_grandchild_are_killed_at_once(
 
             await until(those_and_no_others)
         finally:
-            await heard.supervisor.stop_all(3)
+            await heard.supervisor.stop_all(1)
         assert marked(mark) == {}
 
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 
 from machine_lifecycle.model.paths import Paths
-from machine_lifecycle.model.processes import ProcessSpec, ProcessState, RestartPolicy
+from machine_lifecycle.model.processes import ProcessSpec, ProcessState, RestartPolicy, StopPolicy
 from machine_lifecycle.supervisor.core import Supervisor
 from machine_lifecycle.supervisor.memory import Limited, MemoryWatch, tree_memory
 from tests.integration.test_supervisor_core import House, house, paths, spec, until
@@ -114,7 +114,8 @@ async def test_such_restarts_use_up_no_budget(house: House) -> None:
 
 
 async def test_one_that_is_stopped_meanwhile_stays_stopped(house: House) -> None:
-    follows = spec("f", "--deaf", needs=("s",), restart_with_needs=True)
+    grace = StopPolicy(grace=0.5)
+    follows = spec("f", "--deaf", needs=("s",), restart_with_needs=True, stop=grace)
     await house.supervisor.launch([spec("s"), follows])
     await house.ready("s", "f")
     await house.supervisor.stop("s")

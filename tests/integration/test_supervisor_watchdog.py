@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from machine_lifecycle.model.paths import Paths
-from machine_lifecycle.model.processes import NotifyReady, ProcessState
+from machine_lifecycle.model.processes import NotifyReady, ProcessState, StopPolicy
 from machine_lifecycle.supervisor.notify import NotifySocket, notify_path
 from machine_lifecycle.system.notify import beat
 from tests.integration.test_supervisor_core import House, house, paths, spec, until
@@ -40,7 +40,9 @@ async def test_one_that_falls_silent_is_started_anew(house: House, tmp_path: Pat
 
 async def test_one_that_beats_lives_and_one_that_stops_does_not(house: House) -> None:
     """A stopped process (SIGSTOP) has its socket, its port and its pid; it is hung all the same."""
-    await house.supervisor.launch([spec("p", "--beat=0.05", watchdog=2.0)])
+    await house.supervisor.launch(
+        [spec("p", "--beat=0.05", watchdog=2.0, stop=StopPolicy(grace=0.1))]
+    )
     await house.ready("p")
     pid = house.status("p").pid
     assert pid
@@ -121,7 +123,7 @@ async def test_a_watchdog_that_watches_us_is_not_our_children_s(
     log = paths.logs / "p.log"
     await until(lambda: log.exists() and log.read_text())
     assert log.read_text().startswith("[]")
-    await made.supervisor.stop_all(3, support=True)
+    await made.supervisor.stop_all(1, support=True)
 
 
 def house_env() -> dict[str, str]:

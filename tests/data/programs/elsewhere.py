@@ -64,7 +64,7 @@ async def main() -> None:
     )
     await supervisor.launch([spec])
     await end.wait()
-    await supervisor.stop_all(3)
+    await supervisor.stop_all(1)
 
 
 if __name__ == "__main__":
