@@ -72,8 +72,8 @@ class ComfyUIConnector(GraphChecker):
     """Drives one ComfyUI. Several ``run`` at once are fine; ComfyUI does them in order.
 
     Options of the endpoint, all in seconds: ``connect_timeout`` (10), ``hung_after`` (300; 0 turns
-    it off), ``unreachable_after`` (30), ``look_interval`` (30), ``poll_interval`` (1); and
-    ``ca_file``, a file of further authorities for TLS.
+    it off), ``unreachable_after`` (30), ``look_interval`` (30), ``poll_interval`` (1); ``ca_file``,
+    further authorities for TLS; its ``output_directory`` and ``temp_directory`` as seen from here.
 
     Stopping a prompt has a race that old versions leave open: their ``/interrupt`` stops whatever
     runs. We ask ``/queue`` first and interrupt only if our prompt runs, but it may end, and
@@ -101,7 +101,8 @@ class ComfyUIConnector(GraphChecker):
         """A connector for ``COMFYUI_HOST`` (localhost) and ``COMFYUI_PORT`` (8188).
 
         Also read: ``COMFYUI_SECURE``, ``COMFYUI_USERNAME``, ``COMFYUI_PASSWORD``,
-        ``COMFYUI_API_KEY``, ``COMFYUI_HUNG_AFTER`` (seconds) and ``WORKER_ID``.
+        ``COMFYUI_API_KEY``, ``COMFYUI_HUNG_AFTER`` (seconds), ``WORKER_ID``, and its folders:
+        ``COMFYUI_OUTPUT_DIRECTORY``, ``COMFYUI_TEMP_DIRECTORY``.
 
         Raises:
             BadServiceAddress: The port is no number.
@@ -277,7 +278,8 @@ class ComfyUIRemoteConnector(ComfyUIConnector):
         """A connector for ``WORKER_COMFYUI_REMOTE_HOST`` and ``WORKER_COMFYUI_REMOTE_PORT``.
 
         Also read, with the same beginning: ``_SECURE``, ``_USERNAME``, ``_PASSWORD``, ``_API_KEY``,
-        ``_HUNG_AFTER``. ``COMFYUI_HOST`` counts where the host is not named otherwise.
+        ``_HUNG_AFTER``, ``_OUTPUT_DIRECTORY``, ``_TEMP_DIRECTORY``. ``COMFYUI_HOST`` counts where
+        the host is not named otherwise.
 
         Raises:
             BadServiceAddress: No host is named, or the port is no number.

@@ -11,6 +11,7 @@ from typing import Any, Self
 import aiohttp
 
 from machine_lifecycle.connectors.base import Endpoint
+from machine_lifecycle.connectors.comfyui_folders import Folders
 from machine_lifecycle.connectors.comfyui_protocol import FileReference
 from machine_lifecycle.connectors.errors import ServiceUnreachable
 
@@ -33,6 +34,7 @@ class ComfyUIPages:
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
         self._session: aiohttp.ClientSession | None = None
+        self._folders = Folders(endpoint.options)
 
     async def __aenter__(self) -> Self:
         connect = float(self._endpoint.options.get("connect_timeout", 10.0))
@@ -98,11 +100,14 @@ class ComfyUIPages:
         await self._ask("POST", "/queue", json={"delete": [prompt_id]})
 
     async def view(self, file: FileReference) -> tuple[str, bytes]:
-        """A file: MIME type, and bytes.
+        """A file: MIME type, empty where nobody was asked for it, and bytes.
 
         Raises:
             FileNotFoundError: The service has it no more.
         """
+        data = await self._folders.read(file)
+        if data is not None:
+            return "", data
         status, kind, raw = await self._ask("GET", "/view", params=view_parameters(file))
         if status != _OK:
             raise FileNotFoundError(f"{file.filename}: HTTP status {status}")

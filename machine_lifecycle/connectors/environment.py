@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from machine_lifecycle.connectors.base import Endpoint
 from machine_lifecycle.connectors.errors import BadServiceAddress
@@ -38,10 +39,13 @@ def endpoint_from(
     host = host or default_host
     if not host:
         raise BadServiceAddress(variable=variable)
-    options = {}
+    options: dict[str, Any] = {}
     hung_variable, hung_after = read("HUNG_AFTER")
     if hung_after:
         options["hung_after"] = _number(hung_variable, hung_after, "300")
+    for kind in ("output", "temp"):
+        if folder := read(f"{kind.upper()}_DIRECTORY")[1]:
+            options[f"{kind}_directory"] = folder
     port_variable, port = read("PORT")
     if not port and "COMFYUI" in prefixes:
         port_variable, port = "COMFYUI_BASE_PORT", environ.get("COMFYUI_BASE_PORT", "")

@@ -99,7 +99,8 @@ class ServiceDefinition:
         secrets: Names of secret variables that its workers get where they are set; one that must
             be set is in ``required_env`` too.
         aliases: Names of connectors and installers by which a service mapping refers to it.
-        connector_env: Variables that tell the worker's connector where this instance is.
+        connector_env: Variables that tell the worker's connector where this instance is, beside
+            ``{NAME}_HOST`` and ``{NAME}_PORT``.
         directories: Folders that must exist before an instance is spawned.
     """
 

@@ -239,13 +239,12 @@ def connector_variables(
     """The variables that tell a connector where its instance is."""
     env: dict[str, str] = {}
     for instance, definition in driven:
-        if definition.connector_env is not None:
-            env |= definition.connector_env(instance)
-            continue
         prefix = definition.name.upper().replace("-", "_")
         host = reachable_host(instance.host)
         env[f"{prefix}_HOST"] = "localhost" if host in {"127.0.0.1", "::1"} else host
         env[f"{prefix}_PORT"] = str(instance.port)
+        if definition.connector_env is not None:
+            env |= definition.connector_env(instance)
     return env
 
 

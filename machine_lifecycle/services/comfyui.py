@@ -66,6 +66,15 @@ def _folders(instance: Instance) -> tuple[Path, Path, Path]:
     return data / "output", data / "temp", data / "user"
 
 
+def _shared_disk(instance: Instance) -> dict[str, str]:
+    output, temporary, _ = _folders(instance)
+    # It makes a folder of its own for temporary files.
+    return {
+        "COMFYUI_OUTPUT_DIRECTORY": str(output),
+        "COMFYUI_TEMP_DIRECTORY": str(temporary / "temp"),
+    }
+
+
 def _process(instance: Instance) -> Command:
     settings = instance.settings
     python = settings.get("COMFYUI_PYTHON") or str(instance.home / "venv" / "bin" / "python")
@@ -110,5 +119,6 @@ SERVICE = ServiceDefinition(
         "ComfyUIConnector",
         "ComfyUIWebSocketConnector",
     ),
+    connector_env=_shared_disk,
     directories=_folders,
 )

@@ -22,6 +22,15 @@ def _folders(instance: Instance) -> tuple[Path, Path]:
     return instance.data / "output", instance.data / "temp"
 
 
+def _shared_disk(instance: Instance) -> dict[str, str]:
+    output, temporary = _folders(instance)
+    # As with ComfyUI, a folder is made in it.
+    return {
+        "SIMULATION_OUTPUT_DIRECTORY": str(output),
+        "SIMULATION_TEMP_DIRECTORY": str(temporary / "temp"),
+    }
+
+
 def _process(instance: Instance) -> Command:
     output, temporary = _folders(instance)
     env = {name: instance.settings[name] for name in _SETTINGS if name in instance.settings}
@@ -54,5 +63,6 @@ SERVICE = ServiceDefinition(
         "simulation-websocket",
         "simulation-http",
     ),
+    connector_env=_shared_disk,
     directories=_folders,
 )

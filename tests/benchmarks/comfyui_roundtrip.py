@@ -2,7 +2,8 @@
 
 Run: ``COMFYUI_URL=http://127.0.0.1:8188 python tests/benchmarks/comfyui_roundtrip.py [JOBS]``.
 Without an address it takes the simulated service, which does next to nothing for a picture: there
-the ratios are larger.
+the ratios are larger. A machine's own ComfyUI is on its disk: for one that was started by hand, say
+where with ``COMFYUI_OUTPUT_DIRECTORY``, or its files are asked for over HTTP.
 
 Three ways to the same end, by turns in one run, each from having the graph to having the picture's
 bytes. The bare client posts, listens on a WebSocket that stays open, and fetches: nothing less
@@ -47,6 +48,10 @@ AT_A_TIME = 8
 ROUND = 40
 """Jobs of one way before it is another's turn."""
 Way = Callable[[dict[str, Any]], Awaitable[bytes]]
+
+
+def _output_directory() -> str:
+    return os.environ.get("COMFYUI_OUTPUT_DIRECTORY", "")  # noqa: TID251 - where the real one is
 
 
 def graph(number: int) -> dict[str, Any]:
@@ -100,7 +105,8 @@ async def bare(url: str) -> AsyncIterator[Way]:
 async def connector(url: str) -> AsyncIterator[Way]:
     """Our connector alone."""
     parts = urlsplit(url)
-    endpoint = Endpoint(host=parts.hostname or "", port=parts.port or 80)
+    options = {"output_directory": _output_directory()}
+    endpoint = Endpoint(host=parts.hostname or "", port=parts.port or 80, options=options)
     async with ComfyUIConnector(endpoint) as driver:
 
         async def once(graph: dict[str, Any]) -> bytes:
@@ -125,6 +131,7 @@ async def queue_of_a_machine(url: str) -> AsyncIterator[str]:
         REDIS="embedded",
         WORKER_COMFYUI_REMOTE_HOST=parts.hostname or "",
         WORKER_COMFYUI_REMOTE_PORT=str(parts.port or 80),
+        WORKER_COMFYUI_REMOTE_OUTPUT_DIRECTORY=_output_directory(),
     ).start("boot")
     try:
         await asyncio.to_thread(one.until_status, "ready")
@@ -221,7 +228,7 @@ async def simulated() -> AsyncIterator[str]:
         port = free_port()
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "machine_lifecycle.simulation", "--port", str(port)),
-            *("--base-directory", folder),
+            *("--output-directory", folder),
         )
         try:
             yield f"http://127.0.0.1:{port}"
