@@ -79,6 +79,14 @@ class OfServices(OfMachine):
         "Seconds without a word of a running job after which a remote ComfyUI is taken for hung "
         "and the job is handed back; 0: never.",
     )
+    comfyui_remote_output_directory: Path | None = setting(
+        "WORKER_COMFYUI_REMOTE_OUTPUT_DIRECTORY",
+        None,
+        "Where a remote ComfyUI's output folder can be read from here: its files are read there.",
+    )
+    comfyui_remote_temp_directory: Path | None = setting(
+        "WORKER_COMFYUI_REMOTE_TEMP_DIRECTORY", None, "The same of its temporary files."
+    )
 
     # Simulation
     simulation_base_port: int = setting(
