@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from machine_lifecycle.jobs.breaker import Breaker
-from machine_lifecycle.jobs.errors import ResultRefused
 from machine_lifecycle.jobs.outcomes import UNWRITTEN, refusal
+from machine_lifecycle.jobs.result_errors import ResultRefused
 from machine_lifecycle.jobs.worker_voice import WorkerVoice
 
 __all__ = ["Answers"]

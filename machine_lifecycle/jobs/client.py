@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from machine_lifecycle.jobs import outputs
-from machine_lifecycle.jobs.errors import JobNotFound, JobStateRefuses
+from machine_lifecycle.jobs.errors import JobIdTaken, JobNotFound, JobStateRefuses
 from machine_lifecycle.jobs.functions import QueueFunctions
 from machine_lifecycle.jobs.listing import job_ids, numbers, read_job
 from machine_lifecycle.jobs.messages import Messages
@@ -85,6 +85,9 @@ class JobQueue:
             job_id: An id of your own: submitting it twice is submitting it once.
             idempotency_key: Likewise, where your name for it is not fit to be an id: as long as the
                 queue remembers the job, submitting the key again gives the id of that job.
+
+        Raises:
+            JobIdTaken: There is a job of that id or key, which asks for something else.
         """
         now = time.time_ns() // 1_000_000
         job = Submission(
@@ -105,7 +108,12 @@ class JobQueue:
             total_steps=total_steps,
         )
         flat = [item for pair in job.fields().items() for item in pair]
-        await self._functions.call("ml1_submit", job.job_id, job.place(), job.message(), *flat)
+        call = self._functions.call
+        said = await call("ml1_submit", job.job_id, job.place(), job.message(), *flat)
+        if said == "known":
+            known = await read_job(self._redis, job.job_id, self._line)
+            if known and not job.asks_as(known):
+                raise JobIdTaken(job_id=job.job_id)
         return job.job_id
 
     async def get(self, job_id: str) -> JobRecord:

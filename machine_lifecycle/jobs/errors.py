@@ -12,11 +12,11 @@ from machine_lifecycle.errors import ConfigurationError, LifecycleError, Remedy,
 
 __all__ = [
     "JobCrashed",
+    "JobIdTaken",
     "JobNotFound",
     "JobStateRefuses",
     "JobTimeout",
     "PayloadUnusable",
-    "ResultRefused",
     "ServiceDown",
     "ServiceFailing",
     "WarmUpFailed",
@@ -47,6 +47,34 @@ class JobNotFound(ConfigurationError):
             Remedy(
                 "See which are known; completed ones are kept 24 hours",
                 "machine-lifecycle jobs list",
+            ),
+        )
+
+
+@attrs.define(kw_only=True, slots=False, eq=False)
+class JobIdTaken(ConfigurationError):
+    """A job is submitted under the id, or the key, of one that asks for something else.
+
+    Attributes:
+        job_id: The id that both would have.
+    """
+
+    code: ClassVar[str] = "job-id-taken"
+
+    job_id: str
+
+    @property
+    def summary(self) -> str:
+        """Which id."""
+        return f"there is a job {self.job_id} by now, which asks for something else"
+
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """Look at that one; give this one a name of its own."""
+        return (
+            Remedy(
+                "See what it asks for, and submit yours under another id or key",
+                f"machine-lifecycle jobs show {shlex.quote(self.job_id)}",
             ),
         )
 
@@ -227,46 +255,6 @@ class JobCrashed(LifecycleError):
     def remedies(self) -> tuple[Remedy, ...]:
         """Look at the worker's log."""
         return (Remedy("Read the worker's log", "machine-lifecycle logs"),)
-
-
-@attrs.define(kw_only=True, slots=False, eq=False)
-class ResultRefused(LifecycleError):
-    """Redis refuses for good to write how a job's run ended, and takes that of others.
-
-    The job ends as failed with this as its cause, and its result is kept for an hour in the key
-    ``job:ID:late:FENCE``. Where not even that can be written, it runs again when its lease ends.
-
-    Attributes:
-        job_id: Which job.
-        reason: What Redis said.
-        kept: The folder that holds the result; empty if it is not on disk.
-    """
-
-    code: ClassVar[str] = "result-refused"
-    recoverable: ClassVar[bool] = True
-
-    job_id: str
-    reason: str
-    kept: str = ""
-
-    @property
-    def summary(self) -> str:
-        """Which, why, and where the result is."""
-        where = f"; its result is kept in {self.kept}" if self.kept else ""
-        return f"the end of job {self.job_id} can't be written: {self.reason}{where}"
-
-    @property
-    def remedies(self) -> tuple[Remedy, ...]:
-        """Look at its keys, make room for them, run it again."""
-        job_id = shlex.quote(self.job_id)
-        return (
-            Remedy(
-                "See what stands where its progress belongs, and what this user may write",
-                f"redis-cli type job:{job_id}:progress; redis-cli type progress:{job_id}; "
-                "redis-cli acl log",
-            ),
-            Remedy("Then run it again", f"machine-lifecycle jobs retry {job_id}"),
-        )
 
 
 @attrs.define(kw_only=True, slots=False, eq=False)

@@ -18,6 +18,7 @@ from machine_lifecycle.jobs.claims import Claimed
 from machine_lifecycle.jobs.errors import JobCrashed
 from machine_lifecycle.jobs.functions import QueueFunctions
 from machine_lifecycle.jobs.outcomes import UNWRITTEN, Outcome, refusal
+from machine_lifecycle.jobs.result_errors import ResultTooLarge
 from machine_lifecycle.jobs.retrying import AWAY, passing, verdict
 from machine_lifecycle.jobs.worker_config import WorkerConfig
 from machine_lifecycle.model.jobs import JobResult
@@ -28,6 +29,11 @@ from machine_lifecycle.system.redis_keys import iso
 __all__ = ["Settler"]
 
 _LONGEST_WAIT = 1.0
+_LARGEST = 64 * 1024 * 1024
+"""Bytes of a result as JSON. It goes thrice into one call, and a server takes 512 MiB in a word and
+1 GiB in all (``proto-max-bulk-len`` and ``client-query-buffer-limit`` of redis.conf): beyond that
+it ends the connection.
+"""
 
 
 class Settler:
@@ -57,6 +63,7 @@ class Settler:
 
         Raises:
             JobCrashed: The connector's result is no JSON.
+            ResultTooLarge: It is more than a call may hold.
         """
         milliseconds = round(seconds * 1000)
         facts = outputs.result_metadata(
@@ -68,6 +75,8 @@ class Settler:
             raise JobCrashed(
                 job_id=claimed.id, kind=type(error).__name__, message=str(error)
             ) from error
+        if len(text) > _LARGEST:
+            raise ResultTooLarge(job_id=claimed.id, size=len(text), most=_LARGEST)
         now = _now()
         proof = claimed.attestation(
             **self._who(now),

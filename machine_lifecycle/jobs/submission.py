@@ -8,6 +8,7 @@ from typing import Any
 
 import attrs
 
+from machine_lifecycle.jobs.records import JobRecord, json_object
 from machine_lifecycle.jobs.score import score
 from machine_lifecycle.system.redis_keys import iso
 
@@ -58,6 +59,15 @@ class Submission:
             "ctx": json.dumps(self.ctx) if self.ctx else "",
             **self._step(),
         }
+
+    def asks_as(self, known: JobRecord) -> bool:
+        """Whether a job of the same id asks for the same."""
+        fields = self.fields()
+        return (
+            known.service_required == self.service_required
+            and known.payload == json_object(fields["payload"])
+            and known.requirements == json_object(fields["requirements"] or "{}")
+        )
 
     def message(self) -> str:
         """What is told to those who listen for new jobs."""

@@ -14,7 +14,7 @@ import pytest
 from redis.asyncio import Redis
 
 from machine_lifecycle.jobs.client import JobQueue
-from machine_lifecycle.jobs.errors import JobNotFound, JobStateRefuses
+from machine_lifecycle.jobs.errors import JobIdTaken, JobNotFound, JobStateRefuses
 from machine_lifecycle.jobs.functions import QueueFunctions
 from machine_lifecycle.jobs.score import score
 from machine_lifecycle.system import redis_keys as keys
@@ -894,6 +894,27 @@ async def test_a_key_submits_a_job_once(redis: Redis) -> None:
     other = await client.submit({}, service_required="simulation", idempotency_key="order 8")
     assert first == again != other
     assert (await client.counts())["pending"] == 2
+
+
+async def test_a_key_or_an_id_of_another_job_is_refused(redis: Redis) -> None:
+    client = JobQueue(redis)
+
+    async def ask(numbers: Any, service: str = "simulation", **requirements: Any) -> str:
+        return await client.submit(
+            {"a": numbers}, service_required=service, requirements=requirements,
+            idempotency_key="order 7",
+        )  # fmt: skip
+
+    first = await ask((1, 2))
+    assert await ask([1, 2]) == first
+    for other in (ask([1, 3]), ask([1, 2], "upscale"), ask([1, 2], gpu_memory_gb=24)):
+        with pytest.raises(JobIdTaken, match="asks for something else"):
+            await other
+    # The progress of a job stands under a name that is no job's.
+    await redis.hset(keys.job_progress(first), "progress", "50")
+    with pytest.raises(JobIdTaken):
+        await client.submit({}, service_required="simulation", job_id=f"{first}:progress")
+    assert (await client.counts())["pending"] == 1
 
 
 async def test_a_worker_of_the_hub_claims_by_the_hubs_function(redis: Redis) -> None:

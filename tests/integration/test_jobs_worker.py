@@ -62,11 +62,17 @@ async def test_a_result_that_is_no_json_fails_its_job_only(
     client = JobQueue(redis)
     await workers.start(valkey.url)
     for size in (0, 10):  # with files it goes another way
-        payload = {"fail": "no json", "bytes": size}
+        payload: dict[str, Any] = {"fail": "no json", "bytes": size}
         job_id = await client.submit(payload, service_required="simulation", max_retries=1)
         end = await end_of(client, job_id)
         assert end.kind == "failed"
         assert "not JSON serializable" in end.message
+    large = await client.submit({"words": 70_000_000}, service_required="simulation")
+    end = await end_of(client, large)
+    assert end.job
+    assert (end.kind, end.job.retry_count) == ("failed", 0)
+    assert end.job.error_details["code"] == "result-too-large"
+    assert "66.8 MiB of JSON, more than 64.0 MiB" in end.message
     good = await client.submit({}, service_required="simulation")
     assert (await end_of(client, good)).kind == "completed"
 

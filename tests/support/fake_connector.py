@@ -99,7 +99,11 @@ class FakeConnector:
                 reference="/view?filename=a.png",
             ),
         )
-        data = {"list": [], **({"bad": object()} if payload.get("fail") == "no json" else {})}
+        data = {
+            "list": [],
+            "words": "x" * int(payload.get("words", 0)),
+            **({"bad": object()} if payload.get("fail") == "no json" else {}),
+        }
         return JobResult(outputs=files if size else (), data=data, service_job_id="p1")
 
     async def _file(self, name: str) -> None:

@@ -1,0 +1,89 @@
+"""Why a result can't be written."""
+
+from __future__ import annotations
+
+import shlex
+from typing import ClassVar
+
+import attrs
+
+from machine_lifecycle.errors import LifecycleError, Remedy
+from machine_lifecycle.model.text import human_bytes
+
+__all__ = ["ResultRefused", "ResultTooLarge"]
+
+
+@attrs.define(kw_only=True, slots=False, eq=False)
+class ResultRefused(LifecycleError):
+    """Redis refuses for good to write how a job's run ended, and takes that of others.
+
+    The job ends as failed with this as its cause, and its result is kept for an hour in the key
+    ``job:ID:late:FENCE``. Where not even that can be written, it runs again when its lease ends.
+
+    Attributes:
+        job_id: Which job.
+        reason: What Redis said.
+        kept: The folder that holds the result; empty if it is not on disk.
+    """
+
+    code: ClassVar[str] = "result-refused"
+    recoverable: ClassVar[bool] = True
+
+    job_id: str
+    reason: str
+    kept: str = ""
+
+    @property
+    def summary(self) -> str:
+        """Which, why, and where the result is."""
+        where = f"; its result is kept in {self.kept}" if self.kept else ""
+        return f"the end of job {self.job_id} can't be written: {self.reason}{where}"
+
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """Look at its keys, make room for them, run it again."""
+        job_id = shlex.quote(self.job_id)
+        return (
+            Remedy(
+                "See what stands where its progress belongs, and what this user may write",
+                f"redis-cli type job:{job_id}:progress; redis-cli type progress:{job_id}; "
+                "redis-cli acl log",
+            ),
+            Remedy("Then run it again", f"machine-lifecycle jobs retry {job_id}"),
+        )
+
+
+@attrs.define(kw_only=True, slots=False, eq=False)
+class ResultTooLarge(LifecycleError):
+    """What a job said beside its files is more than the queue carries.
+
+    Attributes:
+        job_id: Which job.
+        size: Bytes of its result as JSON.
+        most: Bytes that a result may have.
+    """
+
+    code: ClassVar[str] = "result-too-large"
+    recoverable: ClassVar[bool] = False
+
+    job_id: str
+    size: int
+    most: int
+
+    @property
+    def summary(self) -> str:
+        """How large it is, and may be."""
+        return (
+            f"the result of job {self.job_id} is {human_bytes(self.size)} of JSON, more than "
+            f"{human_bytes(self.most)}"
+        )
+
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """Files travel otherwise."""
+        return (
+            Remedy(
+                "Have the service return it as a file, and keep files in a store of your own",
+                "export WORKER_OUTPUT_STORE=/mnt/outputs",
+            ),
+        )
