@@ -134,5 +134,6 @@ def _blocked(step: Step, why: str) -> Step:
         fingerprint=fingerprint("blocked", why),
         needs=(),
         retries=0,
+        programs=(),
         run=run,
     )

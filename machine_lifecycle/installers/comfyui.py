@@ -292,6 +292,7 @@ class _Pack:
                 script,
                 run=scripts.run,
                 repair=repairing(self._environment, node.name),
+                programs=("git", *(("bash",) if node.custom_script else ())),
                 timeout=1800,
                 exclusive=PACKAGES,
                 fingerprint=digest,

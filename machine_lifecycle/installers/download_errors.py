@@ -16,7 +16,6 @@ __all__ = [
     "DownloadInterrupted",
     "DownloadMissing",
     "DownloadRefused",
-    "HostUnreached",
     "ModelInTheWay",
     "NoModelList",
 ]
@@ -50,35 +49,6 @@ class DownloadInterrupted(LifecycleError):
         return (
             Remedy("See whether it answers", f"curl -fIL {shlex.quote(self.url)}"),
             Remedy("Then go on; what came is kept", "machine-lifecycle install"),
-        )
-
-
-@attrs.define(kw_only=True, slots=False, eq=False)
-class HostUnreached(LifecycleError):
-    """A host gave no connection several times in a row: nothing further is asked of it.
-
-    Attributes:
-        host: Its name.
-        problem: What the system said.
-    """
-
-    code: ClassVar[str] = "download-host-down"
-
-    host: str
-    problem: str
-
-    @property
-    def summary(self) -> str:
-        """Which host, and what was said."""
-        return f"{self.host} can't be reached: {self.problem}"
-
-    @property
-    def remedies(self) -> tuple[Remedy, ...]:
-        """Look at network and proxy."""
-        return (
-            Remedy("See whether it can be reached", f"curl -I https://{self.host}/"),
-            Remedy("Behind a proxy, name it", "export HTTPS_PROXY=http://proxy.example:3128"),
-            Remedy("With certificates of your own, name them", "export SSL_CERT_FILE=/path/to.pem"),
         )
 
 

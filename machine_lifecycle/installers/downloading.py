@@ -22,12 +22,8 @@ import attrs
 
 from machine_lifecycle.installers.asking import Unreached, announced, ask, opened
 from machine_lifecycle.installers.credentials import Credentials
-from machine_lifecycle.installers.download_errors import (
-    DownloadDiffers,
-    DownloadInterrupted,
-    HostUnreached,
-)
-from machine_lifecycle.installers.errors import DiskFull
+from machine_lifecycle.installers.download_errors import DownloadDiffers, DownloadInterrupted
+from machine_lifecycle.installers.errors import DiskFull, HostDown
 from machine_lifecycle.installers.partial import Cut, File, Partial, hash_of
 from machine_lifecycle.installers.pieces import Pieces, PieceTransfer
 from machine_lifecycle.installers.space import fullest, ran_out
@@ -85,7 +81,7 @@ class Downloader:
 
         Raises:
             DownloadInterrupted: It broke off too often; what came is kept.
-            HostUnreached: Its host can't be reached.
+            HostDown: Its host can't be reached.
             DownloadRefused: A login is wanted.
             DownloadMissing: There is no such file.
             DownloadDiffers: It is another file.
@@ -222,6 +218,9 @@ class Downloader:
             except Unreached as error:
                 raise broken(file, f"{error.host}: {error}") from None
 
+    def _down(self, host: str, file: File) -> HostDown:
+        return HostDown(host=host, url=file.shown, problem=self._hosts[host].problem)
+
     @asynccontextmanager
     async def _answer(
         self, file: File, wanted: Mapping[str, str]
@@ -230,7 +229,7 @@ class Downloader:
         credentials = self._credentials(file)
         start = urlsplit(credentials.start).netloc
         if self._hosts[start].unreached >= _HOST_TRIES:
-            raise HostUnreached(host=start, problem=self._hosts[start].problem)
+            raise self._down(start, file)
         patience = self._patience
         async with AsyncExitStack() as stack:
             session = await stack.enter_async_context(
@@ -244,7 +243,7 @@ class Downloader:
                 host = self._hosts[error.host]
                 host.unreached, host.problem = host.unreached + 1, str(error)
                 if host.unreached >= _HOST_TRIES:
-                    raise HostUnreached(host=error.host, problem=host.problem) from None
+                    raise self._down(error.host, file) from None
                 raise broken(file, f"{error.host}: {error}") from None
             self._hosts[start].unreached = 0
             yield answer

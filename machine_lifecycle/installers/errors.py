@@ -17,6 +17,7 @@ __all__ = [
     "CommandFailed",
     "CommandTimeout",
     "DiskFull",
+    "HostDown",
     "InstallerBroken",
     "ModelsFolderUnusable",
     "PackTimeout",
@@ -159,6 +160,39 @@ class DiskFull(LifecycleError):
             Remedy("See what takes the room", f"df -h {folder}; du -xh -d2 {folder} | sort -h"),
             Remedy(f"{text} in {self.folder}, then boot again: what is done stays done"),
             Remedy("Or install on a larger disk", "export WORKSPACE_PATH=/another/folder"),
+        )
+
+
+@attrs.define(kw_only=True, slots=False, eq=False)
+class HostDown(LifecycleError):
+    """A host gave no answer, again and again: nothing more is asked of it.
+
+    Attributes:
+        host: Its name.
+        url: What was asked for last, without credentials.
+        problem: What the system said, if it was asked for a file; else git was sent there.
+    """
+
+    code: ClassVar[str] = "host-down"
+
+    host: str
+    url: str
+    problem: str = ""
+
+    @property
+    def summary(self) -> str:
+        """Which host, and what was said."""
+        return f"{self.host} does not answer" + (f": {self.problem}" if self.problem else "")
+
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """See whether it can be reached from here; name a way that leads there."""
+        look = ("curl", "-I") if self.problem else ("git", "ls-remote")
+        own = Remedy("With certificates of your own, name them", "export SSL_CERT_FILE=/a/file.pem")
+        return (
+            Remedy("See whether it can be reached", shlex.join((*look, self.url))),
+            Remedy("Behind a proxy, name it", "export HTTPS_PROXY=http://proxy.example.org:3128"),
+            *((own,) if self.problem else ()),
         )
 
 

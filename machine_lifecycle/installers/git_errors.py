@@ -21,7 +21,6 @@ __all__ = [
     "GitCloneFailed",
     "GitMissing",
     "GitUrlRefused",
-    "HostDown",
     "HostNotAllowed",
     "PackBlocked",
 ]
@@ -295,33 +294,3 @@ class PackBlocked(ConfigurationError):
     def remedies(self) -> tuple[Remedy, ...]:
         """Take it out."""
         return (Remedy(f"Take {self.pack} out of the list of packs, and out of custom_nodes"),)
-
-
-@attrs.define(kw_only=True, slots=False, eq=False)
-class HostDown(LifecycleError):
-    """A host gave no answer, again and again: nothing more is asked of it.
-
-    Attributes:
-        host: Its name.
-        url: Of the repository that was asked for last, without credentials.
-        tried: Repositories that were asked for.
-    """
-
-    code: ClassVar[str] = "host-down"
-
-    host: str
-    url: str
-    tried: int
-
-    @property
-    def summary(self) -> str:
-        """Which host."""
-        return f"{self.host} does not answer"
-
-    @property
-    def remedies(self) -> tuple[Remedy, ...]:
-        """See whether it can be reached from here; name a way that leads there."""
-        return (
-            Remedy("See whether it can be reached", shlex.join(("git", "ls-remote", self.url))),
-            Remedy("Behind a proxy, name it", "export HTTPS_PROXY=http://proxy.example.org:3128"),
-        )

@@ -12,8 +12,7 @@ from urllib.parse import urlsplit
 
 import attrs
 
-from machine_lifecycle.installers.errors import CommandFailed
-from machine_lifecycle.installers.git_errors import HostDown
+from machine_lifecycle.installers.errors import CommandFailed, HostDown
 
 __all__ = ["Hosts", "host_of"]
 
@@ -97,7 +96,7 @@ class Hosts:
         async with host.turn:
             if len(host.silent) >= _SUSPECT:
                 if host.probes >= _PROBES:
-                    raise HostDown(host=name, url=url, tried=len(host.silent))
+                    raise HostDown(host=name, url=url)
                 # Full jitter, so that many machines do not come back as one.
                 longest = self.wait * 2.0**host.probes
                 await asyncio.sleep(random.uniform(longest / 2, longest))  # noqa: S311 - no secret
@@ -117,7 +116,7 @@ class Hosts:
             await _connect(parts.hostname or "", port, self.connect)
         except (OSError, TimeoutError) as error:
             host.silent.add(url)
-            raise HostDown(host=host_of(url), url=url, tried=len(host.silent)) from error
+            raise HostDown(host=host_of(url), url=url) from error
 
     @staticmethod
     async def _asked(

@@ -257,4 +257,5 @@ def _left_out(step: Step, why: Quarantined) -> Step:
         needs=(),
         run=run,
         retries=0,
+        programs=(),
     )

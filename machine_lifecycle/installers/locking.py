@@ -13,7 +13,8 @@ from packaging.requirements import Requirement
 
 from machine_lifecycle.installers.blocking import blocked_by
 from machine_lifecycle.installers.compiling import Asking, Fault, UvSolver, apart
-from machine_lifecycle.installers.git_errors import GitCloneFailed, GitUrlRefused, HostDown
+from machine_lifecycle.installers.errors import HostDown
+from machine_lifecycle.installers.git_errors import GitCloneFailed, GitUrlRefused
 from machine_lifecycle.installers.lock import Lock, LockedLine, LockedRepository
 from machine_lifecycle.installers.lock_errors import PackImpossible
 from machine_lifecycle.installers.packages import TORCH_FAMILY

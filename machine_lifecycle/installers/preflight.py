@@ -13,7 +13,7 @@ from pathlib import Path
 
 from machine_lifecycle.errors import LifecycleError, Problems
 from machine_lifecycle.installers.base import Stamps
-from machine_lifecycle.installers.errors import DiskFull
+from machine_lifecycle.installers.errors import DiskFull, ProgramMissing
 from machine_lifecycle.installers.git_errors import GitMissing
 from machine_lifecycle.installers.packages import Environment
 from machine_lifecycle.installers.preflight_errors import InodesShort, TorchNotForDriver
@@ -75,8 +75,10 @@ def preflight(context: InstallContext, environment: Environment, steps: Sequence
 def _problems(
     context: InstallContext, environment: Environment, left: Sequence[Step]
 ) -> Iterator[LifecycleError]:
-    if shutil.which("git", path=context.environ.get("PATH", os.defpath)) is None:
-        yield GitMissing()
+    path = context.environ.get("PATH", os.defpath)
+    for name in sorted({name for step in left for name in step.programs}):
+        if shutil.which(name, path=path) is None:
+            yield GitMissing() if name == "git" else ProgramMissing(program=name)
     try:
         uv_program()
     except LifecycleError as error:

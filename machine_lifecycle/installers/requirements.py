@@ -46,6 +46,7 @@ _EGG = re.compile(r"(?:^|&)egg=([A-Za-z0-9][\w.-]*)")
 _BARE = re.compile(r"^(?:https?|ftp|file)://", re.IGNORECASE)
 _WHEEL = re.compile(r"^(?P<name>[A-Za-z0-9][\w.]*)-[^-]+(?:-[^-]+)?-[^-]+-[^-]+-[^-]+\.whl$")
 _PATH = re.compile(r"^(?:\.{0,2}[/\\]|[A-Za-z]:[\\/]|~)|\.(?:whl|zip|tar\.gz|tgz)$")
+_LOGIN = re.compile(r"(?P<scheme>[a-z][a-z+]*)://(?P<login>[^/\s]+)@", re.IGNORECASE)
 _INSTALLERS = frozenset({"pip", "setuptools", "wheel", "uv"})
 _OPTIONS = {
     "-e": "an editable install runs the code of a folder",
@@ -75,6 +76,7 @@ class Why(Enum):
     VARIABLE = "variable"
     INCLUDE = "include"
     INSTALLER = "installer"
+    LOGIN = "login"
     UNKNOWN = "not-on-index"
     """Found while solving: no index that is asked has a package of this name."""
 
@@ -240,7 +242,7 @@ class _Reader:
         else:
             self.file(path, text, (*chain, path), bounds=bounds)
             return
-        self.refused.append(Refused(place=place, text=line, why=Why.INCLUDE, reason=problem))
+        self.refused.append(_refused(place, line, Why.INCLUDE, problem))
 
     def _line(self, place: Place, line: str) -> Admitted | Refused:
         text = _HASH.sub("", line)  # the lock has hashes of its own
@@ -253,7 +255,7 @@ class _Reader:
                 kind, reason = error.why, str(error)
             except ValueError as error:  # InvalidRequirement, and addresses that are none
                 kind, reason = Why.MALFORMED, _first_line(error)
-        return Refused(place=place, text=line, why=kind, reason=reason)
+        return _refused(place, line, kind, reason)
 
     def _repository(self, place: Place, text: str) -> Admitted:
         head, _, marker = text.partition(" ;")
@@ -308,6 +310,21 @@ class _Reader:
             raise _Refusal(Why.MALFORMED, _first_line(error)) from error
 
 
+def _refused(place: Place, line: str, why: Why, reason: str) -> Refused:
+    """A lock is for others to read: it shows no login, of no line."""
+    return Refused(place=place, text=_masked(line), why=why, reason=_masked(reason))
+
+
+def _masked(text: str) -> str:
+    """A text without logins in addresses; the name alone is part of where an ssh host is."""
+
+    def hidden(found: re.Match[str]) -> str:
+        name = found["scheme"].lower().endswith("ssh") and ":" not in found["login"]
+        return found[0] if name else f"{found['scheme']}://***@"
+
+    return _LOGIN.sub(hidden, text)
+
+
 class _Refusal(Exception):
     def __init__(self, why: Why, reason: str) -> None:
         super().__init__(reason)
@@ -334,6 +351,11 @@ def _refusal(text: str) -> tuple[Why | None, str]:
         option = re.split(r"[\s=]", text, maxsplit=1)[0]
         known = _OPTIONS.get(option) or _OPTIONS.get(option[:2] if option[1:2] != "-" else "")
         return Why.OPTION, f"{option}: {known or 'an option that is not known'}"
+    if _masked(text) != text:
+        return Why.LOGIN, (
+            "it holds a login, which a lock would show to others: "
+            "give it to git by GIT_CONFIG_COUNT, and to indexes by ~/.netrc"
+        )
     if _VARIABLE.search(text):
         return Why.VARIABLE, "it refers to a variable of somebody's environment"
     if text.startswith("file:") or (_PATH.search(text) and "://" not in text):

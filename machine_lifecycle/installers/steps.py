@@ -45,7 +45,7 @@ def bringing(
         *(repository.plain_url, repository.branch, repository.commit),
         *(repository.recursive, repository.or_default),
     )
-    return attrs.evolve(step, fingerprint=digest, run=run, present=present)
+    return attrs.evolve(step, fingerprint=digest, run=run, present=present, programs=("git",))
 
 
 def requiring(

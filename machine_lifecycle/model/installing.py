@@ -135,6 +135,7 @@ class Step:
         present: Whether what it made is still there; a quick look, called before it is skipped.
         space: Bytes that it takes on disk, roughly; told when a disk is full. 0: not known.
         makes: Whether it makes something; one that only looks does not count as done.
+        programs: That it runs, and that the machine has to have.
         repair: Puts right what ``run`` leaves half done when it is cut short by a limit and the
             installation goes on without it.
     """
@@ -155,6 +156,7 @@ class Step:
     present: Callable[[], bool] = _present
     space: int = 0
     makes: bool = True
+    programs: tuple[str, ...] = ()
     repair: Callable[[StepContext], Awaitable[None]] = _nothing
 
 

@@ -19,11 +19,11 @@ import pytest
 from machine_lifecycle.errors import LifecycleError
 from machine_lifecycle.installers.command import CommandRunner, Journal, Redactor
 from machine_lifecycle.installers.commits import Commits
-from machine_lifecycle.installers.errors import CommandFailed
+from machine_lifecycle.installers.errors import CommandFailed, HostDown
 from machine_lifecycle.installers.execute import Executor
 from machine_lifecycle.installers.git import bring
 from machine_lifecycle.installers.git_causes import cause_in, retry_after_in
-from machine_lifecycle.installers.git_errors import GitCause, GitCloneFailed, HostDown
+from machine_lifecycle.installers.git_errors import GitCause, GitCloneFailed
 from machine_lifecycle.installers.hosts import Hosts, host_of
 from machine_lifecycle.installers.package_errors import PackagesFailed
 from machine_lifecycle.installers.repository import Repository, git_environment

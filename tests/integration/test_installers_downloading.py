@@ -19,10 +19,9 @@ from machine_lifecycle.installers.download_errors import (
     DownloadInterrupted,
     DownloadMissing,
     DownloadRefused,
-    HostUnreached,
 )
 from machine_lifecycle.installers.downloading import Downloader
-from machine_lifecycle.installers.errors import DiskFull
+from machine_lifecycle.installers.errors import DiskFull, HostDown
 from machine_lifecycle.installers.partial import File
 from machine_lifecycle.installers.transfer import Course, Patience
 from tests.support.file_server import FileServer, serving_files
@@ -261,11 +260,11 @@ async def test_a_host_that_is_down_is_named_once_and_left_alone(bed: Bed) -> Non
     gone = f"127.0.0.1:{free_port()}"
     made = Downloader({}, QUICK)
     file = File(url=f"http://{gone}/m", sha256=SHA)
-    with pytest.raises(HostUnreached) as caught:
+    with pytest.raises(HostDown) as caught:
         await made.bring(file, bed.path, bed.lines.take)
-    assert caught.value.summary.startswith(f"{gone} can't be reached")
+    assert caught.value.summary.startswith(f"{gone} does not answer: ")
     assert len(bed.lines) == 2
-    with pytest.raises(HostUnreached) as again:
+    with pytest.raises(HostDown) as again:
         await made.bring(attrs.evolve(file, url=f"http://{gone}/n"), bed.path, bed.lines.take)
     assert again.value.summary == caught.value.summary
     assert len(bed.lines) == 2
@@ -339,7 +338,7 @@ async def test_certificates_are_looked_at_and_own_ones_named(tmp_path: Path) -> 
         bed = Bed(server, tmp_path / ".m.partial")
         server.add("m", DATA)
         file = File(url=server.url("m").replace("http:", "https:"), sha256=SHA)
-        with pytest.raises(HostUnreached, match="certificate") as caught:
+        with pytest.raises(HostDown, match="certificate") as caught:
             await bed.bring(file)
         assert "export SSL_CERT_FILE" in str(caught.value)
         bed.environ["SSL_CERT_FILE"] = str(made[0])

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from machine_lifecycle.installers.command import CommandRunner, Journal, Redactor
+from machine_lifecycle.installers.errors import HostDown
 from machine_lifecycle.installers.git import bring
 from machine_lifecycle.installers.git_errors import (
     FolderInTheWay,
     GitCause,
     GitCloneFailed,
     GitMissing,
-    HostDown,
 )
 from machine_lifecycle.installers.repository import Repository, git_environment
 from machine_lifecycle.model.installing import StepContext

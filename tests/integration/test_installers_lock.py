@@ -280,6 +280,18 @@ def test_what_ls_remote_says() -> None:
     ]
 
 
+async def test_a_login_in_a_line_does_not_get_into_the_lock(place: Place) -> None:
+    lines = (
+        "tool @ git+https://robot:s3cret@example.org/tool\n--index-url https://s3cret@h/\nsmall\n"
+    )
+    place.origin("a", requirements__txt=lines)
+    lock = await place.lock(place.wanted(place.pack("a")))
+    assert "s3cret" not in lock.text()
+    assert [one.why for one in lock.packs[0].refused] == ["login", "option"]
+    assert lock.packs[0].refused[0].text == "tool @ git+https://***@example.org/tool"
+    assert lock.quarantined == ()
+
+
 @pytest.mark.parametrize("what", ["HEAD", "HEAD^{tree}", "HEAD:requirements.txt"])
 async def test_a_commit_that_is_kept_damaged_is_fetched_again(place: Place, what: str) -> None:
     origin = place.origin("a", requirements__txt="thing<2.1\n")

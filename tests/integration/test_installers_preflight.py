@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -15,6 +16,7 @@ import pytest
 from machine_lifecycle.errors import LifecycleError, Problems
 from machine_lifecycle.installers.execute import Executor
 from machine_lifecycle.installers.preflight import driver_needed
+from machine_lifecycle.model.choices import LockMode
 from machine_lifecycle.model.hardware import Gpu, GpuSource, Hardware
 from tests.support.comfyui_bed import PLAN, Bed, make_bed
 from tests.support.progress import KeptProgress
@@ -104,6 +106,25 @@ async def test_what_is_done_needs_no_room(bed: Bed, tmp_path: Path) -> None:
     progress = KeptProgress()
     assert await bed.executor().install(PLAN, "base", progress) == 0
     assert "preflight skipped" in progress.lines
+
+
+async def test_packs_that_are_left_out_need_no_git(bed: Bed, tmp_path: Path) -> None:
+    out = {"name": "Bad", "url": "https://example.org/bad"}
+    (tmp_path / "blocked.txt").write_text("Bad\n")
+    more: dict[str, Any] = {
+        "blocked_packs": tmp_path / "blocked.txt",
+        "comfyui_lock": LockMode.OFF,
+    }
+    await bed.executor(**more).install(PLAN, "base", KeptProgress())
+    bed.environ["PATH"] = str(tmp_path / "nothing")
+    run = bed.executor(out, **more)
+    await run.install(PLAN, "base", KeptProgress())
+    await run.install(PLAN, "nodes", KeptProgress())
+    assert [one.error and one.error.code for one in run.failures] == ["pack-blocked"]
+    with pytest.raises(Problems, match="git"):
+        await bed.executor({**out, "name": "Good"}, comfyui_lock=LockMode.OFF).install(
+            PLAN, "base", KeptProgress()
+        )
 
 
 @pytest.fixture

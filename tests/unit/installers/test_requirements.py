@@ -73,7 +73,29 @@ def test_a_line_is_refused_with_its_reason_and_costs_only_itself(
     (refused,) = found.refused
     assert (refused.why, refused.text, str(refused.place)) == (why, line, "requirements.txt:2")
     assert word.lower() in refused.reason.lower()
-    assert refused.reason
+
+
+@pytest.mark.parametrize(
+    ("line", "why", "word"),
+    [
+        ("git+https://robot:s3cret@host/a.git", Why.LOGIN, "GIT_CONFIG_COUNT"),
+        ("a @ git+ssh://git:s3cret@host/a.git", Why.LOGIN, "login"),
+        ("a @ https://s3cret@host/a-1.0-py3-none-any.whl", Why.LOGIN, "netrc"),
+        ("--extra-index-url https://robot:s3cret@host/simple", Why.OPTION, "settings"),
+        ("-r https://s3cret@host/more.txt", Why.INCLUDE, "outside"),
+    ],
+)
+def test_a_line_with_a_login_is_refused_and_shown_without(line: str, why: Why, word: str) -> None:
+    (refused,) = read(f"before\n{line}\n").refused
+    assert refused.why is why
+    assert word in refused.reason
+    assert "s3cret" not in refused.text + refused.reason
+    assert "***@host" in refused.text
+
+
+def test_the_name_of_an_ssh_host_is_no_secret() -> None:
+    (one,) = read("a @ git+ssh://git@host/a.git\n").admitted
+    assert one.vcs == "ssh://git@host/a.git"
 
 
 @pytest.mark.parametrize(
