@@ -42,4 +42,4 @@ class Delay:
                 self._timer = loop.call_at(due, self._look)
                 break
             del self._due[back]
-            loop.call_soon(back)
+            back()  # in the next round it might be called off by then

@@ -22,9 +22,9 @@ async def test_each_is_called_once_and_in_order_unless_it_was_called_off() -> No
 
     delay.call(first)
     delay.call(dropped)
+    delay.call_off(dropped)
     await asyncio.sleep(0.01)  # sleep: so that they are due one after the other
     delay.call(last)
-    delay.call_off(dropped)
     delay.call_off(print)
     async with asyncio.timeout(30):
         await done.wait()
@@ -40,3 +40,20 @@ async def test_it_begins_anew_after_all_were_called_off() -> None:
     delay.call(called.set)
     async with asyncio.timeout(30):
         await called.wait()
+
+
+async def test_one_that_is_called_off_when_it_is_due_is_not_called() -> None:
+    delay, called, done = Delay(0), list[str](), asyncio.Event()
+
+    def second() -> None:
+        called.append("second")
+
+    def first() -> None:
+        called.append("first")
+        delay.call_off(second)
+
+    for each in (first, second, done.set):
+        delay.call(each)
+    async with asyncio.timeout(30):
+        await done.wait()
+    assert called == ["first"]
