@@ -9,6 +9,7 @@ from machine_lifecycle.assembly.pack_floor import Listed, missing_too_much
 from machine_lifecycle.config.settings import secret_values
 from machine_lifecycle.errors import LifecycleError
 from machine_lifecycle.model.hardware import Hardware
+from machine_lifecycle.model.installing import InstallContext
 from machine_lifecycle.model.paths import Paths
 from machine_lifecycle.model.plan import InstallPlan
 from machine_lifecycle.model.ports import HardwareProbe, ProgressSink
@@ -55,6 +56,16 @@ class Installation:
         required = frozenset(one.subject for one in known if one.required)
         optional = frozenset(one.subject for one in known) - required
         return Listed(required, optional, self._settings.pack_floor)
+
+    def moved(self, service: str) -> tuple[str, ...]:
+        """Packages of a service that are other than they were installed, a line each."""
+        if self._executor is None:
+            return ()
+        from machine_lifecycle.installers.comfyui_settings import comfyui_environment  # noqa: PLC0415 - rarely
+        from machine_lifecycle.installers.guarding import moved_since  # noqa: PLC0415 - rarely
+
+        context = InstallContext(service=service, settings=self._settings, paths=self._paths)
+        return moved_since(comfyui_environment(context))
 
     def spent(self) -> dict[str, dict[str, float]]:
         """Seconds of each part that was done for each pack; what was there already is left out."""

@@ -17,7 +17,7 @@ from machine_lifecycle.model.plan import BootPlan
 from machine_lifecycle.model.ports import Check
 from machine_lifecycle.model.status import ConditionKind, causes_in_words
 
-__all__ = ["CAUSE", "PackWatch", "left_out_words", "missed", "with_absent"]
+__all__ = ["CAUSE", "PackWatch", "left_out_words", "missed", "moved_words", "with_absent"]
 
 CAUSE = "loading"
 """Under which the condition is raised: it lasts while processes come and go."""
@@ -67,6 +67,16 @@ def left_out_words(missed_by: Mapping[str, tuple[Pack, ...]]) -> str:
     return "; ".join(parts)
 
 
+def moved_words(moved: Mapping[str, tuple[str, ...]]) -> str:
+    """Which packages of which service are not those that were installed, and what to do."""
+    return "; ".join(
+        f"packages of {service} were changed since they were installed, by a node pack say: "
+        f"{', '.join(lines)}; the next boot puts them back"
+        for service, lines in moved.items()
+        if lines
+    )
+
+
 class Conditions(Protocol):
     """What stands beside the machine's state."""
 
@@ -85,6 +95,8 @@ class PackWatch:
         listed: The packs that a service was to get; empty if there is no list.
         failed: Names of those whose installation failed: that is told already, and so not that
             they are absent.
+        moved: Packages of a service that are other than they were installed, a line each: a pack
+            may have changed them while it was imported.
         conditions: Where the condition is raised and dropped.
     """
 
@@ -92,6 +104,7 @@ class PackWatch:
     bus: EventBus
     listed: Callable[[str], Listed]
     failed: Callable[[], Collection[str]]
+    moved: Callable[[str], tuple[str, ...]]
     conditions: Conditions
     _known: dict[str, Loaded] = attrs.field(init=False, factory=dict)
     _words: str = attrs.field(init=False, default="")
@@ -127,7 +140,9 @@ class PackWatch:
     def settle(self) -> None:
         """Hold what is there against what was asked for."""
         missing = {one.instance: missed(one, self._listed(one.instance)) for one in self.report()}
-        words = left_out_words(missing)
+        services = dict.fromkeys(self._service(instance) for instance in missing)
+        told = {service: self.moved(service) for service in services}
+        words = "; ".join(filter(None, (left_out_words(missing), moved_words(told))))
         if words == self._words:
             return
         self._words = words
@@ -140,7 +155,7 @@ class PackWatch:
         """Whether each instance has loaded enough of what it was to get, as far as it told."""
         found = []
         for one in self.report():
-            listed = self.listed(_service(self.lifecycle.record.plan, one.instance))
+            listed = self.listed(self._service(one.instance))
             out = {pack.name: pack.reason for pack in missed(one, listed.names)}
             out |= dict.fromkeys(listed.names & set(self.failed()), "it was not installed")
             error = missing_too_much(one.instance, listed, out)
@@ -161,8 +176,11 @@ class PackWatch:
         self._known.clear()
         self.settle()
 
+    def _service(self, instance: str) -> str:
+        return _service(self.lifecycle.record.plan, instance)
+
     def _listed(self, instance: str) -> frozenset[str]:
-        return self.listed(_service(self.lifecycle.record.plan, instance)).names
+        return self.listed(self._service(instance)).names
 
     def _whole(self, loaded: Loaded) -> Loaded:
         return with_absent(loaded, self._listed(loaded.instance) - frozenset(self.failed()))

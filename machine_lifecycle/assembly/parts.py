@@ -132,6 +132,7 @@ class Parts:
             bus=self.bus,
             listed=self.installer.listed,
             failed=lambda: tuple(self.installer.failures),
+            moved=self.installer.moved,
             conditions=self.watching,
         )
         self.links: Links = Links(

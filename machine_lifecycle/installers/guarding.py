@@ -17,7 +17,7 @@ from machine_lifecycle.installers.protection import moved
 from machine_lifecycle.installers.variables import shown_constraints
 from machine_lifecycle.model.installing import StepContext
 
-__all__ = ["check_unmoved", "protect", "repairing"]
+__all__ = ["check_unmoved", "moved_since", "protect", "repairing"]
 
 
 def protect(environment: Environment, packages: Sequence[LockedPackage] = ()) -> None:
@@ -69,6 +69,17 @@ async def check_unmoved(
     before = tuple(f"{name}=={version}" if version else name for name, version, _ in changed)
     after = tuple(f"{name}=={found}" if found else "nothing" for name, _, found in changed)
     raise kind(before=before, after=after, by=by, python=environment.python, problem=problem)
+
+
+def moved_since(environment: Environment) -> tuple[str, ...]:
+    """What of the protected packages is other than it was installed, a line each: by whatever a
+    pack did while it was imported, say. A quick look at folders, which changes nothing.
+    """
+    pins = environment.protection.pins() | environment.pinned()[1]
+    return tuple(
+        f"{name} {version}, now {now or 'gone'}".replace("  ", " ")
+        for name, version, now in moved(pins, environment.places.found())
+    )
 
 
 def repairing(

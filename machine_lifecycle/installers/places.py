@@ -65,11 +65,15 @@ class PackagePlaces:
         return self.python.exists() and bool(self.note is None or self.folders)
 
     def have(self, versions: Mapping[str, str]) -> bool:
-        """Whether packages are there, by the names of the folders with their facts.
+        """Whether packages are there.
 
         Args:
             versions: By name; empty: any will do.
         """
+        return not moved(versions, self.found())
+
+    def found(self) -> dict[str, str]:
+        """Versions by name, by the names of the folders with the packages' facts."""
         found: dict[str, str] = {}
         for folder in self.folders:
             # A system's own packages may still have the older kind (setuptools, "egg-info").
@@ -77,4 +81,4 @@ class PackagePlaces:
                 name, _, version = path.stem.partition("-")
                 version = version.partition("-")[0].replace("_", "+")
                 found.setdefault(canonicalize_name(name), version)  # what comes first is imported
-        return not moved(versions, found)
+        return found

@@ -146,6 +146,28 @@ if sys.argv[1:] != ["--help"]:
     assert machine.wait() == 0
 
 
+def test_what_is_changed_while_packs_are_imported_is_told_at_once_and_put_back_later(
+    tmp_path: Path, outside: Callable[..., Outside]
+) -> None:
+    changes = f"""
+import pathlib, shutil, sys
+once = pathlib.Path({str(tmp_path / "once")!r})
+if sys.argv[1:] != ["--help"] and not once.exists():
+    once.touch()
+    (site,) = pathlib.Path(sys.prefix).glob("lib/python*/site-packages")
+    shutil.rmtree(site / "small-1.0.dist-info")
+"""
+    bed = make_bed(tmp_path, main=changes + LOADING)
+    bed.listed()
+    machine = machine_of(bed, outside)
+    for told in (True, False):
+        machine.start().until("machine_ready")
+        said = json.loads(machine.call("status", "--json").stdout)["conditions"]
+        assert ("small 1.0, now gone" in json.dumps(said)) is told, said
+        machine.signal(signal.SIGTERM)
+        assert machine.wait() == 0
+
+
 def test_too_few_packs_are_no_machine(tmp_path: Path, outside: Callable[..., Outside]) -> None:
     bed = make_bed(tmp_path, main=MAIN)
     dead = [{"name": f"Dead{number}", "url": str(tmp_path / "nowhere")} for number in range(2)]

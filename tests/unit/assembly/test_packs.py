@@ -96,14 +96,34 @@ class Told:
         self.calls.append(("drop", *words))
 
 
-def watch(told: Told, listed: Iterable[str] = (), failed: Iterable[str] = ()) -> PackWatch:
+def watch(
+    told: Told,
+    listed: Iterable[str] = (),
+    failed: Iterable[str] = (),
+    moved: tuple[str, ...] = (),
+) -> PackWatch:
     return PackWatch(
         lifecycle=Lifecycle(policy=BootPolicy()),
         bus=EventBus(SystemClock()),
         listed=lambda _service: Listed(optional=frozenset(listed)),
         failed=lambda: tuple(failed),
+        moved=lambda _service: moved,
         conditions=told,
     )
+
+
+async def test_packages_that_a_pack_changed_meanwhile_are_told_beside_packs() -> None:
+    told = Told()
+    packs = watch(told, moved=("torch 2.0, now 2.1", "small 1.0, now gone"))
+    packs.heard([loaded(GOOD)])
+    packs.heard([loaded(GOOD, LACKS)])
+    await packs.bus.close()
+    first, second = (call[3] for call in told.calls)
+    assert first == (
+        "packages of comfyui-gpu0 were changed since they were installed, by a node pack say: "
+        "torch 2.0, now 2.1, small 1.0, now gone; the next boot puts them back"
+    )
+    assert second == f"1 node pack did not load on comfyui-gpu0: lacks ({LACKS.reason}); {first}"
 
 
 async def test_the_condition_follows_what_instances_say() -> None:
