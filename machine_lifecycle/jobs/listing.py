@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import attrs
+from redis.exceptions import ResponseError
 
 from machine_lifecycle.jobs.records import JobRecord, json_object, record_from_hash
 from machine_lifecycle.system import redis_keys as keys
@@ -15,26 +16,31 @@ __all__ = ["job_ids", "numbers", "read_job"]
 
 
 async def read_job(redis: Any, job_id: str, line: Line | None = None) -> JobRecord | None:
-    """What is known of a job; ``None`` for nothing. Over a line, if there is one."""
+    """What is known of a job; ``None`` for nothing. Over a line, if there is one.
+
+    What is no record, as another party made it, reads as none; of one that was set aside for that,
+    the reason is known.
+    """
+    asked = (
+        ("HGETALL", keys.job(job_id)),
+        ("HGETALL", keys.job_progress(job_id)),
+        ("HGET", keys.COMPLETED, job_id),
+    )
     if line is not None:
-        asked = (
-            ("HGETALL", keys.job(job_id)),
-            ("HGETALL", keys.job_progress(job_id)),
-            ("HGET", keys.COMPLETED, job_id),
-        )
         calls = (line.execute_command(*words) for words in asked)
         # Where one fails, the others are waited for, too: none goes on by itself.
         answers: list[Any] = await asyncio.gather(*calls, return_exceptions=True)
-        for answer in answers:
-            if isinstance(answer, BaseException):
-                raise answer
-        fields, progress, done = _pairs(answers[0]), _pairs(answers[1]), answers[2]
     else:
         pipeline = redis.pipeline(transaction=False)
-        pipeline.hgetall(keys.job(job_id))
-        pipeline.hgetall(keys.job_progress(job_id))
-        pipeline.hget(keys.COMPLETED, job_id)
-        fields, progress, done = await pipeline.execute()
+        for words in asked:
+            pipeline.execute_command(*words)
+        answers = await pipeline.execute(raise_on_error=False)
+    fields, progress, done = _hash(answers[0]), _hash(answers[1]), answers[2]
+    if isinstance(done, BaseException):
+        raise done
+    if not fields:
+        reason = await redis.hget(keys.DEAD_REASONS, job_id)
+        fields = {"status": "failed", "error": reason} if reason else {}
     if not fields:
         return None
     record = record_from_hash({"id": job_id, **fields}, progress)
@@ -43,8 +49,14 @@ async def read_job(redis: Any, job_id: str, line: Line | None = None) -> JobReco
     return record
 
 
-def _pairs(flat: list[str]) -> dict[str, str]:
-    return dict(zip(flat[::2], flat[1::2], strict=True))
+def _hash(answer: Any) -> dict[str, str]:
+    if isinstance(answer, ResponseError) and "WRONGTYPE" in str(answer):
+        return {}
+    if isinstance(answer, BaseException):
+        raise answer
+    if isinstance(answer, dict):
+        return answer
+    return dict(zip(answer[::2], answer[1::2], strict=True))
 
 
 async def job_ids(redis: Any, status: str, limit: int) -> tuple[str, ...]:

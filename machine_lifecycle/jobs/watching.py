@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from machine_lifecycle.jobs.errors import JobNotFound
 from machine_lifecycle.jobs.messages import Messages, Told
@@ -75,7 +76,12 @@ async def _past(redis: Redis, record: JobRecord) -> list[JobEvent]:
     """The steps that are kept: the last two hundred, for an hour after the end. The end itself is
     told by the record; so is the beginning of a run of which no step is kept.
     """
-    kept: Any = await redis.xrange(keys.progress_stream(record.id))
+    try:
+        kept: Any = await redis.xrange(keys.progress_stream(record.id))
+    except ResponseError as error:
+        if "WRONGTYPE" not in str(error):
+            raise
+        kept = ()  # another party has put something else there
     steps = [
         JobEvent(
             kind=_KINDS.get(fields["status"], "retrying"),

@@ -238,8 +238,15 @@ async def test_poison_is_set_aside_and_stops_nobody(redis: Redis, requirements: 
     assert set(await redis.zrange("jobs:dead", 0, -1)) == {"bad", "ghost", "text", "nameless"}
     assert await redis.hget("jobs:dead:reasons", "ghost") == "the job has no record"
     assert await redis.hget("jobs:dead:reasons", "text") == "its record is no hash"
-    assert (await client.get("bad")).status == "failed"
     assert await redis.zcard("jobs:pending") == 0
+    await redis.set(keys.job_progress("bad"), "no hash")
+    async with contextlib.aclosing(Line(redis)) as line:
+        for reader in (client, JobQueue(redis, line)):
+            told = {job.id: (job.status, job.error) for job in await reader.list(status="dead")}
+            assert set(told) == {"bad", "ghost", "text", "nameless"}
+            assert told["text"] == ("failed", "its record is no hash")
+            assert told["ghost"] == ("failed", "the job has no record")
+            assert told["bad"] == ("failed", (await reader.get("bad")).error)
 
 
 async def test_poison_of_our_own_clients_is_set_aside_at_once(redis: Redis) -> None:

@@ -46,9 +46,10 @@ async def test_other_things_in_the_place_of_progress_cost_no_job(redis: Redis) -
     assert await write(redis, *(result(job_id, got[job_id]) for job_id in ids)) == ["ok"] * 3
     assert await redis.get(keys.progress_stream(ids[0])) == "somebody else's"
     for job_id in ids:
-        assert await redis.hget(keys.job(job_id), "status") == "completed"
-        kept = json.loads(str(await redis.hget(keys.COMPLETED, job_id)))
-        assert kept["data"] == json.loads(RESULT)
+        record = await client.get(job_id)
+        assert (record.status, record.result) == ("completed", json.loads(RESULT))
+        kinds = [event.kind async for event in client.watch(job_id, replay=True)]
+        assert kinds[-1] == "completed"
     assert await redis.keys("jobs:active:*") == []
     assert not await redis.exists(keys.LEASES)
 
