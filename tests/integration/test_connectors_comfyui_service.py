@@ -434,6 +434,6 @@ async def test_the_history_is_asked_for_what_was_not_told(
         endpoint = Endpoint(host="127.0.0.1", port=port, options={"look_interval": 20.0})
         connector = await stack.enter_async_context(ComfyUIConnector(endpoint))
         graph = {node: {"class_type": "ShowText", "inputs": {}} for node in ("2", "3")}
-        result = await connector.run(_job(graph, timeout=5.0), _ignored)
+        result = await connector.run(_job(graph, timeout=PATIENCE), _ignored)
     assert result.data["outputs"] == shown
     assert service.asked.is_set() == (cached == ["2"])

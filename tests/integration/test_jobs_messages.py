@@ -16,6 +16,7 @@ from machine_lifecycle.model.jobs import Preview
 from machine_lifecycle.system import redis_keys as keys
 from machine_lifecycle.system.redis import connect
 from machine_lifecycle.system.redis_errors import RedisUnreachable
+from tests.support.patience import PATIENCE
 from tests.support.redis_server import ValkeyServer
 
 
@@ -28,7 +29,7 @@ def own_server() -> Iterator[ValkeyServer]:
 
 
 async def _until(said: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while not await said():  # noqa: ASYNC110 - the server is asked
             await asyncio.sleep(0.01)  # sleep: how often
 
@@ -84,7 +85,7 @@ async def test_what_was_told_while_redis_was_away_is_found(own_server: ValkeySer
         redis = connect(own_server.url)
         await redis.hset(keys.job(job_id), "status", "cancelled")  # and nobody tells it
         await redis.client_kill_filter(_type="pubsub")
-        async with asyncio.timeout(4):  # before it would have looked without a reason
+        async with asyncio.timeout(PATIENCE):
             assert await following == ["submitted", "cancelled"]
         await redis.aclose()
 
@@ -97,7 +98,7 @@ async def test_a_redis_that_stays_away_ends_what_follows(own_server: ValkeyServe
                 own_server.stop()
 
     with pytest.raises(RedisUnreachable):
-        await asyncio.wait_for(follow(), 20)
+        await asyncio.wait_for(follow(), PATIENCE)
 
 
 async def test_pictures_go_on_after_a_break(own_server: ValkeyServer) -> None:

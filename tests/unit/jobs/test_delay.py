@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 
 from machine_lifecycle.jobs.delay import Delay
+from tests.support.patience import PATIENCE
 
 
 async def test_each_is_called_once_and_in_order_unless_it_was_called_off() -> None:
-    delay, called, done = Delay(0.02), list[str](), asyncio.Event()
+    delay, called, done = Delay(0.5), list[str](), asyncio.Event()
 
     def first() -> None:
         called.append("first")
@@ -26,7 +27,7 @@ async def test_each_is_called_once_and_in_order_unless_it_was_called_off() -> No
     await asyncio.sleep(0.01)  # sleep: so that they are due one after the other
     delay.call(last)
     delay.call_off(print)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         await done.wait()
     assert called == ["first", "last"]
 
@@ -38,7 +39,7 @@ async def test_it_begins_anew_after_all_were_called_off() -> None:
     await asyncio.sleep(0.03)  # sleep: past the delay
     assert not called.is_set()
     delay.call(called.set)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         await called.wait()
 
 
