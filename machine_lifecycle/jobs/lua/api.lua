@@ -150,7 +150,7 @@ end
 -- worker, id, fence, percent, message, step, steps
 local function ml1_progress(_, a)
   local worker, id = a[1], a[2]
-  local job = mine(id, worker, a[3])
+  local job = mine(id, worker, a[3], true)
   if not job then return 'lost' end
   local at = now()
   if job.status ~= 'in_progress' then
@@ -303,7 +303,7 @@ local function ml1_beat(_, a)
   trim_records('jobs:failed', at, RECORD_TTL)
   local lost, cancel = {}, {}
   for i = 4, #a, 2 do
-    local job = mine(a[i], worker, a[i + 1])
+    local job = mine(a[i], worker, a[i + 1], true)
     if not job then lost[#lost + 1] = a[i]
     else
       redis.call('ZADD', 'jobs:leases', at + tonumber(a[3]), a[i])

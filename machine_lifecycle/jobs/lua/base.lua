@@ -1,5 +1,5 @@
 #!lua name=machine_lifecycle_1
--- revision 11
+-- revision 12
 
 -- Every change of a job's state is one call here, so that it happens whole or not at all. Times
 -- are the server's own: clocks of workers never count.
@@ -84,14 +84,23 @@ local function ms_of(moment)
 end
 
 -- A key of another type than it should be reads as one that is not there.
+local function unreadable(answer)
+  if answer.err and string.find(answer.err, 'ACL failure', 1, true) then error(answer.err, 0) end
+  return answer.err
+end
+
 local function hash(key)
-  local flat = redis.pcall('HGETALL', key)
-  local map = {}
-  if flat.err then
-    if string.find(flat.err, 'ACL failure', 1, true) then error(flat.err, 0) end -- it may be there
-    return map, flat.err
-  end
+  local flat, map = redis.pcall('HGETALL', key), {}
+  if unreadable(flat) then return map, flat.err end
   for i = 1, #flat, 2 do map[flat[i]] = flat[i + 1] end
+  return map
+end
+
+-- Some fields of a hash: a job's payload may be large.
+local function fields(key, names)
+  local seen, map = redis.pcall('HMGET', key, unpack(names)), {}
+  if unreadable(seen) then return map end
+  for i, name in ipairs(names) do map[name] = seen[i] or nil end
   return map
 end
 

@@ -149,9 +149,12 @@ local function claim(worker, machine, digest, want, lease, at, plain)
   return jobs, 'more'
 end
 
--- Whether a job is still this worker's, in this run of it.
-local function mine(id, worker, fence)
-  local job = hash('job:' .. id)
+local RUN = {'status', 'worker_id', 'fence', 'assigned_at', 'cancel_requested'}
+
+-- A job, if it is still this worker's in this run of it; with *briefly*, what tells of the run alone.
+local function mine(id, worker, fence, briefly)
+  local key = 'job:' .. id
+  local job = briefly and fields(key, RUN) or hash(key)
   if RUNNING[job.status] and job.worker_id == worker and job.fence == fence then return job end
   if job.worker_id ~= worker or not RUNNING[job.status] then
     redis.call('HDEL', 'jobs:active:' .. worker, id)
