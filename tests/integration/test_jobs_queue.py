@@ -944,6 +944,10 @@ async def test_a_worker_of_the_hub_claims_by_the_hubs_function(redis: Redis) -> 
     assert await redis.zscore("jobs:leases", mine) is None, "it renews no lease"
     assert (await find())["jobId"] == "theirs"
     assert await find() is None
+    # It hears of no cancelling, so that nobody waits for its word.
+    assert await client.cancel("theirs") == "cancelled"
+    assert (await client.get("theirs")).status == "cancelled"
+    assert not await redis.hexists("jobs:active:w1", "theirs")
 
 
 async def test_the_hubs_own_function_takes_the_place_of_ours_and_stays(redis: Redis) -> None:

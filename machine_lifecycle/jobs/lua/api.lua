@@ -260,12 +260,15 @@ local function ml1_cancel(_, a)
   if not next(job) then return 'unknown' end
   local at = now()
   local message = {job_id = a[1], worker_id = job.worker_id or '', reason = a[2], timestamp = at}
-  if WAITING[job.status] then
+  local running = RUNNING[job.status]
+  -- Who runs it without a lease is of another party, and hears of no cancelling.
+  if WAITING[job.status] or (running and not redis.call('ZSCORE', 'jobs:leases', a[1])) then
+    if given(job.worker_id) then redis.pcall('HDEL', 'jobs:active:' .. job.worker_id, a[1]) end
     end_cancelled(a[1], job, a[2], at)
     publish('cancel_job', message)
     return 'cancelled'
   end
-  if RUNNING[job.status] then
+  if running then
     redis.call('HSET', 'job:' .. a[1], 'cancel_requested', '1', 'cancel_reason', a[2])
     publish('cancel_job', message)
     return 'cancelling'
