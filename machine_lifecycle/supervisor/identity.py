@@ -42,7 +42,8 @@ class Stat:
     """What the kernel says of one process.
 
     Attributes:
-        dead: Whether it has ended and only waits to be reaped.
+        dead: Whether it has ended, with all its threads, and only waits to be reaped. One whose
+            first thread has ended looks like that, and may have its files and ports still.
     """
 
     pid: int
@@ -92,7 +93,7 @@ def read_stat(pid: int) -> Stat | None:
         group=int(fields[2]),
         session=int(fields[3]),
         created=int(fields[19]),
-        dead=fields[0] in (b"Z", b"X"),
+        dead=fields[0] in (b"Z", b"X") and int(fields[17]) <= 1,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import platform
 import shutil
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from machine_lifecycle.supervisor.tree import TOKEN_VARIABLE, bearers, descendan
 from machine_lifecycle.supervisor.watch import ExitWatch, foreign_status, gone
 from tests.support.patience import PATIENCE
 
+_EXIT = {"x86_64": 60, "aarch64": 93}  # SYS_exit: of one thread
 SLEEP = shutil.which("sleep") or "/bin/sleep"
 
 
@@ -78,6 +80,28 @@ async def test_a_wrong_identity_is_never_signalled() -> None:
         assert not alive(who)
     assert not send(who, signal.SIGKILL)
     assert identify(child.pid) is None
+
+
+@pytest.mark.skipif(platform.machine() not in _EXIT, reason="a number of the kernel's is needed")
+async def test_a_process_lives_until_its_last_thread_has_ended() -> None:
+    """As one that is killed: its first thread may be gone while others have its port still."""
+    script = (
+        "import ctypes, threading, time\n"
+        "threading.Thread(target=time.sleep, args=(100,)).start()\n"
+        f"ctypes.CDLL(None).syscall({_EXIT[platform.machine()]}, 0)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", script]) as child:  # noqa: ASYNC220 - a ms
+        who = identify(child.pid)
+        assert who is not None
+        status = Path(f"/proc/{child.pid}/status")
+        async with asyncio.timeout(PATIENCE):
+            while "zombie" not in status.read_text():  # noqa: ASYNC110, ASYNC240 - tells nobody
+                await asyncio.sleep(0.01)  # sleep: as said
+        assert alive(who)
+        assert not await gone([who], 0.01)
+        assert send(who, signal.SIGKILL)
+        assert await gone([who], PATIENCE)
+        assert not alive(who)
 
 
 def test_bearers_of_a_token_are_found_with_their_descendants() -> None:
