@@ -1,10 +1,11 @@
 """How long 64 node packs take, beside what the boot replaces, over one and the same link.
 
-Run ``python -m tests.benchmarks.installing [--small] [--keep FOLDER]``. Repositories and wheels
-are made on the spot and served over loopback through a link of 50 ms and 100 Mbit/s. One run
+Run ``python -m tests.benchmarks.installing [--small] [--peers] [--keep FOLDER]``. Repositories and
+wheels are made on the spot and served over loopback through a link of 50 ms and 100 Mbit/s. One run
 measures: full clones five at once with pip for each pack; the same with uv; ours with nothing
 there, without locks, making the lock first, and from a lock; ours in a new workspace with the
-caches of the run before; ours with nothing to do. It prints the times, the bytes that came over
+caches of the run before; ours with nothing to do; with ``--peers`` also ComfyUI-Manager and
+comfy-cli, which it has to get from an index. It prints the times, the bytes that came over
 the link, and the ratios. Hold the ratios, not the times.
 """
 
@@ -35,6 +36,7 @@ from machine_lifecycle.model.paths import Paths
 from machine_lifecycle.model.plan import InstallPlan
 from machine_lifecycle.model.settings import Settings
 from tests.benchmarks.installing.link import Link, through
+from tests.benchmarks.installing.peers import Peer, made
 from tests.benchmarks.installing.serving import serving
 from tests.benchmarks.installing.world import SIZES, SMALL, World, make_world
 
@@ -211,7 +213,24 @@ class Ours:
         return await measured(self._bed, run)
 
 
-async def compare(bed: Bed) -> dict[str, Figure]:
+async def by_peer(bed: Bed, peer: Peer) -> Figure:
+    """All packs by one command of another tool."""
+    addresses = (f"{bed.address}/git/{pack}.git" for pack in bed.world.packs)
+
+    async def run() -> int:
+        child = await asyncio.create_subprocess_exec(
+            *(*peer.argv, *addresses),
+            env=bed.environ(f"caches-{peer.home.name}") | {"COMFYUI_PATH": str(peer.home)},
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        await child.wait()
+        return peer.missing(bed.world.packs)
+
+    return await measured(bed, run)
+
+
+async def compare(bed: Bed, peers: Sequence[Peer] = ()) -> dict[str, Figure]:
     """Every way, one after the other."""
     found = {}
     found["full clones, 5 at once, pip each"] = await of_old(
@@ -220,6 +239,8 @@ async def compare(bed: Bed) -> dict[str, Figure]:
     found["the same with uv each"] = await of_old(
         bed, "uv", (str(find_uv_bin()), "pip", "install", "--python", "PYTHON")
     )
+    for peer in peers:
+        found[peer.name] = await by_peer(bed, peer)
     loose = Ours(bed, "loose", LockMode.OFF)
     await loose.base()
     found["ours without locks, nothing there"] = await loose.packs()
@@ -251,16 +272,18 @@ def bed_of(world: World, link: Link, folder: Path) -> Iterator[Bed]:
 @click.command()
 @click.option("--small", is_flag=True, help="Nine packs instead of 64.")
 @click.option("--keep", type=click.Path(path_type=Path), help="Make the repositories here, once.")
+@click.option("--peers", is_flag=True, help="Get other tools from the index, and measure them.")
 @click.option("--round-trip", default=50.0, show_default=True, help="Milliseconds.")
 @click.option("--mbit", default=100.0, show_default=True, help="Width of the link.")
-def main(*, small: bool, keep: Path | None, round_trip: float, mbit: float) -> None:
+def main(*, small: bool, keep: Path | None, peers: bool, round_trip: float, mbit: float) -> None:
     """Measure it all and print it."""
     folder = Path(tempfile.mkdtemp(prefix="installing-"))
     try:
         world = make_world(keep or folder / "world", SMALL if small else SIZES)
         link = Link(round_trip=round_trip / 1000, width=mbit * 1e6 / 8)
         with bed_of(world, link, folder) as bed:
-            found = asyncio.run(compare(bed))
+            others = made(folder / "peers") if peers else ()
+            found = asyncio.run(compare(bed, others))
         base = next(iter(found.values()))
         print(
             f"{len(world.packs)} packs, {round_trip:g} ms, {mbit:g} Mbit/s, {os.cpu_count()} cores"
@@ -269,7 +292,7 @@ def main(*, small: bool, keep: Path | None, round_trip: float, mbit: float) -> N
             times = base.seconds / one.seconds
             share = 100 * one.bytes / base.bytes
             print(
-                f"{name:<36} {one.seconds:8.2f} s  {times:7.1f} x  "
+                f"{name:<40} {one.seconds:8.2f} s  {times:7.1f} x  "
                 f"{one.bytes / 1e6:8.1f} MB  {share:5.1f} %  {one.failed} failed"
             )
     finally:
