@@ -42,6 +42,7 @@ from machine_lifecycle.model.paths import Paths  # noqa: E402
 from machine_lifecycle.system.network import free_port  # noqa: E402
 from machine_lifecycle.system.valkey import read_discovery  # noqa: E402
 from tests.support.outside import Outside  # noqa: E402
+from tests.support.pages import asked, until  # noqa: E402
 
 WARM_UP = 5
 AT_A_TIME = 8
@@ -230,8 +231,12 @@ async def simulated() -> AsyncIterator[str]:
             *(sys.executable, "-m", "machine_lifecycle.simulation", "--port", str(port)),
             *("--output-directory", folder),
         )
+        url = f"http://127.0.0.1:{port}"
         try:
-            yield f"http://127.0.0.1:{port}"
+            await asyncio.to_thread(
+                until, lambda: asked(f"{url}/system_stats"), lambda got: got[0] == 200, lambda: url
+            )
+            yield url
         finally:
             process.terminate()
             await process.wait()
