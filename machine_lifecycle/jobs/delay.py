@@ -16,7 +16,7 @@ class Delay:
     """
 
     def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
+        self.seconds: float = seconds
         self._due: dict[Callable[[], None], float] = {}
         """When each is due, as the event loop counts; the first one is first."""
         self._timer: asyncio.TimerHandle | None = None
@@ -24,7 +24,7 @@ class Delay:
     def call(self, back: Callable[[], None]) -> None:
         """Call it when the delay is over, unless it is called off."""
         loop = asyncio.get_running_loop()
-        self._due[back] = due = loop.time() + self._seconds
+        self._due[back] = due = loop.time() + self.seconds
         if self._timer is None:
             self._timer = loop.call_at(due, self._look)
 

@@ -9,9 +9,9 @@ from machine_lifecycle.jobs.records import preview_message
 from machine_lifecycle.model.jobs import Progress
 from machine_lifecycle.system import redis_keys as keys
 
-__all__ = ["FIRST_REPORT", "Reports"]
+__all__ = ["Reports"]
 
-FIRST_REPORT = 0.1
+_FIRST_REPORT = 0.1
 """Seconds until the start of a run is reported: one that is over at once needs no report of it."""
 
 _LARGEST_PREVIEW = 1024 * 1024
@@ -24,7 +24,7 @@ class Reports:
     def __init__(self, functions: QueueFunctions, worker_id: str) -> None:
         self._functions = functions
         self._worker_id = worker_id
-        self.first: Delay = Delay(FIRST_REPORT)
+        self.first: Delay = Delay(_FIRST_REPORT)
         """Whose first report is to come."""
 
     async def tell(self, claimed: Claimed, progress: Progress) -> str:

@@ -12,7 +12,6 @@ from redis.exceptions import RedisError
 from machine_lifecycle.errors import LifecycleError
 from machine_lifecycle.jobs.delay import Delay
 from machine_lifecycle.jobs.errors import JobCrashed, JobTimeout
-from machine_lifecycle.jobs.reporting import FIRST_REPORT
 from machine_lifecycle.model.jobs import Job, JobResult, Progress
 from machine_lifecycle.model.ports import Connector
 from machine_lifecycle.system.tasks import end_tasks
@@ -189,7 +188,7 @@ class RunningJob:
             self._changed.set()
 
     def _begin_reports(self) -> None:
-        left = max(0.0, self.job.timeout - FIRST_REPORT)
+        left = max(0.0, self.job.timeout - self._first_report.seconds)
         self._timer = asyncio.get_running_loop().call_later(left, self._turn)
         self._changed = asyncio.Event()
         self._changed.set()
