@@ -53,10 +53,10 @@ from machine_lifecycle.supervisor.core import Supervisor
 from machine_lifecycle.supervisor.rotation import LogRules
 from machine_lifecycle.system.clock import SystemClock
 from machine_lifecycle.system.files import write_atomically
+from machine_lifecycle.system.folders import find_paths, prepare
 from machine_lifecycle.system.gpus import Gpus
 from machine_lifecycle.system.identity import machine_id
 from machine_lifecycle.system.logs import log_stream, register_secret
-from machine_lifecycle.system.places import find_paths, prepare
 
 __all__ = ["Parts", "assemble"]
 

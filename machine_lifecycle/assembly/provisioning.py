@@ -15,10 +15,10 @@ from machine_lifecycle.errors import LifecycleError
 from machine_lifecycle.model.choices import GpuMode
 from machine_lifecycle.model.progress import ProgressSink
 from machine_lifecycle.model.settings import Settings
+from machine_lifecycle.system.folders import find_paths, prepare
 from machine_lifecycle.system.gpus import Gpus
 from machine_lifecycle.system.identity import machine_id
 from machine_lifecycle.system.logs import register_secret
-from machine_lifecycle.system.places import find_paths, prepare
 
 __all__ = ["Provisioned", "provision"]
 

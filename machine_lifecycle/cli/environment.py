@@ -11,7 +11,7 @@ import click
 from machine_lifecycle.config.errors import EnvFileUnreadable
 from machine_lifecycle.config.settings import LoadedSettings, load_settings
 from machine_lifecycle.model.paths import Paths
-from machine_lifecycle.system.places import find_paths
+from machine_lifecycle.system.folders import find_paths
 
 __all__ = ["environment", "open_paths", "open_settings"]
 

@@ -25,7 +25,7 @@ def queue_url(settings: Settings) -> str:
     Raises:
         MachineNotRunning: There is neither.
     """
-    from machine_lifecycle.system.places import find_paths  # noqa: PLC0415 - heavy
+    from machine_lifecycle.system.folders import find_paths  # noqa: PLC0415 - heavy
     from machine_lifecycle.system.valkey import read_discovery  # noqa: PLC0415 - likewise
 
     return settings.redis_url or read_discovery(find_paths(settings, environment())).url

@@ -174,11 +174,11 @@ class _Base:
         venv = Step(
             id="environment",
             summary="make the Python environment" if environment.ours else "look at the Python",
-            fingerprint=fingerprint(environment.places.identity, environment.ours),
+            fingerprint=fingerprint(environment.site_packages.identity, environment.ours),
             needs=("clone",),
             timeout=300,
             run=environment.make,
-            present=environment.places.known,
+            present=environment.site_packages.known,
         )
         torch = Step(
             id="torch",

@@ -17,7 +17,7 @@ from machine_lifecycle.installers.base import (
 )
 from machine_lifecycle.installers.command import Journal, Redactor
 from machine_lifecycle.installers.errors import DiskFull
-from machine_lifecycle.installers.patience import PackPatience
+from machine_lifecycle.installers.pack_deadlines import PackDeadlines
 from machine_lifecycle.installers.sharing import held
 from machine_lifecycle.installers.space import fullest, ran_out
 from machine_lifecycle.installers.stages import StageRun
@@ -165,7 +165,7 @@ class Executor:
             redact=self._redact,
             places=self._places,
             retry_wait=self._retry_wait,
-            patience=PackPatience(self._settings.packs_timeout if stage == "nodes" else 0.0),
+            deadlines=PackDeadlines(self._settings.packs_timeout if stage == "nodes" else 0.0),
         )
         outcomes = await run.all(steps)
         self._outcomes[plan.service, stage] = outcomes

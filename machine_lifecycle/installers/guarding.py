@@ -78,7 +78,7 @@ def moved_since(environment: Environment) -> tuple[str, ...]:
     pins = environment.protection.pins() | environment.pinned()[1]
     return tuple(
         f"{name} {version}, now {now or 'gone'}".replace("  ", " ")
-        for name, version, now in moved(pins, environment.places.found())
+        for name, version, now in moved(pins, environment.site_packages.found())
     )
 
 

@@ -26,7 +26,7 @@ from machine_lifecycle.installers.requirements import (
     Refused,
     environment_of,
 )
-from machine_lifecycle.installers.settling import FOUND, Settled, Settling
+from machine_lifecycle.installers.resolution import FOUND, Resolution, Resolver
 from machine_lifecycle.installers.solving import Quarantined
 from machine_lifecycle.installers.sources import Snapshot, Sources
 from machine_lifecycle.model.text import human_seconds
@@ -234,8 +234,8 @@ class _Locking:
         solver = attrs.evolve(solver, prefer=tuple(prefer.values()))
         try:
             comfyui = await looks[0]
-            settling = Settling(self._wanted, solver, await self._base(comfyui[1]))
-            await settling.protect()  # while packs are fetched
+            resolver = Resolver(self._wanted, solver, await self._base(comfyui[1]))
+            await resolver.protect()  # while packs are fetched
             packs = await asyncio.gather(*looks[1:])
         finally:  # without ComfyUI itself, nobody else need be asked
             for look in looks:
@@ -244,8 +244,8 @@ class _Locking:
         asking = [
             await self._asking(entry, reading) for entry, reading in packs if entry.requirements
         ]
-        settled = await settling.run(apart(asking), self._out)
-        return self._lock([comfyui[0], *(entry for entry, _ in packs)], settled)
+        resolution = await resolver.run(apart(asking), self._out)
+        return self._lock([comfyui[0], *(entry for entry, _ in packs)], resolution)
 
     async def _look(
         self, entry: LockedRepository, repository: Repository
@@ -323,9 +323,9 @@ class _Locking:
     def _lock(
         self,
         entries: Sequence[LockedRepository],
-        settled: Settled,
+        resolution: Resolution,
     ) -> Lock:
-        solved = settled.solved
+        solved = resolution.solved
         refused: dict[str, tuple[LockedLine, ...]] = {}
         for name, line in solved.refused:
             refused[name] = (*refused.get(name, ()), _line(line))
@@ -333,7 +333,7 @@ class _Locking:
             attrs.evolve(one, refused=(*one.refused, *refused.get(one.name, ()))) for one in entries
         )
         order = [pack.name for pack in packs]
-        out = (*settled.out, *solved.quarantined)
+        out = (*resolution.out, *solved.quarantined)
         return Lock(
             **self._wanted.facts(),
             comfyui=comfyui,
@@ -341,7 +341,7 @@ class _Locking:
             quarantined=tuple(sorted(out, key=lambda one: order.index(one.pack))),
             packages=solved.solution.packages,
             built=solved.solution.built,
-            collapsed=settled.collapsed,
+            collapsed=resolution.collapsed,
         )
 
 

@@ -21,8 +21,8 @@ from machine_lifecycle.installers.package_errors import (
     TorchMissing,
     packages_failed,
 )
-from machine_lifecycle.installers.places import PackagePlaces
 from machine_lifecycle.installers.protection import Protection
+from machine_lifecycle.installers.site_packages import SitePackages
 from machine_lifecycle.installers.uvprogram import uv_program
 from machine_lifecycle.installers.variables import (
     package_environment,
@@ -93,14 +93,14 @@ class Environment:
         return Protection(protected_file(self.constraints.parent.parent))
 
     @property
-    def places(self) -> PackagePlaces:
+    def site_packages(self) -> SitePackages:
         """Where its packages are."""
         told = self.constraints.with_name("python-path.json")
-        return PackagePlaces(self.python, None if self.ours else told)
+        return SitePackages(self.python, None if self.ours else told)
 
     def has(self, packages: Sequence[LockedPackage]) -> bool:
         """Whether these are there, as far as the names of folders tell."""
-        return self.places.have({one.name: one.version for one in packages})
+        return self.site_packages.have({one.name: one.version for one in packages})
 
     @property
     def _mark(self) -> Path:
@@ -123,7 +123,7 @@ class Environment:
             except CommandFailed as error:
                 raise PackagesFailed.of(error, "the environment", self.python) from error
             self._mark.unlink(missing_ok=True)
-        await self.places.look(ctx, self.env)
+        await self.site_packages.look(ctx, self.env)
 
     async def install(self, ctx: StepContext, what: Sequence[str], *, shown: str) -> None:
         """Install *what*: arguments of ``uv pip install``.
@@ -205,7 +205,7 @@ class Environment:
 
     def torch_is_there(self) -> bool:
         """Whether torch and its family are what they were pinned to, as far as folders tell."""
-        return self.constraints.exists() and self.places.have(self.pinned()[1])
+        return self.constraints.exists() and self.site_packages.have(self.pinned()[1])
 
     async def install_torch(self, ctx: StepContext) -> None:
         """Have torch: what is there is kept, else it is installed; then pin it.

@@ -12,7 +12,7 @@ from machine_lifecycle.errors import LifecycleError
 from machine_lifecycle.installers.base import Stamps, StepOutcome, StepStatus, file_name
 from machine_lifecycle.installers.command import Journal, Redactor
 from machine_lifecycle.installers.errors import PackTimeout
-from machine_lifecycle.installers.patience import PackPatience
+from machine_lifecycle.installers.pack_deadlines import PackDeadlines
 from machine_lifecycle.installers.tries import Tries
 from machine_lifecycle.model.installing import Step
 from machine_lifecycle.model.paths import Paths
@@ -34,10 +34,10 @@ class StageRun:
         redact: Redactor,
         places: Mapping[str, int],
         retry_wait: float,
-        patience: PackPatience,
+        deadlines: PackDeadlines,
     ) -> None:
         self._service = service
-        self._patience = patience
+        self._deadlines = deadlines
         self._stamps = Stamps(paths.service(service))
         self._logs = paths.logs / "install"
         self._journal = journal
@@ -65,11 +65,11 @@ class StageRun:
             outcome = await self._one(step, blocked=blocked)
             self._outcomes.append(outcome)
             status[step.id] = outcome.status
-            self._patience.ended(step)
+            self._deadlines.ended(step)
             self._ended += 1
             ended[step.id].set()
 
-        self._patience.begin()
+        self._deadlines.begin()
         async with asyncio.TaskGroup() as group:
             for step in steps:
                 group.create_task(one(step), name=f"install {self._service} {step.id}")
@@ -116,7 +116,7 @@ class StageRun:
         tries, began = self._tries(step), time.monotonic()
         async with AsyncExitStack() as turn:
             try:
-                async with asyncio.timeout_at(self._patience.until(step)):
+                async with asyncio.timeout_at(self._deadlines.until(step)):
                     if step.exclusive:
                         await turn.enter_async_context(self._locks[step.exclusive])
                     await turn.enter_async_context(self._slots.get(step.lane, self._slots[""]))
@@ -151,7 +151,7 @@ class StageRun:
         error = PackTimeout(
             pack=tries.step.subject,
             step=tries.step.summary,
-            limit=self._patience.limit,
+            limit=self._deadlines.limit,
             log=tries.log,
             context=(tries.doing,) if tries.doing else (),
         )

@@ -14,10 +14,10 @@ from machine_lifecycle.jobs.breaker import Breaker
 from machine_lifecycle.jobs.claims import Claimed
 from machine_lifecycle.jobs.errors import ServiceDown
 from machine_lifecycle.jobs.outcomes import Outcome
-from machine_lifecycle.jobs.places import Place, Places
 from machine_lifecycle.jobs.reporting import Reports
 from machine_lifecycle.jobs.running import Ended, RunningJob
 from machine_lifecycle.jobs.settling import Settler
+from machine_lifecycle.jobs.slots import Slot, Slots
 from machine_lifecycle.jobs.stores import OutputStore
 from machine_lifecycle.jobs.worker_config import WorkerConfig
 from machine_lifecycle.jobs.worker_services import WorkerServices
@@ -57,11 +57,11 @@ class Execution:
             services: Who does the work.
             voice: Tells what happens.
             give: Takes results.
-            on_free: Called when a job is over and its place is free.
+            on_free: Called when a job is over and its slot is free.
             on_hung: Called with seconds to rest while a service, or Redis, fails job after job.
         """
         self.running: dict[str, RunningJob] = {}
-        self.places: Places = Places(services.limits, on_free)
+        self.slots: Slots = Slots(services.limits, on_free)
         self.fault: BaseException | None = None
         """What broke here, which is no fault of a job: the worker can't go on."""
         self._breakers: dict[str, Breaker] = {}
@@ -111,13 +111,13 @@ class Execution:
             # Frozen for longer than its lease, it gets the job anew before it hears of that.
             before.cut("lost", "its lease had ended")
         service, connector = self._services.route(claimed.service_required)
-        place = self.places.take(service)
+        slot = self.slots.take(service)
         job = claimed.job(default_timeout=self._config.timeout_of(claimed.service_required))
         running = RunningJob(
             job, claimed.fence, connector,
             report=lambda progress: self._reports.tell(claimed, progress),
-            turned=lambda: self._turned(claimed, running, place, began),
-            service_free=place.lend, first_report=self._reports.first,
+            turned=lambda: self._turned(claimed, running, slot, began),
+            service_free=slot.lend, first_report=self._reports.first,
         )  # fmt: skip
         self.running[claimed.id] = running
         self._voice.taken(claimed.id)
@@ -127,7 +127,7 @@ class Execution:
         else:
             running.begin()
 
-    def _turned(self, claimed: Claimed, running: RunningJob, place: Place, began: float) -> None:
+    def _turned(self, claimed: Claimed, running: RunningJob, slot: Slot, began: float) -> None:
         """A run has ended, or is to end. What needs no waiting is done at once."""
         seconds = time.monotonic() - began
         if running.reporter:
@@ -137,11 +137,11 @@ class Execution:
             ending.add_done_callback(self._endings.discard)
         result = running.result_at_once()
         if result is None or (self._store and result.outputs):
-            self._spawn(self._settle(claimed, running, place, seconds))
+            self._spawn(self._settle(claimed, running, slot, seconds))
             return
         try:
-            self._succeeded(place)
-            self._write(claimed, place.service, result, seconds)
+            self._succeeded(slot)
+            self._write(claimed, slot.service, result, seconds)
         except LifecycleError as error:
             self._spawn(self._refused(claimed, error))
         except Exception as error:  # noqa: BLE001 - a fault of ours ends the worker, see ``run``
@@ -160,33 +160,33 @@ class Execution:
         self._on_free()
 
     async def _settle(
-        self, claimed: Claimed, running: RunningJob, place: Place, seconds: float
+        self, claimed: Claimed, running: RunningJob, slot: Slot, seconds: float
     ) -> None:
         try:
             result = await running.finish()
         except Ended as end:
             said = await self._settler.cut(claimed, end.outcome, end.reason)
-            self._failed(claimed, place, said)
+            self._failed(claimed, slot, said)
             return
         except LifecycleError as error:
-            said = await self._settle_error(claimed, place.service, error)
-            self._failed(claimed, place, said)
+            said = await self._settle_error(claimed, slot.service, error)
+            self._failed(claimed, slot, said)
             return
-        self._succeeded(place)
+        self._succeeded(slot)
         try:
             if self._store and result.outputs:
                 self._on_free()
                 result = await self._store.keep(claimed.id, claimed.fence, result)
-            self._write(claimed, place.service, result, seconds)
+            self._write(claimed, slot.service, result, seconds)
         except LifecycleError as error:
             await self._refused(claimed, error)
 
-    def _succeeded(self, place: Place) -> None:
-        if place.service in self._breakers:
-            self._breakers[place.service].succeeded()
-        # Its place is free for the next job: for the one that the same call claims, or one that
+    def _succeeded(self, slot: Slot) -> None:
+        if slot.service in self._breakers:
+            self._breakers[slot.service].succeeded()
+        # Its slot is free for the next job: for the one that the same call claims, or one that
         # is claimed while the files are put away.
-        place.end()
+        slot.end()
 
     def _write(self, claimed: Claimed, service: str, result: JobResult, seconds: float) -> None:
         answered = partial(self._over, claimed, result=True)
@@ -206,8 +206,8 @@ class Execution:
             del self.running[claimed.id]
             self._voice.done(claimed.id, outcome)
 
-    def _failed(self, claimed: Claimed, place: Place, said: str) -> None:
-        place.end()
+    def _failed(self, claimed: Claimed, slot: Slot, said: str) -> None:
+        slot.end()
         self._over(claimed, said)
 
     async def _settle_error(self, claimed: Claimed, service: str, error: LifecycleError) -> str:

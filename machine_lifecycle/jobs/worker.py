@@ -159,7 +159,7 @@ class Worker:
         """What it is ready to take now; ``None`` for nothing."""
         if self._voice.holds or self._voice.advertised is None:
             return None
-        return self._offers.make(self._execution.places.taken)
+        return self._offers.make(self._execution.slots.taken)
 
     def _freed(self) -> None:
         """There is room for a job, or a reason to look again."""

@@ -13,7 +13,7 @@ from machine_lifecycle.model.installing import InstallContext, Installer
 from machine_lifecycle.model.plan import InstallPlan
 from machine_lifecycle.model.progress import Unheard
 from machine_lifecycle.model.settings import Settings
-from machine_lifecycle.testing.places import paths_in
+from machine_lifecycle.testing.folders import paths_in
 from machine_lifecycle.testing.rules import Rules
 
 __all__ = ["check_installer"]

@@ -27,8 +27,8 @@ from machine_lifecycle.services.plugins import load_reference
 from machine_lifecycle.supervisor.core import Supervisor
 from machine_lifecycle.system.network import free_port, port_is_free
 from machine_lifecycle.testing.connectors import check_connector
+from machine_lifecycle.testing.folders import paths_in
 from machine_lifecycle.testing.installers import check_installer
-from machine_lifecycle.testing.places import paths_in
 from machine_lifecycle.testing.rules import PATIENCE, Rules, RulesBroken
 
 __all__ = ["check_service", "running"]

@@ -20,7 +20,7 @@ from machine_lifecycle.model.figures import Figures
 from machine_lifecycle.model.processes import ProcessState, ProcessStatus, Role
 from machine_lifecycle.model.settings import Settings
 from machine_lifecycle.model.status import StateTiming, StatusReport
-from machine_lifecycle.system.places import find_paths
+from machine_lifecycle.system.folders import find_paths
 
 
 class _Machine:

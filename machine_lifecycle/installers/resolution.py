@@ -16,7 +16,7 @@ from machine_lifecycle.installers.packages import TORCH_FAMILY
 from machine_lifecycle.installers.requirements import Admitted, Place
 from machine_lifecycle.installers.solving import Quarantined, Solved, solve
 
-__all__ = ["FOUND", "Settled", "Settling"]
+__all__ = ["FOUND", "Resolution", "Resolver"]
 
 FOUND = "found"
 """Instead of a build of torch: that of the Python that was named."""
@@ -40,7 +40,7 @@ class Machine(Protocol):
 
 
 @attrs.frozen
-class Settled:
+class Resolution:
     """What came of it.
 
     Attributes:
@@ -54,8 +54,8 @@ class Settled:
     out: tuple[Quarantined, ...]
 
 
-class Settling:
-    """Settles it for one lock."""
+class Resolver:
+    """Finds the packages of one lock."""
 
     def __init__(self, wanted: Machine, solver: UvSolver, base: Asking) -> None:
         """Nothing is asked yet.
@@ -70,8 +70,8 @@ class Settling:
         self._base = base
         self._out: list[Quarantined] = []
 
-    async def run(self, packs: Sequence[Asking], out: Sequence[Quarantined]) -> Settled:
-        """Settle it, once ``protect`` has ended.
+    async def run(self, packs: Sequence[Asking], out: Sequence[Quarantined]) -> Resolution:
+        """Find them, once ``protect`` has ended.
 
         Args:
             packs: By priority, the highest first.
@@ -82,7 +82,7 @@ class Settling:
         """
         self._out = list(out)
         solved, collapsed = await self._buildable(self._base, self._fitting(packs))
-        return Settled(solved, collapsed, tuple(self._out))
+        return Resolution(solved, collapsed, tuple(self._out))
 
     def _fitting(self, packs: Sequence[Asking]) -> list[Asking]:
         """Those that ask for no other torch than the one that is there."""

@@ -13,13 +13,13 @@ from machine_lifecycle.installers.base import write_atomically
 from machine_lifecycle.installers.protection import moved
 from machine_lifecycle.model.installing import StepContext
 
-__all__ = ["PackagePlaces"]
+__all__ = ["SitePackages"]
 
 _SCRIPT = "import json, sys; print(json.dumps([one for one in sys.path if one]))"
 
 
 @attrs.frozen
-class PackagePlaces:
+class SitePackages:
     """The folders in which a Python looks for packages.
 
     Attributes:

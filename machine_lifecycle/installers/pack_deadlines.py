@@ -6,10 +6,10 @@ import asyncio
 
 from machine_lifecycle.model.installing import Step
 
-__all__ = ["PackPatience"]
+__all__ = ["PackDeadlines"]
 
 
-class PackPatience:
+class PackDeadlines:
     """Says until when each step of one stage may go on.
 
     A pack's time begins with the stage; that of what it does later, once all is done that it needs

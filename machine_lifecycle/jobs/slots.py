@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-__all__ = ["Place", "Places"]
+__all__ = ["Slot", "Slots"]
 
 
-class Places:
+class Slots:
     """Counts. What was made may still be fetched while the service works on the next job, but no
     more jobs are in that state than it does at a time: results must not pile up here.
     """
@@ -17,56 +17,56 @@ class Places:
 
         Args:
             limits: How many jobs each service does at a time.
-            on_free: Called when a place was given on.
+            on_free: Called when a slot was given on.
         """
         self.taken: dict[str, int] = dict.fromkeys(limits, 0)
         """How many jobs each works on."""
         self._limits = limits
         self._on_free = on_free
         self._lent = dict.fromkeys(limits, 0)
-        self._asking: dict[str, list[Place]] = {service: [] for service in limits}
+        self._asking: dict[str, list[Slot]] = {service: [] for service in limits}
 
-    def take(self, service: str) -> Place:
+    def take(self, service: str) -> Slot:
         """One more job for a service."""
         self.taken[service] += 1
-        return Place(self, service)
+        return Slot(self, service)
 
-    def lend(self, place: Place) -> None:
-        """Give a place on, at once or as soon as that may be."""
-        if self._lent[place.service] < self._limits[place.service]:
-            self._lent[place.service] += 1
-            self.taken[place.service] -= 1
-            place.lent = True
+    def lend(self, slot: Slot) -> None:
+        """Give a slot on, at once or as soon as that may be."""
+        if self._lent[slot.service] < self._limits[slot.service]:
+            self._lent[slot.service] += 1
+            self.taken[slot.service] -= 1
+            slot.lent = True
             self._on_free()
         else:
-            self._asking[place.service].append(place)
+            self._asking[slot.service].append(slot)
 
-    def end(self, place: Place) -> None:
+    def end(self, slot: Slot) -> None:
         """A job is over for its service."""
-        asking = self._asking[place.service]
-        if place in asking:
-            asking.remove(place)
-        (self._lent if place.lent else self.taken)[place.service] -= 1
-        if place.lent and asking:
+        asking = self._asking[slot.service]
+        if slot in asking:
+            asking.remove(slot)
+        (self._lent if slot.lent else self.taken)[slot.service] -= 1
+        if slot.lent and asking:
             self.lend(asking.pop(0))
 
 
-class Place:
-    """One job's place at its service."""
+class Slot:
+    """One job's slot at its service."""
 
-    def __init__(self, places: Places, service: str) -> None:
+    def __init__(self, slots: Slots, service: str) -> None:
         self.service: str = service
         self.lent: bool = False
         """Whether another job may have it by now."""
-        self._places = places
+        self._slots = slots
         self._asked = False
 
     def lend(self) -> None:
         """The service is done with the job; what it made is not here yet."""
         if not self._asked:
             self._asked = True
-            self._places.lend(self)
+            self._slots.lend(self)
 
     def end(self) -> None:
         """The job is over for the service."""
-        self._places.end(self)
+        self._slots.end(self)

@@ -13,9 +13,9 @@ from machine_lifecycle.model.paths import Paths
 from machine_lifecycle.model.settings import Settings
 from machine_lifecycle.system.errors import BadFolder, BadMachineId
 from machine_lifecycle.system.files import write_atomically
+from machine_lifecycle.system.folders import find_paths, prepare
 from machine_lifecycle.system.identity import machine_id
 from machine_lifecycle.system.network import free_port, port_is_free
-from machine_lifecycle.system.places import find_paths, prepare
 
 
 @pytest.fixture
