@@ -33,13 +33,15 @@ class Delay:
         self._due.pop(back, None)
 
     def _look(self) -> None:
-        self._timer = None
         loop = asyncio.get_running_loop()
         now = loop.time()
-        while self._due:
-            back, due = next(iter(self._due.items()))
-            if due > now:
-                self._timer = loop.call_at(due, self._look)
-                break
-            del self._due[back]
-            back()  # in the next round it might be called off by then
+        try:
+            while self._due:
+                back, due = next(iter(self._due.items()))
+                if due > now:
+                    break
+                del self._due[back]
+                back()  # in the next round it might be called off by then
+        finally:  # one that raises costs the others a round of the event loop, and no more
+            first = next(iter(self._due.values()), None)
+            self._timer = None if first is None else loop.call_at(first, self._look)

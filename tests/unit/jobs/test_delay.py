@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from machine_lifecycle.jobs.delay import Delay
 from tests.support.patience import PATIENCE
@@ -58,3 +59,25 @@ async def test_one_that_is_called_off_when_it_is_due_is_not_called() -> None:
     async with asyncio.timeout(30):
         await done.wait()
     assert called == ["first"]
+
+
+async def test_one_that_raises_costs_the_others_nothing() -> None:
+    faults: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, facts: faults.append(facts))
+    delay, called, done = Delay(0.01), list[str](), asyncio.Event()
+
+    def broken() -> None:
+        called.append("broken")
+        delay.call(again)
+        raise ValueError("a fault of its own")
+
+    def again() -> None:
+        called.append("again")
+        done.set()
+
+    delay.call(broken)
+    delay.call(lambda: called.append("next"))
+    async with asyncio.timeout(PATIENCE):
+        await done.wait()
+    assert called == ["broken", "next", "again"]
+    assert [str(fault["exception"]) for fault in faults] == ["a fault of its own"]
