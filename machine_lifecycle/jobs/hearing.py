@@ -13,18 +13,18 @@ from redis.exceptions import RedisError
 from machine_lifecycle.jobs.records import json_object
 from machine_lifecycle.jobs.submission import INDEXED
 from machine_lifecycle.system import redis_keys as keys
-from machine_lifecycle.system.redis import spread
-from machine_lifecycle.system.redis_line import Subscription
+from machine_lifecycle.system.redis_subscription import Subscription
 from machine_lifecycle.system.tasks import end_tasks
 
 __all__ = ["Hearing"]
 
-_FIRST_WAIT = 0.05
-_LONGEST_WAIT = 1.0
+_MOST = 1000
+"""Jobs of other parties that wait to be put into the index; the queue's own search finds the rest.
+"""
 
 
 class Hearing:
-    """Keeps a subscription through restarts of Redis. What it hears is a hint: a claim decides.
+    """What it hears is a hint: a claim decides.
 
     One worker of the fleet is its *ear*: it hears of jobs that other parties submit, which the
     queue's functions do not see, and has them put into the index.
@@ -52,33 +52,21 @@ class Hearing:
         self._stir = stir
         self._cancelled = cancelled
         self._adopt = adopt
-        self._is_ear = False
         # Something may have come while nobody listened.
-        self._subscription = Subscription(redis, hear=self._hear, ready=stir)
-        self._foreign: asyncio.Queue[str] = asyncio.Queue(1000)
+        self._subscription = Subscription(
+            redis, (self._wake, keys.CANCEL), hear=self._hear, ready=stir
+        )
+        self._foreign: asyncio.Queue[str] = asyncio.Queue(_MOST)
 
     def be_ear(self, *, ear: bool) -> None:
         """Listen to what other parties submit, or do so no more."""
-        if ear != self._is_ear:
-            self._is_ear = ear
-            self._subscription.change(keys.SUBMITTED, heard=ear)
+        self._subscription.change(keys.SUBMITTED, heard=ear)
 
     async def run(self) -> None:
         """Listen until cancelled."""
         adopting = asyncio.create_task(self._adopt_all())
-        wait = _FIRST_WAIT
-        loop = asyncio.get_running_loop()
         try:
-            while True:
-                began = loop.time()
-                names = [self._wake, keys.CANCEL, *([keys.SUBMITTED] if self._is_ear else [])]
-                try:
-                    await self._subscription.listen(*names)
-                except (RedisError, OSError):
-                    if loop.time() - began > _LONGEST_WAIT:
-                        wait = _FIRST_WAIT
-                await asyncio.sleep(spread(wait))
-                wait = min(wait * 2, _LONGEST_WAIT)
+            await self._subscription.run()
         finally:
             await end_tasks(adopting)
 
@@ -88,7 +76,6 @@ class Hearing:
         elif channel == keys.CANCEL:
             self._cancelled(str(json_object(data).get("job_id", "")))
         elif not data.startswith(INDEXED):
-            # Beyond the bound the queue's own search finds them.
             with contextlib.suppress(asyncio.QueueFull):
                 self._foreign.put_nowait(str(json_object(data).get("job_id", "")))
 

@@ -15,8 +15,7 @@ from redis.exceptions import RedisError
 from machine_lifecycle.jobs.records import json_object, preview_from_message
 from machine_lifecycle.model.jobs import Preview
 from machine_lifecycle.system import redis_keys as keys
-from machine_lifecycle.system.redis import spread
-from machine_lifecycle.system.redis_line import Subscription
+from machine_lifecycle.system.redis_subscription import Subscription
 from machine_lifecycle.system.tasks import end_tasks
 
 __all__ = ["Heard", "Messages", "Told"]
@@ -29,9 +28,10 @@ _CHANNELS = (
     keys.ENDED,
     keys.CANCEL,
 )
-_TRIES = 3
-"""Connections that are tried in a row before the followers are told that there is none."""
-_WAIT = 0.3
+_TRIES = 5
+"""Connections that break or can't be made, in a row, until the followers are told that there is
+none: with a server that is down some 0.6 s.
+"""
 _KEPT = 200
 """Messages that wait for a follower who does not come for them; the oldest go."""
 
@@ -104,13 +104,15 @@ class Messages:
         Args:
             redis: It connects as this client does.
         """
-        self._subscription = Subscription(redis, hear=self._hear, ready=self._ready)
+        self._up = asyncio.Event()
+        self._subscription = Subscription(
+            redis, _CHANNELS,
+            hear=self._hear, ready=self._ready, broken=self._up.clear, tries=_TRIES,
+        )  # fmt: skip
         self._followers: dict[str, set[Heard]] = {}
         self._pictures: dict[str, str] = {}
         """Channels of pictures that somebody looks at, and the jobs they are of."""
         self._task: asyncio.Task[None] | None = None
-        self._up = asyncio.Event()
-        self._confirmed = 0
 
     async def __aenter__(self) -> Self:
         return self
@@ -157,30 +159,19 @@ class Messages:
 
     async def _run(self) -> None:
         """Listen until cancelled, or until the server stays away, which is raised."""
-        tries = 0
         try:
-            while True:
-                self._confirmed = 0
-                try:
-                    await self._subscription.listen(*_CHANNELS)
-                except (RedisError, OSError) as error:
-                    tries = 1 if self._up.is_set() else tries + 1
-                    self._up.clear()
-                    if tries >= _TRIES:
-                        for heard in self._everybody():
-                            heard.broken(error)
-                        raise
-                await asyncio.sleep(spread(_WAIT))
+            await self._subscription.run()
+        except (RedisError, OSError) as error:
+            for heard in self._everybody():
+                heard.broken(error)
+            raise
         finally:
             self._up.clear()
 
     def _ready(self) -> None:
-        self._confirmed += 1
-        if self._confirmed != len(_CHANNELS):
+        if self._up.is_set():  # pictures are heard, too
             return
         self._up.set()
-        for channel in self._pictures:
-            self._subscription.change(channel, heard=True)
         for heard in self._everybody():  # who followed before has missed what was told meanwhile
             heard.look()
 

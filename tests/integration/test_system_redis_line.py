@@ -1,4 +1,4 @@
-"""Calls and messages over a stream that was taken over from redis-py."""
+"""Calls over a stream that was taken over from redis-py."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from machine_lifecycle.jobs.retrying import passing
 from machine_lifecycle.system.redis import connect
-from machine_lifecycle.system.redis_line import Line, Subscription
+from machine_lifecycle.system.redis_line import Line
+from machine_lifecycle.system.redis_subscription import Subscription
 from tests.support.front import Front
 from tests.support.patience import PATIENCE
 
@@ -108,9 +109,11 @@ async def test_an_end_before_the_stream_is_taken_over_is_known_at_once(own_valke
         ):
             with pytest.raises(RedisConnectionError, match="closed by server"):
                 await line.execute_command("PING")
-            subscription = Subscription(redis, hear=lambda *_message: None, ready=lambda: None)
+            subscription = Subscription(
+                redis, ["one"], hear=lambda *_message: None, ready=lambda: None, tries=1
+            )
             with pytest.raises(RedisConnectionError, match="closed by server"):
-                await subscription.listen("one")
+                await subscription.run()
     finally:
         await pool.aclose()
         front.close()
@@ -135,33 +138,6 @@ async def test_a_primary_that_became_a_replica_is_asked_by_its_name_again(own_va
         await redis.replicaof("NO", "ONE")
         assert await line.execute_command("SET", "a", 1) == "OK"
         assert await line.execute_command("CLIENT", "ID") != before
-
-
-async def test_messages_are_heard_until_the_stream_breaks(own_valkey: Any) -> None:
-    heard: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
-    ready = asyncio.Event()
-    async with contextlib.aclosing(connect(own_valkey.url)) as redis:
-        subscription = Subscription(
-            redis, hear=lambda *message: heard.put_nowait(message), ready=ready.set
-        )
-        listening = asyncio.create_task(subscription.listen("one"))
-        await ready.wait()
-        assert await redis.publish("one", "a") == 1
-        assert await heard.get() == ("one", "a")
-        ready.clear()
-        subscription.change("two", heard=True)
-        await ready.wait()
-        assert await redis.publish("two", "b") == 1
-        assert await heard.get() == ("two", "b")
-        await redis.client_kill_filter(_type="pubsub")
-        with pytest.raises(RedisConnectionError):
-            await listening
-        ready.clear()
-        listening = asyncio.create_task(subscription.listen("one"))
-        await ready.wait()
-        listening.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await listening
 
 
 async def test_words_that_can_not_be_sent_cost_their_own_call_only(line: Line) -> None:
