@@ -19,7 +19,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from machine_lifecycle.jobs.claims import Claimed
 from machine_lifecycle.jobs.delivery import Delivery
-from machine_lifecycle.jobs.functions import QueueFunctions
+from machine_lifecycle.jobs.functions import FunctionsWithFiles
 from machine_lifecycle.jobs.outcomes import UNWRITTEN, Outcome, refusal
 from machine_lifecycle.jobs.outputs import KEPT
 from machine_lifecycle.jobs.retrying import passed_over, passing, refused
@@ -70,7 +70,7 @@ class Exchange:
 
     def __init__(
         self,
-        functions: QueueFunctions,
+        functions: FunctionsWithFiles,
         config: WorkerConfig,
         taker: Offering,
         delivery: Delivery,

@@ -14,7 +14,7 @@ from redis.exceptions import ResponseError
 
 from machine_lifecycle.system.redis_line import Line
 
-__all__ = ["LIBRARY", "QueueFunctions"]
+__all__ = ["LIBRARY", "FunctionsWithFiles", "QueueFunctions"]
 
 LIBRARY = "machine_lifecycle_1"
 """Name of the library. A change that older callers can't live with gets a new name, so that both
@@ -24,6 +24,10 @@ _SHARED = ("base", "matching", "index", "runs")
 """Files of the library, in the order in which they build on each other."""
 _HUBS = "jobMatching"
 """The hub's own library, whose one function its workers call."""
+_TOGETHER = 4 * 1024 * 1024
+"""Bytes of files up to which they travel with the call. A server holds a transaction in memory, and
+ends connections that have it hold too much; of what takes longer, a round trip is the least part.
+"""
 _REVISION = re.compile(r"^-- revision (\d+)$", re.MULTILINE)
 
 
@@ -76,15 +80,18 @@ class QueueFunctions:
 
     async def call(self, name: str, *args: str | float | bytes) -> Any:
         """Call one function. A server that has lost the library gets it again."""
+        return await self._loaded_for(lambda: self._execute("FCALL", name, 0, *args))
+
+    async def _loaded_for(self, call: Callable[[], Awaitable[Any]]) -> Any:
         if not self._loaded:
             await self.ensure()
         try:
-            return await self._execute("FCALL", name, 0, *args)
+            return await call()
         except ResponseError as error:
             if "Function not found" not in str(error):
                 raise
         await self.ensure()
-        return await self._execute("FCALL", name, 0, *args)
+        return await call()
 
     async def tell(self, channel: str, message: str) -> None:
         """Publish to who listens; if nobody does, it is not even sent."""
@@ -92,13 +99,24 @@ class QueueFunctions:
         if int(listeners):
             await self._execute("PUBLISH", channel, message)
 
+
+class FunctionsWithFiles(QueueFunctions):
+    """Those of who writes results, which may bring files."""
+
+    def __init__(self, line: Line) -> None:
+        super().__init__(line)
+        self._line = line
+
     async def call_after(
         self, files: Mapping[str, bytes], seconds: int, name: str, *args: str | float | bytes
     ) -> Any:
-        """Put files into keys that last so long, then call a function.
+        """Put files into keys that last so long, and call a function if Redis took them all.
 
         A call that fails leaves the files; it is safe to repeat.
         """
-        puts = (self._execute("SET", key, data, "EX", seconds) for key, data in files.items())
-        await asyncio.gather(*puts)
-        return await self.call(name, *args)
+        puts = [("SET", key, data, "EX", seconds) for key, data in files.items()]
+        if sum(map(len, files.values())) > _TOGETHER:
+            await asyncio.gather(*(self._line.execute_command(*put) for put in puts))
+            return await self.call(name, *args)
+        call = ("FCALL", name, 0, *args)
+        return (await self._loaded_for(lambda: self._line.transaction(*puts, call)))[-1]

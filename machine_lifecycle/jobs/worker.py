@@ -17,7 +17,7 @@ from machine_lifecycle.jobs.claims import Claimed
 from machine_lifecycle.jobs.delivery import Delivery
 from machine_lifecycle.jobs.exchange import Exchange, Offer
 from machine_lifecycle.jobs.execution import Execution
-from machine_lifecycle.jobs.functions import QueueFunctions
+from machine_lifecycle.jobs.functions import FunctionsWithFiles, QueueFunctions
 from machine_lifecycle.jobs.hearing import Hearing
 from machine_lifecycle.jobs.offers import Offers
 from machine_lifecycle.jobs.outbox import Outbox
@@ -74,7 +74,7 @@ class Worker:
         self._voice = WorkerVoice(config, self._registration, order=self._told)
         services.warmer.on_word = self._voice.warming
         self._offers = Offers(services)
-        self._exchange = Exchange(QueueFunctions(self._lines[1]), config, self, self._delivery)
+        self._exchange = Exchange(FunctionsWithFiles(self._lines[1]), config, self, self._delivery)
         self._execution = Execution(
             config, Reports(self._functions, config.worker_id),
             Settler(self._functions, config), services, self._voice,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -15,6 +16,7 @@ from machine_lifecycle.system.redis_wire import Wire, packed
 
 __all__ = ["Line"]
 
+_T = TypeVar("_T")
 _SLOWEST = 512 * 1024
 """Bytes a second at which what is large may crawl: 4 Mbit/s, a poor line to a server far away."""
 
@@ -51,31 +53,65 @@ class Line:
             RedisError: It was refused; the server is away, or says nothing.
             OSError: Likewise.
         """
-        command = packed(words)
+        return await self._mended(self._call, packed(words))
+
+    async def transaction(self, *commands: tuple[Any, ...]) -> list[Any]:
+        """Commands in one round trip; their answers. A server that refuses one when it comes does
+        none of them.
+
+        Raises:
+            RedisError: One was refused, the first of them; the server is away, or says nothing.
+            OSError: Likewise.
+        """
+        words = (("MULTI",), *commands, ("EXEC",))
+        return await self._mended(self._call_all, b"".join(map(packed, words)), len(words))
+
+    async def _mended(self, call: Callable[..., Awaitable[_T]], *args: Any) -> _T:
         try:
-            return await self._call(command)
+            return await call(*args)
         except RedisConnectionError:
             if self._closed:
                 raise
-        return await self._call(command)
+        return await call(*args)
 
     async def _call(self, command: bytes) -> Any:
+        if not self._wire.is_open:
+            await self._open()
+        answer = self._expect(len(command))
+        self._wire.send(command)
+        return await answer
+
+    async def _call_all(self, commands: bytes, number: int) -> list[Any]:
+        if not self._wire.is_open:
+            await self._open()
+        expected = [self._expect(0) for _ in range(number - 1)]
+        expected.append(self._expect(len(commands)))
+        self._wire.send(commands)
+        *said, done = await asyncio.gather(*expected, return_exceptions=True)
+        answers: list[Any] = done if isinstance(done, list) else []
+        for each in (*said, done, *answers):
+            if isinstance(each, BaseException):
+                raise each
+        return answers
+
+    async def _open(self) -> None:
         if self._closed:
             raise RedisConnectionError("closed")
-        if not self._wire.is_open:
-            async with self._opening:
-                if not self._wire.is_open:
-                    await self._wire.open()
+        async with self._opening:
+            if not self._wire.is_open:
+                await self._wire.open()
+
+    def _expect(self, size: int) -> asyncio.Future[Any]:
+        """The answer to what is sent now, of so many bytes."""
         loop = asyncio.get_running_loop()
         if not self._waiting:
             self._asked_at = loop.time()
         answer = loop.create_future()
-        self._waiting.append((answer, len(command)))
-        self._bytes += len(command)
+        self._waiting.append((answer, size))
+        self._bytes += size
         if self._limit is None:
             self._limit = loop.call_later(self._patience, self._look)
-        self._wire.send(command)
-        return await answer
+        return answer
 
     async def aclose(self) -> None:
         """Let go of the connection."""

@@ -11,9 +11,10 @@ from redis.asyncio import Redis
 from redis.exceptions import OutOfMemoryError
 
 from machine_lifecycle.jobs.client import JobQueue
-from machine_lifecycle.jobs.functions import QueueFunctions
+from machine_lifecycle.jobs.functions import FunctionsWithFiles, QueueFunctions
 from machine_lifecycle.system import redis_keys as keys
 from machine_lifecycle.system.redis import connect
+from machine_lifecycle.system.redis_line import Line
 from tests.integration.test_jobs_queue import claim, minutes_ago, profile
 
 MIB = 2**20
@@ -22,12 +23,14 @@ QUARTER = 16 * MIB
 
 async def complete(redis: Redis, job_id: str, fence: int, *, result: int, picture: int) -> None:
     """As a worker does, with a result and a file of so many bytes."""
-    functions, key = QueueFunctions(redis), keys.output(job_id, 0)
+    key = keys.output(job_id, 0)
     text = json.dumps({"data": "x" * result, "output_files": [{"metadata": {"key": key}}]})
-    answers, *_ = await functions.call_after(
-        {key: b"\xff" * picture}, 86400, "ml1_turn", "w1", "m1", "", "", 20000, 0,
-        job_id, fence, text, "{}", f"worker:completion:step-id:{job_id}:attempt:1", 5, "simulation",
-    )  # fmt: skip
+    async with contextlib.aclosing(Line(redis)) as line:
+        answers, *_ = await FunctionsWithFiles(line).call_after(
+            {key: b"\xff" * picture}, 86400, "ml1_turn", "w1", "m1", "", "", 20000, 0,
+            job_id, fence, text, "{}", f"worker:completion:step-id:{job_id}:attempt:1", 5,
+            "simulation",
+        )  # fmt: skip
     assert answers == ["ok"]
 
 

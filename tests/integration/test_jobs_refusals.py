@@ -12,8 +12,10 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from machine_lifecycle.jobs.client import JobQueue
+from machine_lifecycle.jobs.functions import FunctionsWithFiles
 from machine_lifecycle.system import redis_keys as keys
 from machine_lifecycle.system.redis import connect
+from machine_lifecycle.system.redis_line import Line
 from machine_lifecycle.system.redis_rights import rules
 from tests.integration.test_jobs_queue import RESULT, call, claim, fail, profile, turn
 
@@ -122,3 +124,31 @@ async def test_what_may_not_even_end_stays_as_it_is_and_holds_nobody_up(
     assert said["worse"].startswith("unwritten Redis refuses it: ")
     assert (await client.get("worse")).status == "assigned"
     assert await write(redis, result("worse", got["worse"])) == ["ok"]
+
+
+@pytest.mark.parametrize("size", [1000, 5_000_000], ids=["with the call", "before it"])
+async def test_no_result_is_written_whose_files_are_refused(own_valkey: Any, size: int) -> None:
+    async with (
+        contextlib.aclosing(connect(own_valkey.url)) as redis,
+        contextlib.aclosing(Line(redis)) as line,
+    ):
+        client, functions = JobQueue(redis), FunctionsWithFiles(line)
+        for job_id in ("first", "second"):
+            await client.submit({}, service_required="simulation", job_id=job_id)
+        fences = {job[0]: int(job[1]) for job in (await turn(redis, want=2))[1]}
+
+        async def write(job_id: str) -> list[str]:
+            files = {keys.output(job_id, n): bytes([n]) * size for n in range(2)}
+            words = ("w1", "m1", "", "0", 20000, 0, *result(job_id, fences[job_id]))
+            return list((await functions.call_after(files, 60, "ml1_turn", *words))[0])
+
+        assert await write("first") == ["ok"]
+        await redis.config_set("maxmemory", 1)
+        with pytest.raises(ResponseError, match="OOM command"):
+            await write("second")
+        assert (await client.get("second")).status == "assigned"
+        assert not await redis.exists(keys.output("second", 0), keys.output("second", 1))
+        await redis.config_set("maxmemory", 0)
+        await redis.execute_command("FUNCTION", "FLUSH")
+        assert await write("second") == ["ok"]
+        assert await redis.strlen(keys.output("second", 1)) == size

@@ -119,6 +119,47 @@ async def test_an_end_before_the_stream_is_taken_over_is_known_at_once(own_valke
         front.close()
 
 
+async def test_a_transaction_is_one_round_trip(line: Line, redis: Redis) -> None:
+    before = line.execute_command("ECHO", "before")
+    done = line.transaction(("SET", "a", "1"), ("INCRBY", "a", 2), ("GET", "a"))
+    after = line.execute_command("ECHO", "after")
+    assert await asyncio.gather(before, done, after) == ["before", ["OK", 3, "3"], "after"]
+    assert await redis.get("a") == "3"
+
+
+async def test_of_a_transaction_nothing_is_done_if_one_is_refused_when_it_comes(
+    own_valkey: Any,
+) -> None:
+    async with (
+        contextlib.aclosing(connect(own_valkey.url)) as redis,
+        contextlib.aclosing(Line(redis)) as line,
+    ):
+        await redis.config_set("maxmemory", 1)
+        with pytest.raises(ResponseError, match="OOM command"):
+            await line.transaction(("DEL", "b"), ("SET", "a", "1"), ("PUBLISH", "c", "d"))
+        await redis.config_set("maxmemory", 0)
+        assert await line.transaction(("SET", "a", "1"), ("SET", "b", "2")) == ["OK", "OK"]
+        await redis.config_set("maxmemory", 1)
+        with pytest.raises(ResponseError, match="OOM command"):
+            await line.transaction(("DEL", "b"), ("SET", "a", "3"))
+        assert await line.execute_command("MGET", "a", "b") == ["1", "2"]
+        # What is refused while it is done is no matter for the others.
+        with pytest.raises(ResponseError, match="WRONGTYPE"):
+            await line.transaction(("DEL", "b"), ("HGET", "a", "b"))
+        assert await line.execute_command("EXISTS", "b") == 0
+
+
+async def test_a_transaction_that_meets_a_break_is_sent_once_more(own_valkey: Any) -> None:
+    async with (
+        contextlib.aclosing(connect(own_valkey.url)) as redis,
+        contextlib.aclosing(Line(redis)) as line,
+    ):
+        client_id = await line.execute_command("CLIENT", "ID")
+        own = ("CLIENT", "KILL", "ID", client_id, "SKIPME", "no")
+        said = line.execute_command(*own), line.transaction(("INCR", "a"), ("INCR", "a"))
+        assert (await asyncio.gather(*said))[1] == [1, 2]
+
+
 async def test_a_server_that_says_nothing_is_given_up(redis: Redis) -> None:
     async with contextlib.aclosing(Line(redis, patience=1)) as line:
         with pytest.raises(RedisTimeoutError, match=r"no answer within 1 s"):
