@@ -20,6 +20,7 @@ import psutil
 from machine_lifecycle.installers.errors import CommandFailed, CommandTimeout, ProgramMissing
 from machine_lifecycle.installers.space import disk_full, places
 from machine_lifecycle.model.installing import CommandResult
+from machine_lifecycle.model.redaction import without_logins, without_query_secrets
 
 __all__ = ["CommandRunner", "Journal", "Redactor"]
 
@@ -34,9 +35,7 @@ _GRACE = 3.0
 
 
 class Redactor:
-    """Masks secrets in text: given values, and passwords in URLs."""
-
-    _in_url = re.compile(r"(?<=://)[^/\s]+@")
+    """Masks secrets in text: given values, and credentials in URLs."""
 
     def __init__(self, values: Collection[str] = ()) -> None:
         # Values below four letters would mask half of every log and are no secrets.
@@ -46,7 +45,7 @@ class Redactor:
         """The text without secrets."""
         for value in self._values:
             text = text.replace(value, "***")
-        return self._in_url.sub("***@", text)
+        return without_query_secrets(without_logins(text))
 
 
 class Journal:

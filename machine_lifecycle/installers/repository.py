@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 import attrs
 
 from machine_lifecycle.installers.git_errors import GitUrlRefused
+from machine_lifecycle.model.redaction import without_query_secrets
 
 __all__ = ["FULL_SHA", "Repository", "check_repository", "git_environment", "with_git_config"]
 
@@ -85,6 +86,9 @@ def check_repository(repository: Repository) -> None:
     for text in (repository.plain_url, repository.branch, repository.commit):
         if text.startswith("-"):
             raise GitUrlRefused(text=text, problem="it begins with a dash")
+    if (shown := without_query_secrets(repository.plain_url)) != repository.plain_url:
+        problem = "git sends nothing that follows a `?`: write https://TOKEN@HOST/… instead"
+        raise GitUrlRefused(text=shown, problem=problem)
     if not repository.url.strip():
         raise GitUrlRefused(text=repository.url, problem="it is empty")
     scheme = repository.url.partition("://")[0] if "://" in repository.url else ""

@@ -21,6 +21,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from machine_lifecycle.installers.families import module_of
+from machine_lifecycle.model.redaction import without_logins, without_query_secrets
 
 __all__ = [
     "Admitted",
@@ -46,7 +47,6 @@ _EGG = re.compile(r"(?:^|&)egg=([A-Za-z0-9][\w.-]*)")
 _BARE = re.compile(r"^(?:https?|ftp|file)://", re.IGNORECASE)
 _WHEEL = re.compile(r"^(?P<name>[A-Za-z0-9][\w.]*)-[^-]+(?:-[^-]+)?-[^-]+-[^-]+-[^-]+\.whl$")
 _PATH = re.compile(r"^(?:\.{0,2}[/\\]|[A-Za-z]:[\\/]|~)|\.(?:whl|zip|tar\.gz|tgz)$")
-_LOGIN = re.compile(r"(?P<scheme>[a-z][a-z+]*)://(?P<login>[^/\s]+)@", re.IGNORECASE)
 _INSTALLERS = frozenset({"pip", "setuptools", "wheel", "uv"})
 _OPTIONS = {
     "-e": "an editable install runs the code of a folder",
@@ -311,18 +311,12 @@ class _Reader:
 
 
 def _refused(place: Place, line: str, why: Why, reason: str) -> Refused:
-    """A lock is for others to read: it shows no login, of no line."""
+    """A lock is for others to read: it shows no credentials, of no line."""
     return Refused(place=place, text=_masked(line), why=why, reason=_masked(reason))
 
 
 def _masked(text: str) -> str:
-    """A text without logins in addresses; the name alone is part of where an ssh host is."""
-
-    def hidden(found: re.Match[str]) -> str:
-        name = found["scheme"].lower().endswith("ssh") and ":" not in found["login"]
-        return found[0] if name else f"{found['scheme']}://***@"
-
-    return _LOGIN.sub(hidden, text)
+    return without_query_secrets(without_logins(text))
 
 
 class _Refusal(Exception):
@@ -351,11 +345,8 @@ def _refusal(text: str) -> tuple[Why | None, str]:
         option = re.split(r"[\s=]", text, maxsplit=1)[0]
         known = _OPTIONS.get(option) or _OPTIONS.get(option[:2] if option[1:2] != "-" else "")
         return Why.OPTION, f"{option}: {known or 'an option that is not known'}"
-    if _masked(text) != text:
-        return Why.LOGIN, (
-            "it holds a login, which a lock would show to others: "
-            "give it to git by GIT_CONFIG_COUNT, and to indexes by ~/.netrc"
-        )
+    if reason := _credentials(text):
+        return Why.LOGIN, reason
     if _VARIABLE.search(text):
         return Why.VARIABLE, "it refers to a variable of somebody's environment"
     if text.startswith("file:") or (_PATH.search(text) and "://" not in text):
@@ -363,6 +354,21 @@ def _refusal(text: str) -> tuple[Why | None, str]:
     if (found := _OPTION_AFTER.search(text)) and not _VCS.match(text):
         return Why.OPTION, f"{found[1]}: an option after a requirement"
     return None, ""
+
+
+def _credentials(text: str) -> str:
+    """Why a line with credentials can't be taken; empty: it has none."""
+    if without_query_secrets(text) != text:
+        return (
+            "its address holds a credential after the `?`, which a lock would show to others: "
+            "put the file on an index, or on a host that takes a login, which ~/.netrc may have"
+        )
+    if without_logins(text) != text:
+        return (
+            "it holds a login, which a lock would show to others: "
+            "give it to git by GIT_CONFIG_COUNT, and to indexes by ~/.netrc"
+        )
+    return ""
 
 
 def _named(url: str) -> str:

@@ -52,6 +52,12 @@ def add_package(person: Person, name: str) -> None:
     subprocess.run([shutil.which("uv") or "uv", *words], check=True)
 
 
+def came_from(person: Person, package: str, url: str) -> None:
+    """Write down of a package what pip and uv write down of one that they got from there."""
+    (facts,) = person.place.root.glob(f"ws/ComfyUI/venv/lib/*/*/{package}.dist-info")
+    (facts / "direct_url.json").write_text(json.dumps({"url": url, "archive_info": {}}))
+
+
 def test_what_is_there_becomes_a_list_and_a_lock_that_install_the_same(person: Person) -> None:
     installed(person)
     add_package(person, "homemade")
@@ -89,15 +95,22 @@ def test_what_is_there_becomes_a_list_and_a_lock_that_install_the_same(person: P
     forced = person.calls(str(new), "--force", "--json", command="snapshot", **COMFYUI)
     assert json.loads(forced.stdout)["digest"] == lock.digest
 
+    address = "https://example.org/homemade-1.0-py3-none-any.whl"
+    came_from(person, "homemade-1.0", f"{address}?token=s3cret")
+
     # Torch of a Python that is named is no part of a lock.
     python = str(person.place.root / "ws" / "ComfyUI" / "venv" / "bin" / "python")
     named = person.calls(
         "named.json", command="snapshot", COMFYUI_PYTHON=python, CONFIG_NODES_PATH="", **COMFYUI
     )
     assert named.returncode == 0, named.stderr
+    assert "! package homemade: the credentials in its address are left out" in named.stdout
     found = person.place.root / "named.lock.json"
-    without = parse_lock(found.read_text("utf-8"), found)
+    text = found.read_text("utf-8")
+    without = parse_lock(text, found)
+    assert "s3cret" not in text
     assert without.torch == "found"
+    assert address in {one.url for one in without.packages}
     assert not {"torch", "torchvision"} & {one.name for one in without.packages}
 
     # Another machine, which can have what the index has.

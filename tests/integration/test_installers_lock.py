@@ -280,14 +280,15 @@ def test_what_ls_remote_says() -> None:
     ]
 
 
-async def test_a_login_in_a_line_does_not_get_into_the_lock(place: Place) -> None:
+async def test_credentials_in_a_line_do_not_get_into_the_lock(place: Place) -> None:
     lines = (
         "tool @ git+https://robot:s3cret@example.org/tool\n--index-url https://s3cret@h/\nsmall\n"
+        "https://example.org/dl/tool-1.0-py3-none-any.whl?token=s3cret\n"
     )
     place.origin("a", requirements__txt=lines)
     lock = await place.lock(place.wanted(place.pack("a")))
     assert "s3cret" not in lock.text()
-    assert [one.why for one in lock.packs[0].refused] == ["login", "option"]
+    assert [one.why for one in lock.packs[0].refused] == ["login", "option", "login"]
     assert lock.packs[0].refused[0].text == "tool @ git+https://***@example.org/tool"
     assert lock.quarantined == ()
 

@@ -80,13 +80,15 @@ def test_fingerprints_tell_parts_apart() -> None:
         Repository(url="--upload-pack=touch"),
         Repository(url="ext::sh -c id"),
         Repository(url=" "),
+        Repository(url="https://host/a?access_token=s3cret"),
         Repository(url="https://host/a", branch="-b"),
         Repository(url="https://host/a", commit="--orphan"),
     ],
 )
 def test_addresses_that_git_would_run_are_refused(repository: Repository) -> None:
-    with pytest.raises(GitUrlRefused):
+    with pytest.raises(GitUrlRefused) as caught:
         check_repository(repository)
+    assert "s3cret" not in str(caught.value)
 
 
 def test_git_gets_no_prompt_no_files_and_no_secret_in_its_arguments() -> None:
@@ -155,3 +157,7 @@ def test_secrets_are_masked_wherever_they_stand() -> None:
     redact = Redactor(["s3cret-value", "abc"])
     assert redact("x s3cret-value abc") == "x *** abc"
     assert redact("https://me:token@host/a") == "https://***@host/a"
+    assert redact("s3://me:token@host/a") == "s3://***@host/a"
+    assert redact("ssh://git@host/a") == "ssh://git@host/a"
+    assert redact("'https://h/a?v=1&token=t&x=2#f'") == "'https://h/a?v=1&token=***&x=2#f'"
+    assert redact(redact("https://h/a?sig=t")) == "https://h/a?sig=***"
