@@ -62,8 +62,10 @@ class MachinePlanner:
         """Bring the worker bundle, if there is to be one."""
         if self.settings.worker_bundle_mode is not BundleMode.NONE:
             from machine_lifecycle.installers.bundle import bring_bundle  # noqa: PLC0415 - rarely
+            from machine_lifecycle.installers.downloading import Downloader  # noqa: PLC0415
 
-            await bring_bundle(self.settings, self.paths, progress)
+            downloader = Downloader(self.environ)
+            await bring_bundle(self.settings, self.paths, progress, downloader=downloader)
 
     def _bundle(self) -> WorkerBundle | None:
         if self.settings.worker_bundle_mode is BundleMode.NONE:

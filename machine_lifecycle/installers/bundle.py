@@ -22,7 +22,15 @@ from urllib.parse import urlsplit
 
 import attrs
 
+from machine_lifecycle.installers.download_errors import (
+    DownloadDiffers,
+    DownloadInterrupted,
+    DownloadMissing,
+    DownloadRefused,
+)
+from machine_lifecycle.installers.downloading import Downloader
 from machine_lifecycle.installers.errors import BundleUnreachable, BundleUnusable
+from machine_lifecycle.installers.partial import File
 from machine_lifecycle.model.bundle import BundledConnector, WorkerBundle
 from machine_lifecycle.model.offers import Offer
 from machine_lifecycle.model.paths import Paths
@@ -42,7 +50,6 @@ _MOST_FILES = 50_000
 _CHUNK = 1 << 20
 _SHA256_LENGTH = 64
 _SHORT = 16  # of a digest, for the folder's name
-_SILENCE = 30.0  # seconds without a byte
 
 
 def find_bundle(settings: Settings, paths: Paths) -> WorkerBundle | None:
@@ -68,7 +75,12 @@ def find_bundle(settings: Settings, paths: Paths) -> WorkerBundle | None:
 
 
 async def bring_bundle(
-    settings: Settings, paths: Paths, progress: ProgressSink, *, most: int = _MOST_BYTES
+    settings: Settings,
+    paths: Paths,
+    progress: ProgressSink,
+    *,
+    downloader: Downloader,
+    most: int = _MOST_BYTES,
 ) -> None:
     """Have it in the workspace; nothing is done where it is there already.
 
@@ -76,31 +88,47 @@ async def bring_bundle(
         settings: Say which.
         paths: Where the workspace is.
         progress: Is told what comes.
+        downloader: Brings an archive.
         most: Bytes that an archive may have, and what it holds.
 
     Raises:
         BundleUnusable: It can't be used, now or later.
         BundleUnreachable: It can't be had now.
+        HostDown: Its host does not answer.
+        DiskFull: There is no room for it.
     """
     bundle = await asyncio.to_thread(find_bundle, settings, paths)
     if bundle is None or bundle.folder.is_dir():
         return
     progress.step(_STEP, f"{bundle.mode} from {bundle.source}")
-    bundle.folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".new-", dir=bundle.folder.parent) as name:
+    home = bundle.folder.parent
+    home.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".new-", dir=home) as name:
         staged = Path(name) / "bundle"
         if bundle.mode == BundleMode.LOCAL.value:
             await asyncio.to_thread(_copy, settings.worker_local_path, staged)
         else:
-            archive = Path(name) / "archive"
-            await _download(settings.worker_download_url, bundle, archive, progress, most)
-            await asyncio.to_thread(_unpack, bundle.source, archive, staged, most)
+            file = File(url=settings.worker_download_url, sha256=bundle.sha256, most=most)
+            # Under one name, so that what came before an end is found again.
+            archive = home / f".{bundle.folder.name}.partial"
+            await _download(bundle, file, archive, downloader, progress)
+            try:
+                await asyncio.to_thread(_unpack, bundle.source, archive, staged, most)
+            finally:
+                file.partial(archive).forget()
         await asyncio.to_thread(staged.rename, bundle.folder)
-    for other in await asyncio.to_thread(lambda: list(bundle.folder.parent.iterdir())):
-        if other != bundle.folder:
-            await asyncio.to_thread(shutil.rmtree, other, ignore_errors=True)
+    await asyncio.to_thread(_leave_only, bundle.folder)
     count = len(tuple(_offered(bundle.folder)))
     progress.step(_STEP, f"{count} connector{'' if count == 1 else 's'}")
+
+
+def _leave_only(folder: Path) -> None:
+    """Remove what lies beside it: earlier bundles, and what of one came before an end."""
+    for other in folder.parent.iterdir():
+        if other.is_dir() and other != folder:
+            shutil.rmtree(other, ignore_errors=True)
+        elif other != folder:
+            other.unlink(missing_ok=True)
 
 
 def _bundle(mode: BundleMode, source: str, sha256: str, paths: Paths) -> WorkerBundle:
@@ -161,37 +189,16 @@ def _copy(source: Path, target: Path) -> None:
 
 
 async def _download(
-    url: str, bundle: WorkerBundle, to: Path, progress: ProgressSink, most: int
+    bundle: WorkerBundle, file: File, archive: Path, downloader: Downloader, progress: ProgressSink
 ) -> None:
-    import aiohttp  # noqa: PLC0415 - heavy, and most machines have no bundle
-
-    digest, size = hashlib.sha256(), 0
-    timeout = aiohttp.ClientTimeout(total=None, sock_connect=_SILENCE, sock_read=_SILENCE)
+    """Have the archive there, checked. One that broke off goes on at the next try."""
     try:
-        async with (
-            aiohttp.ClientSession(timeout=timeout, trust_env=True) as session,
-            session.get(url, allow_redirects=True) as answer,
-        ):
-            answer.raise_for_status()
-            with to.open("wb") as file:
-                async for chunk in answer.content.iter_chunked(_CHUNK):
-                    size += len(chunk)
-                    if size > most:
-                        problem = f"the archive is larger than {human_bytes(most)}"
-                        raise BundleUnusable(source=bundle.source, problem=problem)
-                    digest.update(chunk)
-                    file.write(chunk)
-                    progress.step(_STEP, f"{size / _CHUNK:.0f} MiB")
-    except aiohttp.ClientResponseError as error:
-        problem = f"it answers with HTTP status {error.status}"
-        raise BundleUnreachable(source=bundle.source, problem=problem) from None
-    except (aiohttp.ClientError, TimeoutError) as error:
-        # Its words may hold the whole address.
-        problem = str(getattr(error, "os_error", "")) or type(error).__name__
-        raise BundleUnreachable(source=bundle.source, problem=problem) from None
-    if digest.hexdigest() != bundle.sha256:
-        problem = f"its SHA-256 is {digest.hexdigest()}, not {bundle.sha256}"
-        raise BundleUnusable(source=bundle.source, problem=problem)
+        await downloader.bring(file, archive, lambda text: progress.step(_STEP, text))
+    except DownloadDiffers as error:
+        file.partial(archive).forget()
+        raise BundleUnusable(source=bundle.source, problem=error.problem) from error
+    except (DownloadInterrupted, DownloadMissing, DownloadRefused) as error:
+        raise BundleUnreachable(source=bundle.source, problem=error.problem) from error
 
 
 def _unpack(source: str, archive: Path, target: Path, most: int) -> None:

@@ -253,7 +253,7 @@ def _part(file: File, answer: aiohttp.ClientResponse, have: int) -> tuple[int, i
     """Where in the file an answer begins, and the size of the whole; 0 if nobody says.
 
     Raises:
-        DownloadDiffers: The size is another than the list says.
+        DownloadDiffers: The size is another than the list says, or more than it may have.
         DownloadInterrupted: It begins elsewhere than asked.
     """
     at, total = 0, int(answer.headers.get("Content-Length", 0))
@@ -262,8 +262,10 @@ def _part(file: File, answer: aiohttp.ClientResponse, have: int) -> tuple[int, i
         at, total = (int(found["at"] or 0), int(found["total"])) if found else (0, 0)
         if answer.status == _PARTIAL and at != have:
             raise broken(file, "the server sends another part than was asked for")
+    problem = file.too_large(total)
     if file.size and total and total != file.size:
         problem = f"it has {total:,} bytes, not {file.size:,}"
+    if problem:
         raise DownloadDiffers(url=file.shown, problem=problem)
     return at, total or file.size
 

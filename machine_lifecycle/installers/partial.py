@@ -13,6 +13,7 @@ import attrs
 
 from machine_lifecycle.config.models import plain_address
 from machine_lifecycle.installers.base import fingerprint, write_atomically
+from machine_lifecycle.model.text import human_bytes
 
 __all__ = ["Cut", "File", "Partial", "hash_of"]
 
@@ -33,11 +34,13 @@ class File:
         url: Where it is; may hold a login.
         sha256: In hex; empty: not known.
         size: In bytes; 0: not known.
+        most: Bytes that it may have; 0: any number.
     """
 
     url: str = attrs.field(repr=False)
     sha256: str = ""
     size: int = 0
+    most: int = 0
 
     @property
     def shown(self) -> str:
@@ -48,6 +51,10 @@ class File:
     def identity(self) -> str:
         """Tells it from other files: its digest, else where it is."""
         return fingerprint(self.sha256 or self.url)
+
+    def too_large(self, count: int) -> str:
+        """Why so many bytes are more than it may have; empty: they are not."""
+        return f"it has more than {human_bytes(self.most)}" if 0 < self.most < count else ""
 
     def partial(self, path: Path) -> Partial:
         """What came of it so far, at a path."""

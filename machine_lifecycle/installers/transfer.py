@@ -85,14 +85,16 @@ class Course:
         """So many bytes came.
 
         Raises:
-            DownloadDiffers: More than the whole file.
+            DownloadDiffers: More than the whole file, or than it may have.
             DownloadInterrupted: Hardly any over a while.
         """
         self.have += count
         self.came(count)
         now, patience = time.monotonic(), self.patience
+        problem = self.file.too_large(self.have)
         if self.total and self.have > self.total:
             problem = f"more than its {self.total:,} bytes came"
+        if problem:
             raise DownloadDiffers(url=self.file.shown, problem=problem)
         if now - self._looked[0] >= patience.silence:
             speed = self._speed(self._looked, now)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import stat
 import tarfile
 import zipfile
@@ -15,13 +16,18 @@ import attrs
 import pytest
 
 from machine_lifecycle.installers.bundle import bring_bundle, find_bundle
-from machine_lifecycle.installers.errors import BundleUnreachable, BundleUnusable
+from machine_lifecycle.installers.downloading import Downloader
+from machine_lifecycle.installers.errors import BundleUnreachable, BundleUnusable, HostDown
+from machine_lifecycle.installers.transfer import Patience
 from machine_lifecycle.model.bundle import BundledConnector, WorkerBundle
 from machine_lifecycle.model.paths import Paths
 from machine_lifecycle.model.progress import Unheard
 from machine_lifecycle.model.settings import BundleMode, Settings
 from tests.support.bundle import make_bundle, pack, served
+from tests.support.file_server import serving_files
+from tests.support.patience import PATIENCE
 
+QUICK = Patience(connect=PATIENCE, silence=PATIENCE, first=0.001)
 OFFERED = BundledConnector(
     name="SiteConnector",
     reference="site_connectors:SiteConnector",
@@ -48,14 +54,15 @@ def remote(url: str, sha256: str) -> Settings:
 
 
 async def brought(settings: Settings, paths: Paths, **bounds: int) -> WorkerBundle:
-    await bring_bundle(settings, paths, Unheard(), **bounds)
+    downloader = Downloader({}, QUICK)
+    await bring_bundle(settings, paths, Unheard(), downloader=downloader, **bounds)
     found = find_bundle(settings, paths)
     assert found is not None
     return found
 
 
 async def test_without_a_mode_there_is_none(paths: Paths) -> None:
-    await bring_bundle(Settings(), paths, Unheard())
+    await bring_bundle(Settings(), paths, Unheard(), downloader=Downloader({}))
     assert find_bundle(Settings(), paths) is None
     assert not paths.workspace.exists()
 
@@ -171,10 +178,34 @@ async def test_a_bomb_is_not_unpacked(paths: Paths, tmp_path: Path, form: str) -
         await brought(remote(f"http://{host}/{archive.name}", digest(archive)), paths, most=1000)
 
 
-async def test_a_huge_archive_is_cut_off(paths: Paths, tmp_path: Path) -> None:
-    (tmp_path / "bundle.tar").write_bytes(b"\0" * 5000)
-    with served(tmp_path) as (host, _), pytest.raises(BundleUnusable, match="larger than 1000 B"):
-        await brought(remote(f"http://{host}/bundle.tar", "0" * 64), paths, most=1000)
+@pytest.mark.parametrize("length", [True, False], ids=["told", "not-told"])
+async def test_a_huge_archive_is_cut_off(paths: Paths, *, length: bool) -> None:
+    async with serving_files() as server:
+        server.add("bundle.tar", b"\0" * 5000, length=length)
+        with pytest.raises(BundleUnusable, match="more than 1000 B"):
+            await brought(remote(server.url("bundle.tar"), "0" * 64), paths, most=1000)
+    assert found(paths.workspace / "worker-bundled", "*") == [], "nothing half made is left"
+
+
+async def test_a_download_that_broke_off_goes_on_at_the_next_boot(
+    paths: Paths, tmp_path: Path
+) -> None:
+    (tmp_path / "more").write_bytes(os.urandom(300_000))
+    made = make_bundle(tmp_path / "made")
+    (tmp_path / "more").rename(made / "more")
+    sha256 = pack(made, tmp_path / "bundle.tar.gz")
+    data = (tmp_path / "bundle.tar.gz").read_bytes()
+    async with serving_files() as server:
+        server.add("bundle.tar.gz", data, cuts=[200_000, 0, 0, 0])
+        settings = remote(server.url("bundle.tar.gz"), sha256)
+        with pytest.raises(BundleUnreachable, match="the connection was cut") as caught:
+            await brought(settings, paths)
+        assert caught.value.recoverable
+        before = server.sent
+        bundle = await brought(settings, paths)
+        assert server.sent - before < len(data)
+    assert bundle.connectors == (OFFERED,)
+    assert [path.name for path in bundle.folder.parent.iterdir()] == [bundle.folder.name]
 
 
 Change = Callable[[Settings], Settings]
@@ -212,7 +243,7 @@ async def test_nobody_there_and_no_archive_at_all(paths: Paths, tmp_path: Path) 
         )
         with pytest.raises(BundleUnusable, match="can't be unpacked"):
             await brought(settings, paths)
-    with pytest.raises(BundleUnreachable) as caught:
+    with pytest.raises(HostDown) as caught:
         await brought(settings, paths)
     assert caught.value.recoverable
     assert "canary" not in str(caught.value)
