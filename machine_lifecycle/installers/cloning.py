@@ -44,7 +44,7 @@ class Clone:
         git = self._git
         alone = bool(FULL_SHA.fullmatch(git.wanted.commit))
         if alone:
-            await self._from_commits()
+            await self._commits.copy(git, git.wanted.commit, self._staging)
         elif not git.wanted.commit:
             branch = await git.branch()
             if not await self._shallow(branch):
@@ -52,6 +52,8 @@ class Clone:
         else:
             await self._full(await git.branch())
         head = git.wanted.commit if alone else await git.head(self._staging)
+        if git.wanted.recursive:
+            await Submodules(self._commits).put(git, head, self._staging)
         # Ours and no part of the repository: it must not show as a change.
         exclude = self._staging / ".git/info/exclude"
         exclude.parent.mkdir(exist_ok=True)
@@ -61,26 +63,13 @@ class Clone:
             await git.remember(self._staging, head)
         return head
 
-    async def _from_commits(self) -> None:
-        """Bring one commit, and its submodules, by way of those that are kept."""
-        git = self._git
-        await self._commits.copy(git, git.wanted.commit, self._staging)
-        if git.wanted.recursive:
-            await Submodules(self._commits).put(git, git.wanted.commit, self._staging)
-
     async def _shallow(self, branch: str) -> bool:
         """Bring a branch's newest commit without its history; False where that can't be had."""
         await remove_tree(self._staging)
         git, stage = self._git, str(self._staging)
         at = ("--branch", branch) if branch else ()
         clone = ("clone", "--quiet", "--depth", "1", "--no-tags", *at, "--", git.url, stage)
-        if (await git.network(*clone, check=False)).status:
-            return False
-        shallow = ("submodule", "update", "--quiet", "--init", "--recursive", "--depth", "1")
-        return not (
-            git.wanted.recursive
-            and (await git.network(*shallow, cwd=self._staging, check=False)).status
-        )
+        return not (await git.network(*clone, check=False)).status
 
     async def _full(self, branch: str) -> None:
         await remove_tree(self._staging)
@@ -90,8 +79,6 @@ class Clone:
         if git.wanted.commit:
             words = ("checkout", "--quiet", "--detach", git.wanted.commit, "--")
             await git(*words, cwd=self._staging)
-        if git.wanted.recursive:
-            await git.submodules(self._staging)
 
     def _place(self) -> None:
         """Rename into place; into a folder with files of the user's, file by file."""

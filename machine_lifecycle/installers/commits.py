@@ -56,6 +56,10 @@ class Commits:
         """Where it is written down which submodules a commit has."""
         return self.place(repository) / f"submodules-{commit}.json"
 
+    def has(self, repository: Repository, commit: str) -> bool:
+        """Whether a commit is kept, with all of its files."""
+        return (self.place(repository) / "refs" / "locked" / commit).exists()
+
     async def have(self, git: Git, commit: str) -> Path:
         """Have a commit, with all of its files; the bare repository that has it as
         ``refs/locked/COMMIT``.
@@ -65,9 +69,9 @@ class Commits:
             HostDown: Nobody answers.
         """
         here = self.place(git.wanted)
-        if not (here / "refs" / "locked" / commit).exists():
+        if not self.has(git.wanted, commit):
             async with self._alone(git, here):
-                if not (here / "refs" / "locked" / commit).exists():
+                if not self.has(git.wanted, commit):
                     _clear_left(here)
                     _make(here)
                     await _bring(git, here, commit)

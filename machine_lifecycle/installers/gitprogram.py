@@ -137,11 +137,6 @@ class Git:
         )
         return ""
 
-    async def submodules(self, folder: Path) -> None:
-        """Bring submodules to what the commit says, from where it says."""
-        await self("submodule", "sync", "--quiet", "--recursive", cwd=folder)
-        await self.network("submodule", "update", "--quiet", "--init", "--recursive", cwd=folder)
-
     def remembering(self, put: str) -> str:
         """What a new clone's configuration says of where it is from, and of what ``remember``
         writes down.

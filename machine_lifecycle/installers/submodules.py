@@ -69,7 +69,7 @@ def address(of: str, url: str) -> str:
 
 @attrs.frozen
 class Submodules:
-    """Those of commits that are kept.
+    """Those of commits. Each is fetched alone, kept, and asked of nobody again.
 
     Attributes:
         commits: Where they are kept.
@@ -77,13 +77,20 @@ class Submodules:
 
     commits: Commits
 
-    async def listed(self, git: Git, commit: str) -> tuple[Submodule, ...]:
-        """What a kept commit says of its submodules.
+    async def listed(
+        self, git: Git, commit: str, clone: Path | None = None
+    ) -> tuple[Submodule, ...]:
+        """What a commit says of its submodules.
+
+        Args:
+            git: Of its repository.
+            commit: Which.
+            clone: That has it; None: it is kept.
 
         Raises:
             CommandFailed: It can't be read: it is damaged, or no list of submodules.
         """
-        here = self.commits.place(git.wanted)
+        here = clone or self.commits.place(git.wanted)
         if not (await git("ls-tree", commit, "--", ".gitmodules", cwd=here)).output.strip():
             return ()
         asked = ("config", "--blob", f"{commit}:.gitmodules", "--get-regexp", r"\.(path|url)$")
@@ -108,8 +115,16 @@ class Submodules:
             if path in names
         )
 
-    async def have(self, git: Git, commit: str) -> None:
-        """Have all submodules of a kept commit, and theirs.
+    async def have(self, git: Git, commit: str, clone: Path | None = None) -> tuple[Submodule, ...]:
+        """Have all submodules of a commit, and theirs.
+
+        Args:
+            git: Of its repository.
+            commit: Which.
+            clone: That has it; None: it is kept.
+
+        Returns:
+            Its own.
 
         Raises:
             CommandFailed: One can't be had.
@@ -119,7 +134,7 @@ class Submodules:
         note = self.commits.note(git.wanted, commit)
         found = _noted(note)
         if found is None:
-            found = await self.listed(git, commit)
+            found = await self.listed(git, commit, clone)
         for one in found:
             one.check()
             sub = _git_of(git, one)
@@ -129,9 +144,11 @@ class Submodules:
                 error.context = (*error.context, f"it is for its submodule {one.path}, {sub.url}")
                 raise
             await self.have(sub, one.commit)
-        values = [{**attrs.asdict(one), "place": self._place(one).name} for one in found]
-        # Once all are there: what is noted is asked of nobody, and not forgotten.
-        await asyncio.to_thread(write_atomically, note, json.dumps(values), mode=0o600)
+        if self.commits.has(git.wanted, commit):
+            values = [{**attrs.asdict(one), "place": self._place(one).name} for one in found]
+            # Once all are there: what is noted is asked of nobody, and not forgotten.
+            await asyncio.to_thread(write_atomically, note, json.dumps(values), mode=0o600)
+        return found
 
     def _place(self, one: Submodule) -> Path:
         return self.commits.place(Repository(url=one.url))
@@ -150,9 +167,8 @@ class Submodules:
             HostDown: Nobody answers.
             GitUrlRefused: One is no repository, or would not be inside.
         """
-        await self.have(git, commit)
         git_dir = git_dir or Path(await git.text("rev-parse", "--absolute-git-dir", cwd=clone))
-        for one in _noted(self.commits.note(git.wanted, commit)) or ():
+        for one in await self.have(git, commit, clone):
             sub, worktree = _git_of(git, one), clone / one.path
             inside = git_dir / "modules" / one.name
             if not (worktree / ".git").exists():

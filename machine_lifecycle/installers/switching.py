@@ -144,12 +144,8 @@ class Switch:
         (marker.parent / "index.lock").unlink(missing_ok=True)  # of a run of ours that was killed
         at = ("-B", branch, new) if branch else ("--detach", new)
         await self._git("checkout", "--quiet", "--force", *at, "--", cwd=self._here)
-        wanted = self._git.wanted
-        if wanted.recursive and FULL_SHA.fullmatch(wanted.commit):
-            await self._commits.have(self._git, new)
+        if self._git.wanted.recursive:
             await Submodules(self._commits).put(self._git, new, self._here)
-        elif wanted.recursive:
-            await self._git.submodules(self._here)
 
 
 def _there(folder: Path, names: Iterable[str]) -> tuple[str, ...]:

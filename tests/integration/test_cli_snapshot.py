@@ -104,13 +104,12 @@ def test_what_is_there_becomes_a_list_and_a_lock_that_install_the_same(person: P
         "named.json", command="snapshot", COMFYUI_PYTHON=python, CONFIG_NODES_PATH="", **COMFYUI
     )
     assert named.returncode == 0, named.stderr
-    assert "! package homemade: the credentials in its address are left out" in named.stdout
     found = person.place.root / "named.lock.json"
     text = found.read_text("utf-8")
     without = parse_lock(text, found)
-    assert "s3cret" not in text
-    assert without.torch == "found"
-    assert address in {one.url for one in without.packages}
+    left_out = "! package homemade: the credentials in its address are left out"
+    assert (left_out in named.stdout, "s3cret" in text) == (True, False)
+    assert (without.torch, address in {one.url for one in without.packages}) == ("found", True)
     assert not {"torch", "torchvision"} & {one.name for one in without.packages}
 
     # Another machine, which can have what the index has.

@@ -14,7 +14,7 @@ from machine_lifecycle.installers.command import CommandRunner, Journal, Redacto
 from machine_lifecycle.installers.commits import Commits
 from machine_lifecycle.installers.compiling import Fault
 from machine_lifecycle.installers.git import bring
-from machine_lifecycle.installers.git_errors import GitUrlRefused
+from machine_lifecycle.installers.git_errors import GitCloneFailed, GitUrlRefused
 from machine_lifecycle.installers.repository import Repository, git_environment
 from machine_lifecycle.installers.submodules import Submodule, address
 from machine_lifecycle.model.installing import StepContext
@@ -106,6 +106,32 @@ async def test_a_clone_that_is_there_follows_to_submodules_that_are_kept(place: 
     await take(place, before, "clone")
     assert (clone / "sub" / "half").read_text() == "middle"
     assert git(clone, "status", "--porcelain") == ""
+
+
+async def test_a_clone_on_a_branch_takes_the_submodules_that_are_kept(place: Place) -> None:
+    commit, _ = nested(place)
+    await take(place, commit, "before")
+    for name in ("middle", "inner"):
+        (place.root / "git" / name).rename(place.root / name)
+    clone = await take(place, "", "clone")
+    assert (clone / "sub" / "half").read_text() == "middle"
+    assert (clone / "sub" / "in" / "ner" / "deep").read_text() == "inner"
+    assert git(clone, "symbolic-ref", "--short", "HEAD") == "master"
+    assert git(clone, "status", "--porcelain") == ""
+    # A newer commit of the branch that has the same submodule asks for none, either.
+    outer = Origin.__new__(Origin)
+    outer.folder = place.root / "git" / "outer"
+    newer = outer.commit(top="newer")
+    await take(place, newer[:12], "clone")
+    assert (clone / "top").read_text() == "newer"
+    assert (clone / "sub" / "half").read_text() == "middle"
+
+
+async def test_a_clone_on_a_branch_whose_submodule_can_not_be_had_is_none(place: Place) -> None:
+    has(place.origin("outer", top="outer"), "sub", "../../nowhere/.git", "ab" * 20)
+    with pytest.raises(GitCloneFailed, match="its submodule sub"):
+        await take(place, "", "clone")
+    assert not (place.root / "clone").exists()
 
 
 async def test_a_submodule_that_can_not_be_had_costs_its_pack_when_it_is_locked(
