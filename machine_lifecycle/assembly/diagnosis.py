@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import io
-import os
 import re
 import tarfile
-import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
 from machine_lifecycle.installers.command import Redactor
+from machine_lifecycle.system.files import replacing
 
 __all__ = ["write_bundle"]
 
@@ -35,17 +34,10 @@ def write_bundle(
     named = [value for name, value in environ.items() if _NAMED_LIKE_ONE.search(name)]
     redact = Redactor((*named, *secrets.values()))
     folder = target.name.removesuffix(".gz").removesuffix(".tar")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    # Made by mkstemp: nobody else can read it, not for a moment.
-    number, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-    try:
-        with os.fdopen(number, "wb") as file, tarfile.open(fileobj=file, mode="w:gz") as archive:
-            for part, text in parts.items():
-                data = redact(text).encode()
-                entry = tarfile.TarInfo(f"{folder}/{part}")
-                entry.size, entry.mtime, entry.mode = len(data), int(time.time()), 0o600
-                archive.addfile(entry, io.BytesIO(data))
-        Path(name).replace(target)
-    finally:
-        Path(name).unlink(missing_ok=True)
+    with replacing(target, 0o600) as file, tarfile.open(fileobj=file, mode="w:gz") as archive:
+        for part, text in parts.items():
+            data = redact(text).encode()
+            entry = tarfile.TarInfo(f"{folder}/{part}")
+            entry.size, entry.mtime, entry.mode = len(data), int(time.time()), 0o600
+            archive.addfile(entry, io.BytesIO(data))
     return len(parts)

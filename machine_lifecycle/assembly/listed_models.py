@@ -12,12 +12,12 @@ import attrs
 from machine_lifecycle.assembly.planner import MachinePlanner
 from machine_lifecycle.config.models import pinned_models
 from machine_lifecycle.errors import LifecycleError
-from machine_lifecycle.installers.base import write_atomically
 from machine_lifecycle.installers.download_errors import NoModelList
 from machine_lifecycle.installers.model_files import ModelFiles, ModelState
 from machine_lifecycle.model.installing import InstallContext
 from machine_lifecycle.model.paths import Paths
 from machine_lifecycle.model.settings import Settings
+from machine_lifecycle.system.files import write_atomically
 
 __all__ = ["ListedModels", "Pinned", "state_value"]
 

@@ -13,7 +13,6 @@ import attrs
 from machine_lifecycle.assembly.planner import MachinePlanner
 from machine_lifecycle.config.nodes import WrittenNode, written_nodes
 from machine_lifecycle.config.settings import secret_values
-from machine_lifecycle.installers.base import write_atomically
 from machine_lifecycle.installers.comfyui_settings import comfyui_environment
 from machine_lifecycle.installers.command import CommandRunner, Journal, Redactor
 from machine_lifecycle.installers.inventory import take_inventory
@@ -32,6 +31,7 @@ from machine_lifecycle.installers.relocking import lock_of, wanted_of
 from machine_lifecycle.model.installing import InstallContext, StepContext
 from machine_lifecycle.model.paths import Paths
 from machine_lifecycle.model.settings import Settings
+from machine_lifecycle.system.files import write_atomically
 from machine_lifecycle.system.gpus import detect
 
 __all__ = ["Locking", "Outcome", "Proof", "Taken"]

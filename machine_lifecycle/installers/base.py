@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
-import os
 import secrets
 from collections.abc import Mapping, Sequence
 from enum import Enum
@@ -19,6 +18,7 @@ import attrs
 from machine_lifecycle.errors import LifecycleError
 from machine_lifecycle.installers.errors import InstallerBroken
 from machine_lifecycle.model.installing import Installer, Step
+from machine_lifecycle.system.files import write_atomically
 
 __all__ = [
     "Stamps",
@@ -28,7 +28,6 @@ __all__ = [
     "file_name",
     "fingerprint",
     "load_installer",
-    "write_atomically",
 ]
 
 
@@ -78,30 +77,6 @@ def file_name(text: str) -> str:
     """*text* as the name of one file, whatever it holds; the end of a long one is a digest."""
     name = quote(text, safe="")
     return name if len(name) <= _NAME_MAX else f"{name[: _NAME_MAX // 2]}-{fingerprint(text)}"
-
-
-def write_atomically(path: Path, text: str, *, mode: int = 0o644, durable: bool = True) -> None:
-    """Put *text* into *path* so that a reader, or a crash, sees the old file or the new one.
-
-    Args:
-        path: The file.
-        text: What it says.
-        mode: Its rights.
-        durable: Whether that holds for a crash of the whole machine, too.
-    """
-    # One fixed name, so that what a killed run left is found again; nobody else writes here.
-    partial = path.with_name(f".{path.name}.partial")
-    partial.unlink(missing_ok=True)
-    try:
-        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            if durable:
-                os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def load_installer(name: str) -> Installer:

@@ -10,7 +10,7 @@ import attrs
 from machine_lifecycle.config.models import ModelEntry
 from machine_lifecycle.config.nodes import NodeEntry
 from machine_lifecycle.errors import Problems
-from machine_lifecycle.installers.base import fingerprint, write_atomically
+from machine_lifecycle.installers.base import fingerprint
 from machine_lifecycle.installers.blocking import Blocklist
 from machine_lifecycle.installers.comfyui_settings import (
     ALSO,
@@ -36,6 +36,7 @@ from machine_lifecycle.installers.scripts import PackScripts
 from machine_lifecycle.installers.steps import PACKAGES, bringing, nothing, requiring
 from machine_lifecycle.model.choices import LockMode
 from machine_lifecycle.model.installing import InstallContext, Step, StepContext
+from machine_lifecycle.system.files import write_atomically
 
 __all__ = ["ComfyUIInstaller"]
 

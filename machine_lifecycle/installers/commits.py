@@ -18,7 +18,6 @@ from typing import TypeVar
 
 import attrs
 
-from machine_lifecycle.installers.base import write_atomically
 from machine_lifecycle.installers.errors import CommandFailed, CommandTimeout
 from machine_lifecycle.installers.git_causes import cause_in
 from machine_lifecycle.installers.git_errors import GitCause
@@ -26,6 +25,7 @@ from machine_lifecycle.installers.gitprogram import Git, quoted
 from machine_lifecycle.installers.repository import Repository
 from machine_lifecycle.installers.sharing import held
 from machine_lifecycle.installers.threads import remove_tree, to_the_end
+from machine_lifecycle.system.files import write_atomically
 
 __all__ = ["Commits"]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
-from machine_lifecycle.installers.base import write_atomically
 from machine_lifecycle.installers.compiling import LockedPackage
 from machine_lifecycle.installers.package_errors import (
     PackagesChanged,
@@ -16,6 +15,7 @@ from machine_lifecycle.installers.packages import Environment
 from machine_lifecycle.installers.protection import moved
 from machine_lifecycle.installers.variables import shown_constraints
 from machine_lifecycle.model.installing import StepContext
+from machine_lifecycle.system.files import write_atomically
 
 __all__ = ["check_unmoved", "moved_since", "protect", "repairing"]
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import attrs
 
-from machine_lifecycle.installers.base import write_atomically
 from machine_lifecycle.installers.lock import Lock, parse_lock
 from machine_lifecycle.installers.lock_errors import LockUnreadable
 from machine_lifecycle.model.installing import InstallContext
+from machine_lifecycle.system.files import write_atomically
 
 __all__ = ["Kept", "kept_lock", "lock_path", "own_lock_path", "read_lock", "save_lock"]
 

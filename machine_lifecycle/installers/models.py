@@ -7,9 +7,10 @@ from pathlib import Path
 
 import attrs
 
-from machine_lifecycle.installers.base import fingerprint, write_atomically
+from machine_lifecycle.installers.base import fingerprint
 from machine_lifecycle.installers.errors import ModelsFolderUnusable
 from machine_lifecycle.model.installing import InstallContext, Step, StepContext
+from machine_lifecycle.system.files import write_atomically
 
 __all__ = ["MODEL_FOLDERS", "Models"]
 

@@ -12,13 +12,14 @@ from pathlib import Path
 
 import attrs
 
-from machine_lifecycle.installers.base import fingerprint, write_atomically
+from machine_lifecycle.installers.base import fingerprint
 from machine_lifecycle.installers.compiling import LockedPackage
 from machine_lifecycle.installers.guarding import check_unmoved, protect
 from machine_lifecycle.installers.lock import Lock
 from machine_lifecycle.installers.package_errors import PackagesFailed
 from machine_lifecycle.installers.packages import Environment
 from machine_lifecycle.model.installing import StepContext
+from machine_lifecycle.system.files import write_atomically
 
 __all__ = ["TOGETHER", "PackPackages", "install_locked", "lines_digest"]
 

@@ -12,7 +12,6 @@ from pathlib import Path
 import attrs
 from packaging.utils import canonicalize_name
 
-from machine_lifecycle.installers.base import write_atomically
 from machine_lifecycle.installers.compiling import LockedPackage
 from machine_lifecycle.installers.errors import CommandFailed, CommandTimeout
 from machine_lifecycle.installers.mending import SCRIPT, Broken, read_broken
@@ -32,6 +31,7 @@ from machine_lifecycle.installers.variables import (
 from machine_lifecycle.model.hardware import GpuSource, Hardware
 from machine_lifecycle.model.installing import StepContext
 from machine_lifecycle.model.settings import Settings
+from machine_lifecycle.system.files import write_atomically
 
 __all__ = ["TORCH_FAMILY", "Environment", "torch_backend"]
 

@@ -12,8 +12,9 @@ from typing import IO, Any
 import attrs
 
 from machine_lifecycle.config.models import plain_address
-from machine_lifecycle.installers.base import fingerprint, write_atomically
+from machine_lifecycle.installers.base import fingerprint
 from machine_lifecycle.model.text import human_bytes
+from machine_lifecycle.system.files import write_atomically
 
 __all__ = ["Cut", "File", "Partial", "hash_of"]
 

@@ -14,9 +14,9 @@ import attrs
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
-from machine_lifecycle.installers.base import write_atomically
 from machine_lifecycle.installers.compiling import LockedPackage
 from machine_lifecycle.installers.variables import shown_constraints
+from machine_lifecycle.system.files import write_atomically
 
 __all__ = ["Protection", "moved"]
 

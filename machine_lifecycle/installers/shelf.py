@@ -14,7 +14,8 @@ from pathlib import Path
 
 import attrs
 
-from machine_lifecycle.installers.base import file_name, write_atomically
+from machine_lifecycle.installers.base import file_name
+from machine_lifecycle.system.files import write_atomically
 
 __all__ = ["Kept", "Shelf", "cached", "link"]
 

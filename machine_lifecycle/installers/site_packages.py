@@ -9,9 +9,9 @@ from pathlib import Path
 import attrs
 from packaging.utils import canonicalize_name
 
-from machine_lifecycle.installers.base import write_atomically
 from machine_lifecycle.installers.protection import moved
 from machine_lifecycle.model.installing import StepContext
+from machine_lifecycle.system.files import write_atomically
 
 __all__ = ["SitePackages"]
 
