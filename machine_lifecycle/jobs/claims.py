@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import attrs
@@ -14,31 +15,36 @@ from machine_lifecycle.model.jobs import Job
 __all__ = ["Claimed"]
 
 
-@attrs.frozen
+@attrs.frozen(slots=False)  # for what is read once: an ordinary attribute from then on
 class Claimed:
     """One claimed job.
 
     Attributes:
         id: In the queue.
         fence: The number under which this run may write: how often it was claimed so far.
-        fields: Its hash as it was before the claim.
-        retry_count: How many runs of it failed before.
+        record: Its hash as it was before the claim, as JSON.
     """
 
     id: str
     fence: int
-    fields: Mapping[str, str] = attrs.field(repr=False)
-    retry_count: int = attrs.field(init=False)
-
-    @retry_count.default
-    def _retry_count(self) -> int:
-        return integer(self.fields.get("retry_count"), 0)
+    record: str = attrs.field(repr=False)
 
     @classmethod
     def from_answer(cls, answer: list[Any]) -> Claimed:
         """Out of one entry of ``ml1_turn``'s answer."""
-        job_id, fence, fields = answer
-        return cls(job_id, int(fence), json.loads(fields))
+        job_id, fence, record = answer
+        return cls(job_id, int(fence), record)
+
+    @cached_property
+    def fields(self) -> Mapping[str, str]:
+        """Its hash as it was before the claim."""
+        found: Mapping[str, str] = json.loads(self.record)
+        return found
+
+    @cached_property
+    def retry_count(self) -> int:
+        """How many runs of it failed before."""
+        return integer(self.fields.get("retry_count"), 0)
 
     @property
     def service_required(self) -> str:

@@ -1,13 +1,21 @@
-"""What is done for a result beside the call that writes it: its life on disk."""
+"""What is done for a result beside the call that writes it: its life on disk, and its waiting."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import asyncio
+from collections.abc import Callable, Iterable
+
+from redis.exceptions import ResponseError
 
 from machine_lifecycle.jobs.outbox import Outbox
 from machine_lifecycle.jobs.outcomes import UNWRITTEN, Outcome, refusal
+from machine_lifecycle.jobs.retrying import passing
+from machine_lifecycle.system.redis import spread
 
 __all__ = ["Delivery"]
+
+_PUT_OFF = 5.0
+"""Seconds until a result is tried again that Redis refused, while it took others."""
 
 
 class Delivery:
@@ -17,6 +25,8 @@ class Delivery:
         self._outbox = outbox
         self._kept: set[str] = set()
         """Jobs whose results are on disk."""
+        self.put_off: list[Outcome] = []
+        """Results that are tried again a little later."""
 
     def tracked(self, outcome: Outcome) -> Outcome:
         """The same, forgotten on disk when it is answered."""
@@ -28,6 +38,20 @@ class Delivery:
             outcome.answered(said)
 
         return outcome.telling(answered)
+
+    def answered(self, outcome: Outcome, answer: str, *, again: Callable[[Outcome], None]) -> None:
+        """The queue said so. What Redis refuses for a while is kept, and given *again* later."""
+        if not (answer.startswith(UNWRITTEN) and passing(ResponseError(refusal(answer)))):
+            outcome.answered(answer)
+            return
+
+        def give() -> None:
+            self.put_off.remove(outcome)
+            again(outcome)
+
+        self.keep([outcome])
+        self.put_off.append(outcome)
+        asyncio.get_running_loop().call_later(spread(_PUT_OFF), give)
 
     def keep(self, outcomes: Iterable[Outcome]) -> None:
         """These can't be written now: Redis is away, or refuses them for a while."""

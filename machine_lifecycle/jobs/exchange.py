@@ -2,7 +2,8 @@
 
 While one call is on its way the results of the next one gather, so that a worker that does many
 short jobs at once pays one round trip for a handful of them. A call asks for half of what the
-worker can do, so that it works on one half while the queue works on the other.
+worker can do, so that it works on one half while the queue works on the other: what an answer
+brought is begun when the next call has left.
 """
 
 from __future__ import annotations
@@ -11,26 +12,24 @@ import asyncio
 import contextlib
 import itertools
 import uuid
-from functools import partial
 from typing import Protocol
 
 import attrs
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import RedisError
 
 from machine_lifecycle.jobs.claims import Claimed
 from machine_lifecycle.jobs.delivery import Delivery
 from machine_lifecycle.jobs.functions import FunctionsWithFiles
-from machine_lifecycle.jobs.outcomes import UNWRITTEN, Outcome, refusal
+from machine_lifecycle.jobs.outcomes import UNWRITTEN, Outcome
 from machine_lifecycle.jobs.outputs import KEPT
 from machine_lifecycle.jobs.retrying import passed_over, passing, refused
+from machine_lifecycle.jobs.slots import Slot
 from machine_lifecycle.jobs.worker_config import WorkerConfig
 from machine_lifecycle.system.redis import spread
 
 __all__ = ["Exchange", "Offer"]
 
 _LONGEST_WAIT = 1.0
-_PUT_OFF = 5.0
-"""Seconds until a result is tried again that Redis refused, while it took others."""
 _MOST = 1000
 """Jobs, and results, in one call: Lua passes on no more than 8000 words at once."""
 
@@ -58,8 +57,11 @@ class Offering(Protocol):
     def offer(self) -> Offer | None:
         """What it is ready to take now; ``None`` for nothing."""
 
-    def start(self, claimed: Claimed) -> None:
-        """Do a job."""
+    def expect(self, claimed: Claimed) -> Slot:
+        """Keep a slot for a job that has come."""
+
+    def start(self, claimed: Claimed, slot: Slot) -> None:
+        """Do it."""
 
     def written(self) -> None:
         """Nothing is on its way to the queue, for now."""
@@ -93,7 +95,9 @@ class Exchange:
         self._calling = False
         self._unanswered = False
         """Jobs may have been given to us in an answer that was lost on its way."""
-        self._put_off: list[Outcome] = []
+        self._answers: list[tuple[Outcome, str]] = []
+        self._arrived: list[tuple[Claimed, Slot]] = []
+        """What the last answer brought, until it is attended to."""
         self._name, self._numbers = uuid.uuid4().hex, itertools.count()
         """Of them the tokens of calls are made."""
 
@@ -109,21 +113,27 @@ class Exchange:
     @property
     def busy(self) -> bool:
         """Whether results are still to be written."""
-        return bool(self._outcomes) or self._calling or self._unanswered
+        left = self._outcomes or self._answers or self._arrived
+        return bool(left) or self._calling or self._unanswered
 
     async def run(self) -> None:
         """Give and take until cancelled."""
         try:
             await self._run()
         finally:
+            self._arrived.clear()  # they go back when we leave
+            self._attend()
             self._delivery.keep(self._outcomes)  # our successor writes them
             if self._due:
                 self._due.cancel()
 
     async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
         wait = 0.05
         token = ""
         while True:
+            if not self._stirred.is_set():
+                self._attend()
             await self._stirred.wait()
             self._stirred.clear()
             offer = self._taker.offer()
@@ -131,6 +141,8 @@ class Exchange:
                 continue
             token = token or f"0{self._name}-{next(self._numbers)}"
             self._calling = True
+            if self._answers or self._arrived:
+                loop.call_soon(self._attend)  # the call leaves first
             self._unanswered = self._unanswered or offer is not None
             try:
                 if await self._turn(token, offer, self._outcomes):
@@ -175,10 +187,10 @@ class Exchange:
             else await self._functions.call("ml1_turn", *words)
         )
         del outcomes[: len(given)]
-        for outcome, answer in zip(given, answers, strict=True):
-            self._answered(outcome, str(answer))
+        self._answers += zip(given, map(str, answers), strict=True)
         for job in jobs:
-            self._taker.start(Claimed.from_answer(job))
+            claimed = Claimed.from_answer(job)
+            self._arrived.append((claimed, self._taker.expect(claimed)))
         if state == "more" or (offer and len(jobs) == wanted < offer.slots):
             self._stirred.set()
         elif state == "profile" and offer:
@@ -188,18 +200,14 @@ class Exchange:
             self._wait_for(float(due))
         return bool(jobs)
 
-    def _answered(self, outcome: Outcome, answer: str) -> None:
-        if answer.startswith(UNWRITTEN) and passing(ResponseError(refusal(answer))):
-            self._delivery.keep([outcome])
-            self._put_off.append(outcome)
-            again = partial(self._again, outcome)
-            asyncio.get_running_loop().call_later(spread(_PUT_OFF), again)
-        else:
-            outcome.answered(answer)
-
-    def _again(self, outcome: Outcome) -> None:
-        self._put_off.remove(outcome)
-        self.give(outcome)
+    def _attend(self) -> None:
+        """Begin the jobs that came, and tell of the results that were written."""
+        answers, self._answers = self._answers, []
+        arrived, self._arrived = self._arrived, []
+        for outcome, answer in answers:
+            self._delivery.answered(outcome, answer, again=self.give)
+        for claimed, slot in arrived:
+            self._taker.start(claimed, slot)
 
     async def _introduce(self, offer: Offer) -> None:
         cursor = ""
@@ -235,17 +243,18 @@ class Exchange:
             outcome = outcomes[0]
             try:
                 await self._turn("0", None, [outcome])
+                self._attend()
             except (RedisError, OSError) as error:
                 if not refused(error):
                     raise
-                self._answered(outcome, f"{UNWRITTEN} {error}")
+                self._delivery.answered(outcome, f"{UNWRITTEN} {error}", again=self.give)
             outcomes.remove(outcome)
 
     async def leave(self, digests: set[str]) -> None:
         """Be counted no more among those who wait for jobs. What was given to us goes back, known
         or not, but for jobs whose results are kept.
         """
-        kept = [outcome.job_id for outcome in (*self._outcomes, *self._put_off)]
+        kept = [outcome.job_id for outcome in (*self._outcomes, *self._delivery.put_off)]
         with contextlib.suppress(RedisError, OSError):
             for digest in digests:
                 await self._functions.call(

@@ -23,7 +23,6 @@ from machine_lifecycle.jobs.worker_config import WorkerConfig
 from machine_lifecycle.jobs.worker_services import WorkerServices
 from machine_lifecycle.jobs.worker_voice import Hold, WorkerVoice
 from machine_lifecycle.model.jobs import JobResult
-from machine_lifecycle.system.tasks import end_tasks
 
 __all__ = ["Execution"]
 
@@ -67,7 +66,6 @@ class Execution:
         self._breakers: dict[str, Breaker] = {}
         self._word = Answers(voice, config.outbox, on_hung=on_hung).word
         self._tasks: set[asyncio.Task[None]] = set()
-        self._endings: set[asyncio.Task[None]] = set()
         self._config = config
         self._store = OutputStore(config.output_store) if config.output_store else None
         self._reports = reports
@@ -99,19 +97,23 @@ class Execution:
             running.abandon()
         for task in self._tasks:
             task.cancel()
-        if left := self._tasks | self._endings:
-            await asyncio.wait(left, timeout=0.1)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=0.1)
 
-    def start(self, claimed: Claimed) -> None:
-        """Do a job."""
+    def expect(self, claimed: Claimed) -> Slot:
+        """Keep a slot for a job that has come."""
+        return self.slots.take(self._services.of(claimed))
+
+    def start(self, claimed: Claimed, slot: Slot) -> None:
+        """Do it."""
         before = self.running.get(claimed.id)
         if before is not None:
             if before.fence == claimed.fence:
+                slot.end()
                 return  # told twice
             # Frozen for longer than its lease, it gets the job anew before it hears of that.
             before.cut("lost", "its lease had ended")
-        service, connector = self._services.route(claimed.service_required)
-        slot = self.slots.take(service)
+        connector = self._services.connector(slot.service)
         job = claimed.job(default_timeout=self._config.timeout_of(claimed.service_required))
         running = RunningJob(
             job, claimed.fence, connector,
@@ -130,11 +132,6 @@ class Execution:
     def _turned(self, claimed: Claimed, running: RunningJob, slot: Slot, began: float) -> None:
         """A run has ended, or is to end. What needs no waiting is done at once."""
         seconds = time.monotonic() - began
-        if running.reporter:
-            # Nobody waits for it: a report that is on its way comes too late, and is refused.
-            ending = asyncio.create_task(end_tasks(running.reporter))
-            self._endings.add(ending)
-            ending.add_done_callback(self._endings.discard)
         result = running.result_at_once()
         if result is None or (self._store and result.outputs):
             self._spawn(self._settle(claimed, running, slot, seconds))

@@ -25,6 +25,7 @@ from machine_lifecycle.jobs.registration import Registration
 from machine_lifecycle.jobs.reporting import Reports
 from machine_lifecycle.jobs.retrying import passed_over
 from machine_lifecycle.jobs.settling import Settler
+from machine_lifecycle.jobs.slots import Slot
 from machine_lifecycle.jobs.worker_config import WorkerConfig
 from machine_lifecycle.jobs.worker_services import WorkerServices
 from machine_lifecycle.jobs.worker_voice import Hold, WorkerVoice
@@ -81,7 +82,8 @@ class Worker:
             give=lambda outcome: self._exchange.give(self._delivery.tracked(outcome)),
             on_free=self._freed, on_hung=self._rest,
         )  # fmt: skip
-        self.start: Callable[[Claimed], None] = self._execution.start
+        self.expect: Callable[[Claimed], Slot] = self._execution.expect
+        self.start: Callable[[Claimed, Slot], None] = self._execution.start
         self._hearing = Hearing(
             redis, config.worker_id, stir=self._exchange.stir, cancelled=self._execution.cancel,
             adopt=partial(self._functions.call, "ml1_adopt"),
@@ -157,9 +159,8 @@ class Worker:
 
     def offer(self) -> Offer | None:
         """What it is ready to take now; ``None`` for nothing."""
-        if self._voice.holds or self._voice.advertised is None:
-            return None
-        return self._offers.make(self._execution.slots.taken)
+        able = self._voice.advertised is not None and not self._voice.holds
+        return self._offers.make(self._execution.slots.taken) if able else None
 
     def _freed(self) -> None:
         """There is room for a job, or a reason to look again."""

@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 
 from machine_lifecycle.errors import LifecycleError
+from machine_lifecycle.jobs.claims import Claimed
 from machine_lifecycle.jobs.errors import ServiceDown
 from machine_lifecycle.jobs.warming import Warmer
 from machine_lifecycle.model.packs import Loaded, PackReader, Run
@@ -49,6 +50,7 @@ class WorkerServices:
         self.warmer: Warmer = warmer or Warmer({}, None)
         self._connectors = dict(connectors)
         self._asks = dict(asks)
+        self._only = next(iter(connectors)) if len(connectors) == 1 else ""
         self.loaded: tuple[Loaded, ...] = ()
         """Node packs of the services that answered, as of the last ``connect``."""
         self._runs: tuple[Run, ...] = ()
@@ -117,10 +119,13 @@ class WorkerServices:
             return str(getattr(error, "summary", error)) or "it does not answer"
         return "" if probe.healthy else probe.detail or "it does not answer"
 
-    def route(self, asks: str) -> tuple[str, Connector]:
-        """The service that does what a job asks for, and its connector."""
-        service = self._asks[asks]
-        return service, self._connectors[service]
+    def of(self, claimed: Claimed) -> str:
+        """The service that does a job. Where there is one, the job is not even read."""
+        return self._only or self._asks[claimed.service_required]
+
+    def connector(self, service: str) -> Connector:
+        """Who drives a service."""
+        return self._connectors[service]
 
     def room(self, running: Mapping[str, int]) -> tuple[frozenset[str], int]:
         """The services that can take a job now, and how many jobs all of them can take.

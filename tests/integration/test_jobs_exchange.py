@@ -1,0 +1,94 @@
+"""In which order a worker gives and takes."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import Any
+
+from redis.asyncio import Redis
+
+from machine_lifecycle.jobs.claims import Claimed
+from machine_lifecycle.jobs.client import JobQueue
+from machine_lifecycle.jobs.delivery import Delivery
+from machine_lifecycle.jobs.exchange import Exchange, Offer
+from machine_lifecycle.jobs.functions import FunctionsWithFiles
+from machine_lifecycle.jobs.outbox import Outbox
+from machine_lifecycle.jobs.outcomes import Outcome
+from machine_lifecycle.jobs.slots import Slot, Slots
+from machine_lifecycle.jobs.worker_config import WorkerConfig
+from machine_lifecycle.system.redis_line import Line
+from machine_lifecycle.system.tasks import end_tasks
+from tests.support.patience import PATIENCE
+
+SLOTS = 4
+
+
+class Taker:
+    """Does jobs in no time, and writes down what happens in which order."""
+
+    def __init__(self) -> None:
+        self.happened: list[str] = []
+        self.slots = Slots({"clock": SLOTS}, lambda: None)
+        self.exchange: Exchange
+        self.over = asyncio.Event()
+
+    def offer(self) -> Offer | None:
+        left = SLOTS - self.slots.taken["clock"]
+        self.happened.append(f"offer {left}")
+        able = '{"job_service_required_map":["clock"],"services":["clock"]}'
+        return Offer("able", able, left, SLOTS) if left else None
+
+    def expect(self, claimed: Claimed) -> Slot:
+        self.happened.append(f"expect {claimed.fields['priority']}")
+        return self.slots.take("clock")
+
+    def start(self, claimed: Claimed, slot: Slot) -> None:
+        self.happened.append(f"start {claimed.fields['priority']}")
+        slot.end()
+        words = (claimed.id, claimed.fence, "{}", "{}", f"proof:{claimed.id}", 1, "clock")
+        self.exchange.give(Outcome(words, partial(self._answered, claimed)))
+
+    def _answered(self, claimed: Claimed, said: str) -> None:
+        self.happened.append(f"{said} {claimed.fields['priority']}")
+        if claimed.fields["priority"] == "1":
+            self.over.set()
+
+    def written(self) -> None:
+        """Nothing is to be done here."""
+
+
+async def test_the_next_call_leaves_before_what_the_last_one_brought_begins(
+    valkey: Any, redis: Redis
+) -> None:
+    queue = JobQueue(redis)
+    ids = [
+        await queue.submit({}, service_required="clock", priority=priority)
+        for priority in (6, 5, 4, 3, 2, 1)
+    ]
+    taker, line = Taker(), Line(redis)
+    environ = {
+        "WORKER_ID": "w", "MACHINE_ID": "m", "HUB_REDIS_URL": valkey.url,
+        "WORKER_ROUTES": '[{"asks":"clock","service":"clock","connector":"a:B"}]',
+    }  # fmt: skip
+    config = WorkerConfig.from_env(environ, index=0, version="1")
+    await redis.hset("worker:w", mapping={"worker_id": "w", "machine_id": "m"})
+    exchange = Exchange(FunctionsWithFiles(line), config, taker, Delivery(Outbox(None)))
+    taker.exchange = exchange
+    running = asyncio.create_task(exchange.run())
+    try:
+        exchange.stir()
+        async with asyncio.timeout(PATIENCE):
+            await taker.over.wait()
+    finally:
+        await end_tasks(running)
+        await line.aclose()
+    happened = taker.happened[taker.happened.index("expect 6") :]
+    # Two slots are kept for what came, so that the next call asks for no more than the others;
+    # what it brings waits for nothing, and neither do results for the jobs that came with them.
+    assert happened[:5] == ["expect 6", "expect 5", "offer 2", "start 6", "start 5"]
+    assert happened.index("ok 6") > happened.index("expect 4")
+    assert [word for word in happened if word.startswith("start")] == [
+        f"start {priority}" for priority in (6, 5, 4, 3, 2, 1)
+    ]
+    assert {(await queue.get(job_id)).status for job_id in ids} == {"completed"}
