@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import math
 import struct
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -254,6 +255,14 @@ def _text(value: Any) -> str:
     return "" if value is None else str(value)
 
 
+def _number(value: Any) -> float:
+    """A count of steps: JSON as Python writes it knows more than numbers."""
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{number} is no count")
+    return number
+
+
 def _binary(frame: bytes) -> Event | None:
     if len(frame) < _HEAD.size:
         return Malformed("a binary frame without a head")
@@ -278,7 +287,7 @@ def _node_states(data: Mapping[str, Any]) -> Event:
         if state.get("state") == "finished":
             finished.append(str(node))
         elif state.get("state") == "running":
-            running[str(node)] = (float(state["value"]), float(state["max"]))
+            running[str(node)] = (_number(state["value"]), _number(state["max"]))
     return NodeStates(_of(data), tuple(finished), running)
 
 
@@ -304,7 +313,7 @@ _READERS: Mapping[str, Callable[[Mapping[str, Any]], Event]] = MappingProxyType(
         ),
         "executing": _executing,
         "progress": lambda data: StepDone(
-            _of(data), _text(data.get("node")), float(data["value"]), float(data["max"])
+            _of(data), _text(data.get("node")), _number(data["value"]), _number(data["max"])
         ),
         "progress_state": _node_states,
         "executed": _executed,

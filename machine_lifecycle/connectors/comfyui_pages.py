@@ -124,9 +124,12 @@ class ComfyUIPages:
         status, _type, raw = await self._ask("POST", "/upload/image", data=form)
         if status != _OK:
             raise self._unreachable(f"upload of {name} answered with HTTP status {status}")
-        answer = json.loads(raw)
-        folder = answer.get("subfolder")
-        return f"{folder}/{answer['name']}" if folder else str(answer["name"])
+        try:
+            answer = json.loads(raw)
+            folder, stored = answer.get("subfolder"), str(answer["name"])
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise self._unreachable(f"upload of {name} was not answered with its name") from None
+        return f"{folder}/{stored}" if folder else stored
 
     async def _json(self, method: str, path: str) -> Any:
         status, _type, raw = await self._ask(method, path)

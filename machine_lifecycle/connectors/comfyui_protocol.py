@@ -272,13 +272,12 @@ def _outputs(
     for node in sorted(outputs, key=lambda node: places.get(node, len(places))):
         shown = outputs[node]
         for key, items in shown.items() if isinstance(shown, dict) else ():
-            found = [_file(item, node, key) for item in items] if isinstance(items, list) else []
+            listed = items if isinstance(items, list) else []
+            found = [_file(item, node, key) for item in listed]
             files += [file for file in found if file is not None]
-            rest = [item for item, file in zip(items, found, strict=True) if file is None]
-            if not found and items != []:
-                data.setdefault(node, {})[key] = items
-            elif rest:
-                data.setdefault(node, {})[key] = rest
+            rest = [item for item, file in zip(listed, found, strict=True) if file is None]
+            if rest or not isinstance(items, list):
+                data.setdefault(node, {})[key] = rest or items
     return tuple(files), data
 
 

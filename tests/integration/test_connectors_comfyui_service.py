@@ -340,15 +340,20 @@ class _Hasty:
 
     async def start(self, stack: AsyncExitStack) -> int:
         app = web.Application()
-        app.router.add_get("/ws", self._listen)
-        app.router.add_post("/prompt", self._prompt)
-        app.router.add_get("/history/{id}", self._history)
+        app.add_routes(self.routes())
         runner = web.AppRunner(app, access_log=None)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         port: int = runner.addresses[0][1]
         return port
+
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            web.get("/ws", self._listen),
+            web.post("/prompt", self._prompt),
+            web.get("/history/{id}", self._history),
+        ]
 
     async def _say(self, kind: str, **data: Any) -> None:
         assert self.socket is not None
@@ -387,6 +392,31 @@ async def test_what_is_told_before_the_answer_is_not_lost() -> None:
         result = await connector.run(_job(graph, timeout=PATIENCE), _ignored)
     assert result.service_job_id == "p-1"
     assert [(output.node, output.data) for output in result.outputs] == [("2", b"picture")]
+
+
+class _Vague(_Hasty):
+    """Takes images, and says nothing of where they are."""
+
+    def __init__(self, answer: str) -> None:
+        super().__init__("p-1")
+        self.answer = answer
+
+    def routes(self) -> list[web.RouteDef]:
+        return [*super().routes(), web.post("/upload/image", self._upload)]
+
+    async def _upload(self, _request: web.Request) -> web.Response:
+        return web.Response(text=self.answer)
+
+
+@pytest.mark.parametrize("answer", ["", "thanks", "[]", '{"subfolder": ""}'])
+async def test_an_upload_that_is_not_answered_is_a_fault_of_the_service(answer: str) -> None:
+    payload = {"workflow": _graph(), "images": [{"name": "a.png", "data": "AAAA"}]}
+    async with AsyncExitStack() as stack:
+        port = await _Vague(answer).start(stack)
+        connector = ComfyUIConnector(Endpoint(host="127.0.0.1", port=port))
+        await stack.enter_async_context(connector)
+        with pytest.raises(ServiceUnreachable, match=r"upload of a-\w+\.png was not answered"):
+            await connector.run(_job(payload, timeout=PATIENCE), _ignored)
 
 
 class _Telling(_Hasty):

@@ -124,6 +124,8 @@ def test_a_picture_keeps_its_type_and_bytes():
         json.dumps({"type": "status"}),
         json.dumps({"type": "status", "data": {"status": None}}),
         json.dumps({"type": "progress", "data": {"value": "x", "max": 1}}),
+        json.dumps({"type": "progress", "data": {"value": float("nan"), "max": 1}}),
+        json.dumps({"type": "progress", "data": {"value": 1, "max": float("inf")}}),
         json.dumps({"type": "executing", "data": {}}),
         json.dumps({"type": "progress_state", "data": {"nodes": {"1": 5}}}),
         b"",

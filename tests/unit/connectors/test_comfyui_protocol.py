@@ -165,6 +165,14 @@ def test_outputs_come_in_the_order_of_the_graph():
     assert entry.ending is Ending.SUCCESS
 
 
+def test_what_a_node_shows_that_is_no_list_is_kept_as_it_is():
+    shown = {"text": "hello", "count": 5, "found": {"a": 1}, "nothing": None, "none": []}
+    entry = parse_history(_entry(_GOOD, {"3": shown}), "p")
+    assert entry is not None
+    assert entry.files == ()
+    assert entry.data == {"3": {name: one for name, one in shown.items() if name != "none"}}
+
+
 def test_an_interruption_is_told_from_an_error():
     interrupted = {
         "status_str": "error",
