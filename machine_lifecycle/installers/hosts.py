@@ -6,15 +6,15 @@ import asyncio
 import random
 import socket
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import attrs
 
 from machine_lifecycle.installers.errors import CommandFailed, HostDown
 
-__all__ = ["Hosts", "host_of"]
+__all__ = ["Hosts", "host_of", "reach_one"]
 
 _SUSPECT = 3
 """Repositories that got no answer, and none that did meanwhile."""
@@ -138,19 +138,33 @@ class Hosts:
 
 
 async def _connect(name: str, port: int, limit: float) -> None:
-    """Have a connection to one of a host's addresses, each in its share of the time."""
+    """Have a connection to one of a host's addresses, within a time."""
     loop = asyncio.get_running_loop()
     async with asyncio.timeout(limit):
         found = await loop.getaddrinfo(name, port, type=socket.SOCK_STREAM)
+    await reach_one([(family, address) for family, *_, address in found], limit)
+
+
+async def reach_one(addresses: Sequence[tuple[int, Any]], limit: float) -> None:
+    """Have a connection to one of some addresses, each in its share of the time.
+
+    Args:
+        addresses: Families and addresses, as a socket takes them.
+        limit: Seconds.
+
+    Raises:
+        OSError: There is none: the problem of the last.
+    """
+    loop = asyncio.get_running_loop()
     error: OSError = TimeoutError()
-    for family, kind, protocol, _, address in found:
-        with socket.socket(family, kind, protocol) as one:
-            one.settimeout(0)
-            try:
-                async with asyncio.timeout(limit / len(found)):
+    for family, address in addresses:
+        try:
+            # A name may have addresses of a kind that this machine knows nothing of (IPv6).
+            with socket.socket(family, socket.SOCK_STREAM) as one:
+                one.settimeout(0)
+                async with asyncio.timeout(limit / len(addresses)):
                     await loop.sock_connect(one, address)
-            except OSError as refused:  # or too late, which is one, too
-                error = refused
-            else:
                 return
+        except OSError as refused:  # or too late, which is one, too
+            error = refused
     raise error

@@ -24,7 +24,7 @@ from machine_lifecycle.installers.execute import Executor
 from machine_lifecycle.installers.git import bring
 from machine_lifecycle.installers.git_causes import cause_in, retry_after_in
 from machine_lifecycle.installers.git_errors import GitCause, GitCloneFailed
-from machine_lifecycle.installers.hosts import Hosts, host_of
+from machine_lifecycle.installers.hosts import Hosts, host_of, reach_one
 from machine_lifecycle.installers.package_errors import PackagesFailed
 from machine_lifecycle.installers.repository import Repository, git_environment
 from machine_lifecycle.installers.sources import Sources
@@ -315,6 +315,17 @@ async def test_a_dead_host_is_found_out_once(
     assert {type(error) for error in errors} == {HostDown}
     assert {error.summary for error in errors} == {"127.0.0.1 does not answer"}
     assert not (desk.root / "log").exists(), "no git is run, which would try for minutes"
+
+
+async def test_an_address_of_a_kind_that_is_not_known_here_is_passed_over() -> None:
+    unknown = max(one.value for one in socket.AddressFamily) + 100
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        good = (socket.AF_INET, server.getsockname())
+        await reach_one([(unknown, ("::1", 80, 0, 0)), good], PATIENCE)
+    with pytest.raises(OSError, match="family"):
+        await reach_one([good, (unknown, ("::1", 80, 0, 0))], PATIENCE)
 
 
 async def test_behind_a_proxy_the_host_itself_need_not_be_reached(
