@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 import contextlib
 import json
 import os
@@ -210,12 +211,13 @@ class CommandRunner:
         output: list[str] = []
 
         async def read(stream: asyncio.StreamReader, *, keep: bool) -> None:
-            rest = ""
+            # What comes may end in the middle of a letter.
+            decoder, rest = codecs.getincrementaldecoder("utf-8")("replace"), ""
             while data := await stream.read(1 << 16):
-                *lines, rest = re.split(r"[\r\n]+", rest + data.decode("utf-8", "replace"))
+                *lines, rest = re.split(r"[\r\n]+", rest + decoder.decode(data))
                 for line in lines:
                     take(line, keep=keep)
-            take(rest, keep=keep)
+            take(rest + decoder.decode(b"", final=True), keep=keep)
 
         def take(line: str, *, keep: bool) -> None:
             if keep:

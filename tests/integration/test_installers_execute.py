@@ -170,6 +170,18 @@ async def test_only_what_another_try_could_mend_is_tried_again(paths: Paths) -> 
     assert tries.count("hopeless") == 1
 
 
+async def test_a_letter_that_comes_in_two_parts_is_one(paths: Paths) -> None:
+    told = []
+
+    async def run(ctx: StepContext) -> None:
+        # The first half is waited for: what is written at once could come at once.
+        words = "printf 'caf\\303' && sleep 0.2 && printf '\\251\\n\\303'"
+        told.append((await ctx.run_command(["sh", "-c", words], env=ENV)).output)
+
+    await executor(paths, step("a", run)).install(PLAN, "base", KeptProgress())
+    assert told == ["café\n\ufffd"]
+
+
 async def test_a_step_over_its_time_ends_with_all_its_processes(paths: Paths) -> None:
     async def hangs(ctx: StepContext) -> None:
         await ctx.run_command(["sh", "-c", "sleep 600 & sleep 600"], env=ENV)
