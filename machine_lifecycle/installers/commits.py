@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import TypeVar
@@ -153,7 +153,7 @@ class Commits:
         while more:
             names |= more
             notes = (note for name in more for note in (self.folder / name).glob("submodules-*"))
-            more = {one["place"] for note in notes for one in json.loads(note.read_text())} - names
+            more = {place for note in notes for place in _places(note)} - names
         for folder in self.folder.glob("*.git"):
             if folder.name not in names:
                 shutil.rmtree(folder, ignore_errors=True)
@@ -164,6 +164,12 @@ class Commits:
         return held(
             here.with_suffix(".lock"), git.ctx.report, what=f"somebody else fetches {git.url}"
         )
+
+
+def _places(note: Path) -> Iterator[str]:
+    """Where the submodules are kept that a note names; one that is damaged names none."""
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+        yield from [one["place"] for one in json.loads(note.read_text("utf-8"))]
 
 
 def _make(here: Path) -> None:

@@ -184,6 +184,10 @@ async def test_what_is_not_wanted_any_more_is_forgotten_with_its_submodules(plac
     assert {path.name for path in commits.folder.glob("*.git")} == {
         commits.place(one).name for one in kept
     }
+    for note in commits.folder.glob("*/submodules-*.json"):
+        note.write_text('[{"na')
+    commits.forget([packs[0].repository])
+    assert [path.name for path in commits.folder.glob("*.git")] == [commits.place(kept[0]).name]
     commits.forget([packs[1].repository])
     assert not list(commits.folder.glob("*.git"))
 
