@@ -22,6 +22,7 @@ from machine_lifecycle.jobs.delivery import Delivery
 from machine_lifecycle.jobs.functions import FunctionsWithFiles
 from machine_lifecycle.jobs.outcomes import UNWRITTEN, Outcome
 from machine_lifecycle.jobs.outputs import KEPT
+from machine_lifecycle.jobs.oversize import Oversize, suspected
 from machine_lifecycle.jobs.retrying import passed_over, passing, refused
 from machine_lifecycle.jobs.slots import Slot
 from machine_lifecycle.jobs.worker_config import WorkerConfig
@@ -89,6 +90,7 @@ class Exchange:
         self._config = config
         self._taker = taker
         self._delivery = delivery
+        self._oversize = Oversize(functions)
         self._outcomes: list[Outcome] = []
         self._stirred = asyncio.Event()
         self._due: asyncio.TimerHandle | None = None
@@ -150,7 +152,8 @@ class Exchange:
                 wait, self._unanswered = 0.05, False
             except (RedisError, OSError) as error:
                 self._delivery.keep(self._outcomes)
-                if refused(error) and self._outcomes:
+                if self._outcomes and (refused(error) or suspected(self._outcomes, error)):
+                    self._outcomes.sort(key=lambda outcome: outcome.weight)
                     with passed_over():
                         await self.deliver(self._outcomes)
                 elif not passing(error):
@@ -245,9 +248,11 @@ class Exchange:
                 await self._turn("0", None, [outcome])
                 self._attend()
             except (RedisError, OSError) as error:
-                if not refused(error):
+                said = await self._oversize.found(outcome, error)
+                if not (said or refused(error)):
                     raise
-                self._delivery.answered(outcome, f"{UNWRITTEN} {error}", again=self.give)
+                said = said or f"{UNWRITTEN} {error}"
+                self._delivery.answered(outcome, said, again=self.give)
             outcomes.remove(outcome)
 
     async def leave(self, digests: set[str]) -> None:

@@ -15,6 +15,7 @@ from machine_lifecycle.jobs.claims import Claimed
 from machine_lifecycle.jobs.errors import ServiceDown
 from machine_lifecycle.jobs.outcomes import Outcome
 from machine_lifecycle.jobs.reporting import Reports
+from machine_lifecycle.jobs.result_errors import too_large
 from machine_lifecycle.jobs.running import Ended, RunningJob
 from machine_lifecycle.jobs.settling import Settler
 from machine_lifecycle.jobs.slots import Slot, Slots
@@ -163,12 +164,15 @@ class Execution:
             result = await running.finish()
         except Ended as end:
             said = await self._settler.cut(claimed, end.outcome, end.reason)
-            self._failed(claimed, slot, said)
-            return
         except LifecycleError as error:
             said = await self._settle_error(claimed, slot.service, error)
-            self._failed(claimed, slot, said)
+        else:
+            await self._keep(claimed, slot, result, seconds)
             return
+        slot.end()
+        self._over(claimed, said)
+
+    async def _keep(self, claimed: Claimed, slot: Slot, result: JobResult, seconds: float) -> None:
         self._succeeded(slot)
         try:
             if self._store and result.outputs:
@@ -197,15 +201,14 @@ class Execution:
         self._over(claimed, await self._settler.fail(claimed, error))
 
     def _over(self, claimed: Claimed, said: str, *, result: bool = False) -> None:
+        if (error := too_large(claimed.id, said)) is not None:
+            self._spawn(self._refused(claimed, error))
+            return
         outcome = self._word(claimed.id, said, result=result)
         running = self.running.get(claimed.id)
         if running is not None and running.fence == claimed.fence:
             del self.running[claimed.id]
             self._voice.done(claimed.id, outcome)
-
-    def _failed(self, claimed: Claimed, slot: Slot, said: str) -> None:
-        slot.end()
-        self._over(claimed, said)
 
     async def _settle_error(self, claimed: Claimed, service: str, error: LifecycleError) -> str:
         if error.recoverable:

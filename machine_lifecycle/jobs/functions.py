@@ -93,6 +93,10 @@ class QueueFunctions:
         await self.ensure()
         return await call()
 
+    async def ping(self) -> None:
+        """Return when the server has answered."""
+        await self._execute("PING")
+
     async def tell(self, channel: str, message: str) -> None:
         """Publish to who listens; if nobody does, it is not even sent."""
         _, listeners = await self._execute("PUBSUB", "NUMSUB", channel)

@@ -6,12 +6,15 @@ from collections.abc import Callable, Mapping
 
 import attrs
 
-__all__ = ["UNWRITTEN", "Outcome", "refusal"]
+__all__ = ["TOO_LARGE", "UNWRITTEN", "Outcome", "refusal"]
 
 UNWRITTEN = "unwritten"
 """First word of an answer: Redis refuses to write how a run ended, and the job is as it was."""
 _REFUSED = "refused"
 """The same, but the job ended as failed, with the refusal as its cause."""
+TOO_LARGE = "too-large"
+"""First word of the answer to a result at which the server ends the connection; then its bytes, and
+how that was told. Nothing is written, and the job is as it was."""
 
 
 def refusal(answer: str) -> str:
@@ -30,8 +33,8 @@ class Outcome:
 
     Attributes:
         arguments: As ``ml1_turn`` takes them: id, fence, result, attestation, its key, ms, service.
-        answered: Called with ``ok`` or ``lost`` once it is written; or with ``refused`` or
-            ``unwritten`` and the reason, if it never will be.
+        answered: Called with ``ok`` or ``lost`` once it is written; or with ``refused``,
+            ``unwritten`` or ``too-large`` and the reason, if it never will be.
         outputs: Bytes of small files by their keys in Redis; written before the result is.
     """
 
@@ -48,6 +51,12 @@ class Outcome:
     def fence(self) -> int:
         """The run it is of."""
         return int(self.arguments[1])
+
+    @property
+    def weight(self) -> int:
+        """Bytes that are sent for it, about."""
+        said = (len(word) for word in self.arguments if isinstance(word, str))
+        return sum(said) + sum(map(len, self.outputs.values()))
 
     def telling(self, answered: Callable[[str], None]) -> Outcome:
         """The same, for another listener."""

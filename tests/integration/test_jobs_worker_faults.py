@@ -197,3 +197,80 @@ async def test_results_that_nothing_can_be_made_of_are_kept_with_the_reason(
             assert await admin.hget(keys.COMPLETED, job_id)
         assert list(outbox.glob("*.json")) == []
         assert len([line for line in workers.journal() if line.startswith("run")]) == 6
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        ("words", "proto-max-bulk-len"),
+        ("bytes", "proto-max-bulk-len"),
+        ("words", "client-query-buffer-limit"),
+    ],
+    ids=" ".join,
+)
+async def test_a_result_that_is_too_large_for_its_server_fails_its_job(
+    own_valkey: Any, admin: Redis, front: Front, workers: Workers, case: tuple[str, str]
+) -> None:
+    kind, limit = case
+    await admin.config_set(limit, 2**20)
+    client = JobQueue(admin)
+    boss = Orchestrator(own_valkey.folder / "control.sock")
+    async with await boss.serve():
+        await workers.start(
+            through(front, own_valkey), MACHINE_CONTROL_SOCKET=str(boss.path), WORKER_ID="w-1",
+            WORKER_MAX_CONCURRENT_JOBS="2",
+        )  # fmt: skip
+        await boss.wait_for("standby")
+        boss.tell(do="go")
+        await client.submit({kind: 3 * 2**20}, service_required="simulation", job_id="large")
+        await client.submit({kind: 1000}, service_required="simulation", job_id="small")
+        await boss.wait_for("job_done", job_id="large", outcome="failed")
+        end = await end_of(client, "large")
+        assert end.job
+        assert (end.kind, end.job.fence, end.job.error_details["code"]) == (
+            "failed", 1, "result-too-large",
+        )  # fmt: skip
+        assert "more than Redis takes at once: " in end.job.error
+        assert (await end_of(client, "small")).kind == "completed"
+        await client.submit({kind: 1000}, service_required="simulation", job_id="next")
+        assert (await end_of(client, "next")).kind == "completed"
+    assert list((own_valkey.folder / "outbox").rglob("*.json")) == []
+    assert workers.journal().count("run large 1") == 1
+
+
+async def test_a_large_result_that_a_predecessor_left_keeps_no_worker_from_its_work(
+    own_valkey: Any, admin: Redis, front: Front, workers: Workers
+) -> None:
+    client = JobQueue(admin)
+    boss = Orchestrator(own_valkey.folder / "control.sock")
+    async with await boss.serve():
+        start = partial(
+            workers.start, through(front, own_valkey), MACHINE_CONTROL_SOCKET=str(boss.path),
+            WORKER_ID="w-1",
+        )  # fmt: skip
+        worker = await start()
+        await boss.wait_for("standby")
+        boss.tell(do="go")
+        await client.submit(
+            {"words": 3 * 2**20, "wait": "go"}, service_required="simulation", job_id="large"
+        )
+        await boss.wait_for("job_taken", job_id="large")
+        front.cut()
+        (workers.folder / "go").touch()
+        outbox = own_valkey.folder / "outbox" / "w-1"
+        async with asyncio.timeout(PATIENCE):
+            while not list(outbox.glob("*.json")):  # noqa: ASYNC110 - no event
+                await asyncio.sleep(0.01)
+        worker.kill()
+        await worker.wait()
+        await admin.config_set("client-query-buffer-limit", 2**20)
+        front.mend()
+        await start()
+        await boss.wait_for("standby")
+        boss.tell(do="go")
+        end = await end_of(client, "large")
+        assert end.job
+        assert (end.kind, end.job.fence, end.job.error_details["code"]) == (
+            "failed", 2, "result-too-large",
+        )  # fmt: skip
+    assert list(outbox.glob("*.json")) == []
