@@ -206,6 +206,8 @@ def become(argv: list[str]) -> None:
     os.execve(argv[0], argv, environment)
 
 
+# How many that is, tests/conftest.py says: one if only some tests are asked for.
+TWO_AT_A_TIME = ["-n", "auto", "--dist", "loadgroup"]
 PUBLIC_TYPES = ["--verifytypes", "machine_lifecycle", "--ignoreexternal"]
 
 
@@ -258,7 +260,7 @@ def main() -> int:
     programs = {
         "demo": [str(bin_ / "machine-lifecycle"), "demo"],
         "run": [str(bin_ / "machine-lifecycle")],
-        "test": [str(PYTHON), "-m", "pytest"],
+        "test": [str(PYTHON), "-m", "pytest", *TWO_AT_A_TIME],
         "docs": [str(PYTHON), str(ROOT / "docs" / "generate.py")],
     }
     try:

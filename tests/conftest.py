@@ -153,3 +153,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.function):
             outermost = item.fixturenames.index("_leaves_nothing_behind")
             item.fixturenames.insert(outermost + 1, "_leaves_no_task_behind")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """How many processes ``-n auto`` makes: two for the whole suite where there are two cores.
+
+    Much of the time goes to waiting for other processes, so two keep two cores busy; with more,
+    each test takes longer. Some tests alone, or output that is to be seen at once, take none.
+    """
+    asked = config.option
+    whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    everything = whole and not asked.keyword and asked.markexpr == "not real"
+    return 2 if everything and asked.capture != "no" and _cores() > 1 else 0
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -47,7 +47,8 @@ def free_port(
     """The first of *count* ports in a row that were free a moment ago.
 
     Not one of those that the system gives to outgoing connections, as binding to port 0 would
-    yield: any connection could take such a port before its service does.
+    yield: any connection could take such a port before its service does. Chosen by the system's
+    own randomness: two programs that seed theirs alike would both find the same ports.
 
     Args:
         host: Address that they are free on.
@@ -64,7 +65,7 @@ def free_port(
     if last - count <= _LOWEST:  # connections may take nearly any port here
         last = _IANA_CONNECTIONS
     firsts = range(_LOWEST, last - count)
-    for first in random.sample(firsts, k=min(1000, len(firsts))):
+    for first in random.SystemRandom().sample(firsts, k=min(1000, len(firsts))):
         if all(is_free(host, port) for port in range(first, first + count)):
             return first
     raise OSError(f"no {count} free ports in a row on {host}")

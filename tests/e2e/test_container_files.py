@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from machine_lifecycle.model.settings import setting_info
-from tests.support.outside import Outside, free_port, machines
+from tests.support.outside import Outside, machines
 from tests.support.patience import PATIENCE
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "examples" / "docker").glob("Dockerfile*"))

@@ -30,8 +30,8 @@ from pathlib import Path
 import attrs
 import pytest
 
-from machine_lifecycle.system.network import free_port
 from tests.support.patience import PATIENCE
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(

@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 from uv import find_uv_bin
 
-from tests.support.outside import Outside, free_port, machines
+from tests.support.outside import Outside, machines
+from tests.support.ports import free_port
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "shout-service"
+pytestmark = pytest.mark.xdist_group("shout")  # it is built in its folder, once
 
 
 @pytest.fixture(scope="module")

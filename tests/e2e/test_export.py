@@ -19,9 +19,10 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.support.outside import Outside, free_port, subreaper
+from tests.support.outside import Outside, subreaper
 from tests.support.pages import asked, until
 from tests.support.patience import PATIENCE
+from tests.support.ports import free_port
 from tests.support.redis_server import ValkeyServer
 
 Spawn = Callable[..., subprocess.Popen[bytes]]

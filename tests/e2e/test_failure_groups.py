@@ -24,12 +24,12 @@ from typing import Any
 import attrs
 import pytest
 
-from machine_lifecycle.system.network import free_port
 from machine_lifecycle.system.valkey import read_discovery
 from tests.support.comfyui_bed import make_bed
 from tests.support.git_server import Origin, git_server, self_signed
 from tests.support.outside import Outside, machines
 from tests.support.patience import PATIENCE
+from tests.support.ports import free_port
 from tests.support.redis_server import ValkeyServer
 
 BASH = shutil.which("bash") or "/bin/bash"

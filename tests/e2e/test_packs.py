@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.outside import Outside, free_port
+from tests.support.outside import Outside
 from tests.support.patience import PATIENCE
+from tests.support.ports import free_port
 
 NODE = 'class N:\n    INPUT_TYPES = classmethod(lambda cls: {"required": {}})\n'
 GOOD = f'import time\ntime.sleep(0.2)\n{NODE}NODE_CLASS_MAPPINGS = {{"PackGood": N}}\n'

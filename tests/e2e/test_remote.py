@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.outside import Outside, free_port
+from tests.support.outside import Outside
 from tests.support.patience import PATIENCE
+from tests.support.ports import free_port
 
 GRAPH = {
     "1": {

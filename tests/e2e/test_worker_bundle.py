@@ -18,6 +18,7 @@ from tests.support.outside import Outside
 from tests.support.patience import PATIENCE
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "site-connectors"
+pytestmark = pytest.mark.xdist_group("site-connectors")  # it is built in its folder, once
 GRAPH = {
     "1": {
         "class_type": "EmptyImage",

@@ -12,9 +12,9 @@ from aiohttp import web
 from machine_lifecycle import HttpConnector, Job, JobResult, LifecycleError, Progress
 from machine_lifecycle.connectors.errors import BadServiceAddress, ServiceUnreachable
 from machine_lifecycle.connectors.http_errors import ServiceFailedJob, ServiceRefusedJob
-from machine_lifecycle.system.network import free_port
 from machine_lifecycle.testing import check_connector
 from tests.support.patience import PATIENCE
+from tests.support.ports import free_port
 
 PNG = b"\x89PNG\r\n\x1a\nnot quite"
 

@@ -20,7 +20,8 @@ from machine_lifecycle.model.settings import Settings
 from machine_lifecycle.supervisor.identity import identify
 from machine_lifecycle.supervisor.journal import Entry, Journal
 from tests.support.gpu_memory import StillClock
-from tests.support.outside import Outside, free_port
+from tests.support.outside import Outside
+from tests.support.ports import free_port
 
 STOPPED = events.MachineStopped(exit_code=3, reason="port 8188 is taken")
 READY = events.MachineReady(seconds=1.0)

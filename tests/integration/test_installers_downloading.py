@@ -26,8 +26,8 @@ from machine_lifecycle.installers.partial import File
 from machine_lifecycle.installers.transfer import Course, Patience
 from tests.support.file_server import FileServer, serving_files
 from tests.support.git_server import self_signed
-from tests.support.outside import free_port
 from tests.support.patience import PATIENCE
+from tests.support.ports import free_port
 from tests.support.small_disk import fill, small_disk
 
 DATA = os.urandom(300_000)

@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 
 from machine_lifecycle import LifecycleError, Machine, MachineState, Settings, open_job_queue
-from machine_lifecycle.system.network import free_port
 from tests.e2e.test_life import GRAPH
+from tests.support.ports import free_port
 
 _GET_CHILD_SUBREAPER = 37  # prctl.h
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGHUP, signal.SIGPIPE)

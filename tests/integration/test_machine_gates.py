@@ -26,8 +26,8 @@ from machine_lifecycle import (
     Settings,
     StepProgressed,
 )
-from machine_lifecycle.system.network import free_port
 from tests.support.patience import PATIENCE
+from tests.support.ports import free_port
 
 Open = Callable[..., Any]
 

@@ -23,9 +23,9 @@ from machine_lifecycle import ConfigurationError, GateRefused, Machine, Settings
 from machine_lifecycle.model.offers import Offer
 from machine_lifecycle.observers.webhook import SIGNATURE
 from machine_lifecycle.services.registry import Registry
-from machine_lifecycle.system.network import free_port
 from machine_lifecycle.system.redis import connect
 from tests.support.patience import PATIENCE
+from tests.support.ports import free_port
 from tests.support.redis_server import ValkeyServer
 
 Open = Callable[..., Any]

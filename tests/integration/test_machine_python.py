@@ -34,9 +34,9 @@ from machine_lifecycle import (
 )
 from machine_lifecycle.assembly.reloading import Reloaded
 from machine_lifecycle.model.processes import ProcessState, ProcessStatus
-from machine_lifecycle.system.network import free_port
 from machine_lifecycle.system.redis import connect
 from tests.support.patience import PATIENCE
+from tests.support.ports import free_port
 from tests.support.redis_server import ValkeyServer
 
 ENVIRON: Mapping[str, str] = {"PATH": "/usr/bin:/bin"}

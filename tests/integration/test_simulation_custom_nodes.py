@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from machine_lifecycle.system.network import free_port
 from tests.support.patience import PATIENCE
+from tests.support.ports import free_port
 
 CAPTURED = Path(__file__).parents[1] / "data" / "loading"
 _NODE = 'class N:\n    INPUT_TYPES = classmethod(lambda cls: {"required": {}})\n'

@@ -46,9 +46,9 @@ from machine_lifecycle.supervisor import (
     figures,
 )
 from machine_lifecycle.supervisor.identity import read_stat
-from machine_lifecycle.system.network import free_port
 from machine_lifecycle.system.nvml import GpuUse
 from tests.support.patience import PATIENCE
+from tests.support.ports import free_port
 
 PROGRAM = Path(__file__).parents[1] / "data" / "programs" / "service.py"
 FAST = RestartPolicy(backoff=0.01, backoff_max=0.02, jitter=0)

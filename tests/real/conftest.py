@@ -28,7 +28,8 @@ from machine_lifecycle.jobs.records import JobRecord
 from machine_lifecycle.model.paths import Paths
 from machine_lifecycle.system.redis import connect
 from machine_lifecycle.system.valkey import read_discovery
-from tests.support.outside import Outside, free_port, machines
+from tests.support.outside import Outside, machines
+from tests.support.ports import free_port
 
 _T = TypeVar("_T")
 

@@ -18,7 +18,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.real.conftest import INVERTED, START, Driven, answers, asked, variable
-from tests.support.outside import Outside, free_port
+from tests.support.outside import Outside
+from tests.support.ports import free_port
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]
 

@@ -6,7 +6,8 @@ import sys
 from collections.abc import Callable
 
 from tests.support.comfyui_bed import Bed
-from tests.support.outside import Outside, free_port
+from tests.support.outside import Outside
+from tests.support.ports import free_port
 
 __all__ = ["MAIN", "machine_of"]
 

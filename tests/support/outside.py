@@ -26,10 +26,10 @@ from typing import Any
 
 import psutil
 
-from machine_lifecycle.system.network import free_port
 from tests.support.patience import PATIENCE
+from tests.support.ports import free_port
 
-__all__ = ["Outside", "free_port", "subreaper"]
+__all__ = ["Outside", "subreaper"]
 
 _SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER, linux/prctl.h
 

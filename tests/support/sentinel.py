@@ -12,8 +12,8 @@ from typing import Any
 from redis import Redis
 from redis.exceptions import RedisError
 
-from machine_lifecycle.system.network import free_port
 from tests.support.patience import PATIENCE
+from tests.support.ports import free_port
 
 __all__ = ["Watched"]
 
