@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import socket
 import sys
 import tempfile
@@ -24,6 +25,8 @@ HERE = Path(__file__).parent
 LOOK = 0.005
 PROCESSORS = sorted(os.sched_getaffinity(0))
 """The server has the first one to itself, as far as the benchmark goes; all else has the others."""
+WITH_US = ("setpriv", "--pdeathsig", "KILL") if shutil.which("setpriv") else ()
+"""In front of a command: it ends with this program, however that ends (util-linux)."""
 ROUTES = [{"asks": "clock", "service": "clock", "connector": "tests.benchmarks.jobs.ours:Clock"}]
 
 
@@ -90,7 +93,7 @@ class Server:
 
     async def start(self) -> None:
         self._process = await asyncio.create_subprocess_exec(
-            *self._command, stdout=asyncio.subprocess.DEVNULL
+            *WITH_US, *self._command, stdout=asyncio.subprocess.DEVNULL
         )
         # Else server and worker may share one while others use the rest, or not, as it happens.
         os.sched_setaffinity(self._process.pid, {PROCESSORS[0]})
@@ -128,6 +131,7 @@ async def running(
     """Its workers, numbered from *first* on; their process ids."""
     started = [
         await asyncio.create_subprocess_exec(
+            *WITH_US,
             *(env[word[1:]] if word.startswith("$") else word for word in tool.work),
             env=env | {"WORKER_ID": f"bench-{number}"},
             cwd=HERE if tool.work[1:2] != ("-m",) else None,
@@ -157,7 +161,7 @@ async def submit(
     tool: Tool, env: dict[str, str], url: str, jobs: int, *, gap: float = 0, takes: float = 0
 ) -> None:
     process = await asyncio.create_subprocess_exec(
-        *tool.submit, url, str(jobs), str(gap), str(takes), env=env,
+        *WITH_US, *tool.submit, url, str(jobs), str(gap), str(takes), env=env,
         cwd=HERE if tool.submit[1:2] != ("-m",) else None,
     )  # fmt: skip
     if await process.wait():
