@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Protocol
 
@@ -14,6 +14,7 @@ __all__ = [
     "GpuMemory",
     "GpuUse",
     "Inventory",
+    "Library",
     "Nvml",
     "RealNvml",
     "XidEvent",
@@ -112,13 +113,53 @@ class Nvml(Protocol):
         """What there is; or, in words, why that can't be told. Never raises."""
 
 
+class Library(Protocol):
+    """What is called of NVIDIA's library, under its own names: ``pynvml`` is one. Handles are its
+    own, and errors are its ``NVMLError`` and the subclasses named here.
+    """
+
+    NVMLError: type[Exception]
+    NVMLError_GpuIsLost: type[Exception]
+    NVMLError_NotFound: type[Exception]
+    NVMLError_Timeout: type[Exception]
+    NVML_DEVICE_MIG_ENABLE: int
+    nvmlEventTypeXidCriticalError: int
+
+    nvmlInit: Callable[[], object]
+    nvmlShutdown: Callable[[], object]
+    nvmlSystemGetDriverVersion: Callable[[], str | bytes]
+    nvmlDeviceGetCount: Callable[[], int]
+    nvmlDeviceGetHandleByIndex: Callable[[int], Any]
+    nvmlDeviceGetHandleByUUID: Callable[[str], Any]
+    nvmlDeviceGetName: Callable[[Any], str | bytes]
+    nvmlDeviceGetUUID: Callable[[Any], str | bytes]
+    nvmlDeviceGetMemoryInfo: Callable[[Any], Any]
+    nvmlDeviceGetComputeRunningProcesses: Callable[[Any], Iterable[Any]]
+    nvmlDeviceGetProcessUtilization: Callable[[Any, int], Iterable[Any]]
+    nvmlDeviceGetMigMode: Callable[[Any], Sequence[int]]
+    nvmlDeviceGetMaxMigDeviceCount: Callable[[Any], int]
+    nvmlDeviceGetMigDeviceHandleByIndex: Callable[[Any, int], Any]
+    nvmlDeviceGetGpuInstanceId: Callable[[Any], int]
+    nvmlEventSetCreate: Callable[[], Any]
+    nvmlDeviceRegisterEvents: Callable[[Any, int, Any], object]
+    nvmlEventSetWait_v2: Callable[[Any, int], Any]
+    nvmlEventSetFree: Callable[[Any], object]
+
+
+@attrs.frozen
 class RealNvml:
-    """The library that comes with the driver."""
+    """The library that comes with the driver.
+
+    Attributes:
+        library: Asked instead of ``pynvml``.
+    """
+
+    library: Library | None = None
 
     def inventory(self) -> Inventory | str:
         """What the driver knows; or why it can't be asked."""
         try:
-            with _driver() as nvml:
+            with _driver(self.library) as nvml:
                 return _inventory(nvml)
         except _Unanswered as error:
             return f"NVML: {error}"
@@ -129,27 +170,33 @@ class _Unanswered(Exception):
 
 
 @contextmanager
-def _driver() -> Iterator[Any]:
-    """The library, opened.
+def _driver(library: Library | None) -> Iterator[Library]:
+    """The library, opened; ``pynvml`` if none is given.
 
     Raises:
         _Unanswered: It is not there, or something that was asked of it within went wrong.
     """
+    nvml = library or _installed()
+    try:
+        nvml.nvmlInit()
+        try:
+            yield nvml
+        finally:
+            nvml.nvmlShutdown()
+    except nvml.NVMLError as error:
+        raise _Unanswered(str(error)) from error
+
+
+def _installed() -> Library:
     try:
         import pynvml  # noqa: PLC0415 - only where hardware is looked at
     except ImportError as error:
         raise _Unanswered(str(error)) from error
-    try:
-        pynvml.nvmlInit()
-        try:
-            yield pynvml
-        finally:
-            pynvml.nvmlShutdown()
-    except pynvml.NVMLError as error:
-        raise _Unanswered(str(error)) from error
+    library: Library = pynvml
+    return library
 
 
-def _inventory(nvml: Any) -> Inventory:
+def _inventory(nvml: Library) -> Inventory:
     devices: list[Device] = []
     notes: list[str] = []
     for index in range(nvml.nvmlDeviceGetCount()):
@@ -166,21 +213,21 @@ def _inventory(nvml: Any) -> Inventory:
     )
 
 
-def use_by_process() -> dict[int, GpuUse]:
+def use_by_process(library: Library | None = None) -> dict[int, GpuUse]:
     """What each process does on the GPUs; empty where the driver can't be asked or tells nothing.
     In a container with process numbers of its own it tells those of the host. Takes some
     milliseconds.
     """
-    with suppress(_Unanswered), _driver() as nvml:
+    with suppress(_Unanswered), _driver(library) as nvml:
         return _use_by_process(nvml)
     return {}
 
 
-def memory_of(uuid: str) -> GpuMemory | None:
+def memory_of(uuid: str, library: Library | None = None) -> GpuMemory | None:
     """What a GPU or MIG slice has in use; ``None`` where the driver can't be asked, does not know
     it, or tells nothing. Takes some milliseconds, without persistence mode up to seconds.
     """
-    with suppress(_Unanswered), _driver() as nvml:
+    with suppress(_Unanswered), _driver(library) as nvml:
         handle = nvml.nvmlDeviceGetHandleByUUID(uuid)
         memory = nvml.nvmlDeviceGetMemoryInfo(handle)
         return GpuMemory(
@@ -189,7 +236,9 @@ def memory_of(uuid: str) -> GpuMemory | None:
     return None
 
 
-def xid_events(stopped: Callable[[], bool], patience: float = 5.0) -> Iterator[XidEvent]:
+def xid_events(
+    stopped: Callable[[], bool], patience: float = 5.0, library: Library | None = None
+) -> Iterator[XidEvent]:
     """Critical errors of all GPUs, from now on. Blocks between them.
 
     Ends when *stopped* says so, when a GPU is lost (the driver tells no more then), and at once
@@ -198,12 +247,13 @@ def xid_events(stopped: Callable[[], bool], patience: float = 5.0) -> Iterator[X
     Args:
         stopped: Asked after each event, and each *patience*.
         patience: Seconds.
+        library: Asked instead of ``pynvml``; so it is in all of this module.
     """
-    with suppress(_Unanswered), _driver() as nvml:
+    with suppress(_Unanswered), _driver(library) as nvml:
         yield from _xid_events(nvml, stopped, patience)
 
 
-def _xid_events(nvml: Any, stopped: Callable[[], bool], patience: float) -> Iterator[XidEvent]:
+def _xid_events(nvml: Library, stopped: Callable[[], bool], patience: float) -> Iterator[XidEvent]:
     critical = nvml.nvmlEventTypeXidCriticalError
     heard: list[tuple[Any, str]] = []
     events = nvml.nvmlEventSetCreate()
@@ -228,7 +278,7 @@ def _xid_events(nvml: Any, stopped: Callable[[], bool], patience: float) -> Iter
         nvml.nvmlEventSetFree(events)
 
 
-def _lost(nvml: Any, heard: list[tuple[Any, str]]) -> Iterator[XidEvent]:
+def _lost(nvml: Library, heard: list[tuple[Any, str]]) -> Iterator[XidEvent]:
     """The GPUs that don't answer any more."""
     for handle, uuid in heard:
         try:
@@ -239,7 +289,7 @@ def _lost(nvml: Any, heard: list[tuple[Any, str]]) -> Iterator[XidEvent]:
             continue
 
 
-def _about(nvml: Any, handle: Any, gpu_instance: int) -> tuple[str, ...]:
+def _about(nvml: Library, handle: Any, gpu_instance: int) -> tuple[str, ...]:
     uuids = [_text(nvml.nvmlDeviceGetUUID(handle))]
     for part in _parts(nvml, handle):
         with suppress(nvml.NVMLError):
@@ -248,7 +298,7 @@ def _about(nvml: Any, handle: Any, gpu_instance: int) -> tuple[str, ...]:
     return tuple(uuids)
 
 
-def _holders(nvml: Any, handle: Any) -> tuple[tuple[int, int], ...]:
+def _holders(nvml: Library, handle: Any) -> tuple[tuple[int, int], ...]:
     try:
         processes = nvml.nvmlDeviceGetComputeRunningProcesses(handle)
     except nvml.NVMLError:
@@ -260,7 +310,7 @@ def _holders(nvml: Any, handle: Any) -> tuple[tuple[int, int], ...]:
     )
 
 
-def _use_by_process(nvml: Any) -> dict[int, GpuUse]:
+def _use_by_process(nvml: Library) -> dict[int, GpuUse]:
     found: dict[int, GpuUse] = {}
     for index in range(nvml.nvmlDeviceGetCount()):
         try:
@@ -276,7 +326,7 @@ def _use_by_process(nvml: Any) -> dict[int, GpuUse]:
     return found
 
 
-def _shares(nvml: Any, handle: Any) -> dict[int, float] | None:
+def _shares(nvml: Library, handle: Any) -> dict[int, float] | None:
     """Percent of a GPU's time by process, lately; ``None`` where the driver doesn't tell."""
     try:
         samples = nvml.nvmlDeviceGetProcessUtilization(handle, int(time.time() * 1e6) - _RECENT)
@@ -291,7 +341,7 @@ def _shares(nvml: Any, handle: Any) -> dict[int, float] | None:
     return {pid: percent for pid, (_, percent) in latest.items()}
 
 
-def _device(nvml: Any, handle: Any, index: int, slices: tuple[Device, ...]) -> Device:
+def _device(nvml: Library, handle: Any, index: int, slices: tuple[Device, ...]) -> Device:
     try:
         memory = int(nvml.nvmlDeviceGetMemoryInfo(handle).total) // _BYTES_PER_MIB
     except nvml.NVMLError:
@@ -306,11 +356,11 @@ def _device(nvml: Any, handle: Any, index: int, slices: tuple[Device, ...]) -> D
     )
 
 
-def _slices(nvml: Any, handle: Any, index: int) -> tuple[Device, ...]:
+def _slices(nvml: Library, handle: Any, index: int) -> tuple[Device, ...]:
     return tuple(_device(nvml, part, index, ()) for part in _parts(nvml, handle))
 
 
-def _parts(nvml: Any, handle: Any) -> Iterator[Any]:
+def _parts(nvml: Library, handle: Any) -> Iterator[Any]:
     """Its MIG slices."""
     try:
         mode, _ = nvml.nvmlDeviceGetMigMode(handle)

@@ -133,6 +133,13 @@ def test_nothing_is_patched() -> None:
         )
     ]
     assert [(where, name) for where, name in imports if name in banned] == []
+    calls = [
+        (relative(path), node.lineno)
+        for path in PYTHON_FILES
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.Attribute) and ast.unparse(node) == "monkeypatch.setattr"
+    ]
+    assert calls == []
 
 
 def test_no_file_tells_of_the_machine_it_was_written_on() -> None:
