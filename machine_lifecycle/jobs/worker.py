@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import random
 from collections.abc import Callable
 from functools import partial
@@ -35,12 +36,18 @@ from machine_lifecycle.system.tasks import end_tasks
 
 __all__ = ["Worker"]
 
+_log = logging.getLogger(__name__)
+
 _GRACE = 0.4
 """Seconds in which a running job may end by itself after SIGTERM."""
 _PATIENCE = 1.3
 """Seconds after SIGTERM for all of that and for giving the job back; then its lease does that."""
-_LEAVE = 0.3
-"""Seconds for taking our name out of Redis, and as long for leaving the services."""
+_LEAVE = 1.0
+"""Seconds for taking our name out of Redis, which need no longer be quick. Its supervisor gives a
+worker 3 s for everything.
+"""
+_PART = 0.3
+"""Seconds for leaving the services, which hear of our end in any case."""
 _LONGEST_WAIT = 5.0
 _MISSED = 1.0
 """Seconds until a heartbeat is tried again that Redis did not take."""
@@ -94,7 +101,7 @@ class Worker:
         self._fleet, self._recovered = 1, False
 
     async def run(self) -> None:
-        """Work until told to stop. Leaves within 2 s then, whatever Redis and services do."""
+        """Work until told to stop. Leaves within 3 s then, whatever Redis and services do."""
         keepers = (self._connected, self._beat, self._voice.run, self._hearing.run)
         tasks = [asyncio.create_task(run()) for run in (self._exchange.run, *keepers)]
         ended, hurry = (asyncio.create_task(event.wait()) for event in (self._ended, self._hurry))
@@ -243,15 +250,18 @@ class Worker:
         self._hearing.be_ear(ear=bool(ear))
 
     async def _leave(self) -> None:
-        with contextlib.suppress(RedisError, OSError, TimeoutError):
+        try:
             async with asyncio.timeout(_LEAVE):
                 # What was cancelled may be on its way still: it comes before these answers.
                 gone = self._exchange.leave(self._offers.digests())
                 await asyncio.gather(gone, self._lines[0].execute_command("PING"))
                 await self._registration.deregister()
+        except (RedisError, OSError, TimeoutError) as error:
+            why = str(error) or f"no answer within {_LEAVE:g} s"
+            _log.warning("Redis did not hear that this worker leaves, and sees it in time: %s", why)
         for line in self._lines:
             await line.aclose()
         with contextlib.suppress(OSError, TimeoutError):
-            async with asyncio.timeout(_LEAVE):
+            async with asyncio.timeout(_PART):
                 await self._voice.last_words()
                 await self._services.leave()

@@ -16,11 +16,14 @@ from machine_lifecycle.supervisor.identity import Identity, alive, identify, sen
 from machine_lifecycle.supervisor.tree import Strays, members
 from machine_lifecycle.supervisor.watch import ExitWatch, foreign_status, gone
 
-__all__ = ["Child", "Ended", "describe_status"]
+__all__ = ["KILLED_WITHIN", "Child", "Ended", "describe_status"]
 
 _GROUP = 4  # PIDFD_SIGNAL_PROCESS_GROUP, Linux 6.9
 _REAPED_WITHIN = 0.2  # another parent reaps in a few ms; then the kernel tells its status
-_KILLED_WITHIN = 2.0  # a killed process that is still there after this hangs in the kernel
+KILLED_WITHIN = 30.0
+"""Seconds in which a killed process ends. The kernel first takes back its memory: seconds
+for tens of GB, more where a driver has pinned it. One that is still there after this hangs.
+"""
 
 
 @attrs.frozen
@@ -201,7 +204,14 @@ class Child:
         self._signal_group(signal.SIGKILL)
         self._left |= self._kill_each(found)
 
-    async def end(self, number: int, grace: float) -> tuple[int, ...]:
+    @property
+    def remains(self) -> bool:
+        """Whether something of its tree is still there that was told to end."""
+        return any(alive(one) for one in self._left)
+
+    async def end(
+        self, number: int, grace: float, killed_within: float = KILLED_WITHIN
+    ) -> tuple[int, ...]:
         """Ask the tree to end, wait, kill what is left of it; the numbers that survived even that.
 
         Safe to call twice, at once too, and when it has ended.
@@ -209,6 +219,7 @@ class Child:
         Args:
             number: The stop signal.
             grace: Seconds until the tree is killed.
+            killed_within: Seconds for which its end is waited for then.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + grace
@@ -216,11 +227,13 @@ class Child:
         await asyncio.wait([self.ended], timeout=max(0.0, grace))
         if self.ended.done() and self._left:
             await gone(self._left, deadline - loop.time())
-        return await self.sweep()
+        return await self.sweep(killed_within)
 
-    async def sweep(self) -> tuple[int, ...]:
-        """Kill whatever there still is of the tree, and wait until it is gone."""
-        until = asyncio.get_running_loop().time() + _KILLED_WITHIN
+    async def sweep(self, within: float = KILLED_WITHIN) -> tuple[int, ...]:
+        """Kill whatever there still is of the tree, and wait until it is gone, at most so many
+        seconds; the numbers that survived.
+        """
+        until = asyncio.get_running_loop().time() + within
         while True:
             left = {one for one in self._members() | self._left if alive(one)}
             if not self.ended.done():

@@ -247,7 +247,8 @@ class NeedsUnmet(ConfigurationError):
 
 @attrs.define(kw_only=True, slots=False, eq=False)
 class ProcessesLeft(LifecycleError):
-    """Processes did not end though they were killed: they hang in the kernel.
+    """Processes did not end in time though they were killed: they hang in the kernel, or it takes
+    back so much memory that a short stop was not enough for it.
 
     Attributes:
         pids: Their numbers.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import signal
 from typing import Protocol
@@ -17,6 +18,8 @@ from machine_lifecycle.supervisor.child import Child, Ended
 from machine_lifecycle.supervisor.startup import Startup
 
 __all__ = ["Life", "Living", "OurEnd"]
+
+_log = logging.getLogger(__name__)
 
 
 @attrs.frozen
@@ -36,6 +39,7 @@ class Living(Protocol):
     """What is kept running: a ``Unit``, as its life sees it."""
 
     spec: ProcessSpec
+    state: ProcessState
     child: Child | None
     startup: Startup
     error: LifecycleError | None
@@ -79,7 +83,7 @@ class Life:
                 return
             if unit.child is not None:
                 ended, reason, ready_for = await self._run(unit.child)
-                await unit.child.sweep()
+                await self._clear(unit.child)
                 why = unit.ended_for
                 unit.note(ended, reason)
                 self._weigh(ready_for)
@@ -92,6 +96,13 @@ class Life:
                 failed = True
             if not await self._pause(failed=failed):
                 return
+
+    async def _clear(self, child: Child) -> None:
+        """Wait until all of the tree is gone: it holds the port, or the memory of the GPU."""
+        if child.remains:
+            self._unit.become(self._unit.state)  # ready no more, however long this takes
+        if left := await child.sweep():
+            _log.warning("%s: processes that can't be killed: %s", self._unit.spec.name, left)
 
     def _weigh(self, ready_for: float | None) -> None:
         """Keep what the run that ended says about the next one; ``None``: it never was ready."""

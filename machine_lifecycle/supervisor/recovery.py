@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from machine_lifecycle.model.processes import NotifyReady, ProcessSpec
 from machine_lifecycle.supervisor import spawn
+from machine_lifecycle.supervisor.child import KILLED_WITHIN
 from machine_lifecycle.supervisor.errors import ProcessesLeft
 from machine_lifecycle.supervisor.household import Household
 from machine_lifecycle.supervisor.identity import Identity, alive, boot_mark, send
@@ -58,7 +59,9 @@ async def end_recorded(entries: Iterable[Entry], home: Household) -> tuple[int, 
 
 
 async def _end_bearers(tokens: frozenset[str]) -> set[int]:
-    for _ in range(5):  # a tree that goes on forking while it is killed
+    loop = asyncio.get_running_loop()
+    until = loop.time() + KILLED_WITHIN
+    while True:  # a tree may go on forking while it is killed
         found = [
             Identity(stat.pid, stat.created, boot_mark())
             for stats in bearers(tokens).values()
@@ -68,8 +71,9 @@ async def _end_bearers(tokens: frozenset[str]) -> set[int]:
             return set()
         for identity in found:
             send(identity, signal.SIGKILL)
-        await gone(found, 2.0)
-    return {identity.pid for identity in found if alive(identity)}
+        await gone(found, until - loop.time())
+        if loop.time() >= until:
+            return {identity.pid for identity in found if alive(identity)}
 
 
 class Inheritance:

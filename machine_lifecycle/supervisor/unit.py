@@ -29,7 +29,7 @@ from machine_lifecycle.model.processes import (
     ProcessStatus,
 )
 from machine_lifecycle.supervisor import logs, spawn
-from machine_lifecycle.supervisor.child import Child, Ended
+from machine_lifecycle.supervisor.child import KILLED_WITHIN, Child, Ended
 from machine_lifecycle.supervisor.errors import ProcessFailed
 from machine_lifecycle.supervisor.household import Household
 from machine_lifecycle.supervisor.journal import Entry
@@ -274,8 +274,13 @@ class Unit:
             child.end(number, self.spec.stop.grace), name=f"end {self.spec.name}"
         )
 
-    async def stop(self, grace: float) -> tuple[int, ...]:
-        """End it and don't start it again; numbers of processes that could not be ended."""
+    async def stop(self, grace: float, killed_within: float = KILLED_WITHIN) -> tuple[int, ...]:
+        """End it and don't start it again; numbers of processes that could not be ended.
+
+        Args:
+            grace: Seconds until its tree is killed.
+            killed_within: Seconds for which that is waited for.
+        """
         task, child = self._task, self.child
         number = signal.Signals[self.spec.stop.signal]
         if task is not None and not task.done():
@@ -285,7 +290,7 @@ class Unit:
             child.ask(number)
         if task is not None and not task.done():
             await asyncio.wait([task])
-        left = await child.end(number, grace) if child is not None else ()
+        left = await child.end(number, grace, killed_within) if child is not None else ()
         if child is not None and self.child is child and not self.wanted:
             self.note(child.ended.result() if child.ended.done() else Ended(), "")
         if self.wanted:

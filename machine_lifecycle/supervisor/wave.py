@@ -11,6 +11,7 @@ from machine_lifecycle.supervisor.unit import Unit
 __all__ = ["stop_wave"]
 
 _RESERVE = 0.5  # to kill, and to see that everything is gone
+_KILLED_WITHIN = 2.0  # seconds, though the budget be over: less is nothing, and more not ours
 
 
 async def stop_wave(units: Sequence[Unit], budget: float) -> tuple[int, ...]:
@@ -18,7 +19,8 @@ async def stop_wave(units: Sequence[Unit], budget: float) -> tuple[int, ...]:
 
     Whoever nobody needs is asked at once. The others are asked when those who need them are gone,
     or after a third of the budget; support processes last, after two thirds at the latest. All
-    are killed when the budget is nearly over, wherever they stand.
+    are killed when the budget is nearly over, wherever they stand. What is killed may take the rest
+    of it to die.
     """
     loop = asyncio.get_running_loop()
     start = loop.time()
@@ -41,7 +43,9 @@ async def stop_wave(units: Sequence[Unit], budget: float) -> tuple[int, ...]:
         try:
             if waits:
                 await asyncio.wait(waits, timeout=max(0.0, until - loop.time()))
-            return await unit.stop(max(0.0, min(unit.spec.stop.grace, kill_at - loop.time())))
+            grace = max(0.0, min(unit.spec.stop.grace, kill_at - loop.time()))
+            left = start + budget - loop.time() - grace
+            return await unit.stop(grace, max(_KILLED_WITHIN, left))
         finally:
             if not done[unit.spec.name].done():
                 done[unit.spec.name].set_result(None)
