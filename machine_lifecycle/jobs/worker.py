@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -60,6 +60,16 @@ _HOLDS = {
     "hold": Hold.HELD,
     "unhold": Hold.HELD,
 }
+
+
+@contextlib.contextmanager
+def _unheard() -> Iterator[None]:
+    """Redis may not hear that we leave: our name and what we were given wait for their end then."""
+    try:
+        yield
+    except (RedisError, OSError, TimeoutError) as error:
+        why = str(error) or f"no answer within {_LEAVE:g} s"
+        _log.warning("Redis has not heard that this worker leaves, and will notice: %s", why)
 
 
 class Worker:
@@ -250,15 +260,12 @@ class Worker:
         self._hearing.be_ear(ear=bool(ear))
 
     async def _leave(self) -> None:
-        try:
+        with _unheard():
             async with asyncio.timeout(_LEAVE):
                 # What was cancelled may be on its way still: it comes before these answers.
                 gone = self._exchange.leave(self._offers.digests())
                 await asyncio.gather(gone, self._lines[0].execute_command("PING"))
                 await self._registration.deregister()
-        except (RedisError, OSError, TimeoutError) as error:
-            why = str(error) or f"no answer within {_LEAVE:g} s"
-            _log.warning("Redis did not hear that this worker leaves, and sees it in time: %s", why)
         for line in self._lines:
             await line.aclose()
         with contextlib.suppress(OSError, TimeoutError):

@@ -275,12 +275,7 @@ class Unit:
         )
 
     async def stop(self, grace: float, killed_within: float = KILLED_WITHIN) -> tuple[int, ...]:
-        """End it and don't start it again; numbers of processes that could not be ended.
-
-        Args:
-            grace: Seconds until its tree is killed.
-            killed_within: Seconds for which that is waited for.
-        """
+        """End it, not to start again; who could not be ended. Seconds, as in ``Child.end``."""
         task, child = self._task, self.child
         number = signal.Signals[self.spec.stop.signal]
         if task is not None and not task.done():

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from uv import find_uv_bin
 
 from machine_lifecycle.errors import ExitCode
 from machine_lifecycle.installers.lock import parse_lock
@@ -49,7 +49,7 @@ def add_package(person: Person, name: str) -> None:
     wheel(own, name, "1.0")
     python = person.place.root / "ws" / "ComfyUI" / "venv" / "bin" / "python"
     words = ("pip", "install", "-q", "--no-index", "-f", str(own), "--python", str(python), name)
-    subprocess.run([shutil.which("uv") or "uv", *words], check=True)
+    subprocess.run([find_uv_bin(), *words], check=True)
 
 
 def came_from(person: Person, package: str, url: str) -> None:
