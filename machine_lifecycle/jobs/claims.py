@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 
 from machine_lifecycle.jobs.records import integer, json_object, number
+from machine_lifecycle.jobs.unrunnable_errors import PayloadUnreadable
 from machine_lifecycle.model.jobs import Job
 
 __all__ = ["Claimed"]
@@ -66,6 +67,9 @@ class Claimed:
 
         Args:
             default_timeout: Seconds, for a job that names no ``timeout_minutes`` of its own.
+
+        Raises:
+            PayloadUnreadable: Its payload is no JSON object.
         """
         text = self.fields.get("requirements")
         requirements = json_object(text) if text else {}
@@ -76,13 +80,24 @@ class Claimed:
         return Job(
             id=self.id,
             service_required=self.service_required,
-            payload=json_object(self.payload_text),
+            payload=self._payload(),
             requirements=requirements,
             attempt=self.retry_count + 1,
             claims=self.fence,
             timeout=minutes * 60 if minutes > 0 else default_timeout,
             ctx=json_object(ctx) if ctx else {},
         )
+
+    def _payload(self) -> dict[str, Any]:
+        try:
+            value = json.loads(self.payload_text)
+        except ValueError as error:
+            raise PayloadUnreadable(job_id=self.id, reason=f"is not JSON: {error}") from error
+        except RecursionError as error:
+            raise PayloadUnreadable(job_id=self.id, reason="is nested too deep") from error
+        if value is not None and not isinstance(value, dict):
+            raise PayloadUnreadable(job_id=self.id, reason="is no JSON object")
+        return value or {}
 
     def attestation(self, **facts: Any) -> str:
         """The facts of this run as JSON, with what identifies it.

@@ -11,6 +11,7 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from machine_lifecycle.errors import LifecycleError
 from machine_lifecycle.jobs import outputs
 from machine_lifecycle.jobs.errors import JobIdTaken, JobNotFound, JobStateRefuses
 from machine_lifecycle.jobs.functions import QueueFunctions
@@ -20,6 +21,7 @@ from machine_lifecycle.jobs.records import JobEvent, JobRecord
 from machine_lifecycle.jobs.score import id_of_key
 from machine_lifecycle.jobs.score import job_id as new_id
 from machine_lifecycle.jobs.submission import Submission
+from machine_lifecycle.jobs.unrunnable_errors import JobUnrunnable
 from machine_lifecycle.jobs.watching import watch
 from machine_lifecycle.jobs.why import Why, why_from_answer
 from machine_lifecycle.model.jobs import Output
@@ -88,6 +90,7 @@ class JobQueue:
 
         Raises:
             JobIdTaken: There is a job of that id or key, which asks for something else.
+            JobUnrunnable: Its requirements make no sense; it is not put into the queue.
         """
         now = time.time_ns() // 1_000_000
         job = Submission(
@@ -107,9 +110,9 @@ class JobQueue:
             current_step=current_step,
             total_steps=total_steps,
         )
-        flat = [item for pair in job.fields().items() for item in pair]
-        call = self._functions.call
-        said = await call("ml1_submit", job.job_id, job.place(), job.message(), *flat)
+        said = str(await self._functions.call("ml1_submit", *job.words()))
+        if said.startswith("refused "):
+            raise _refusal("", said, "submitted")
         if said == "known":
             known = await read_job(self._redis, job.job_id, self._line)
             if known and not job.asks_as(known):
@@ -166,7 +169,8 @@ class JobQueue:
 
         Raises:
             JobNotFound: There is none.
-            JobStateRefuses: It has not ended, or ended well.
+            JobStateRefuses: It has not ended, or ended well; or it has no record.
+            JobUnrunnable: It was set aside again, since nobody can ever run it.
         """
         said = str(await self._functions.call("ml1_retry", job_id))
         if said != "ok":
@@ -255,7 +259,11 @@ async def open_job_queue(url: str) -> AsyncIterator[JobQueue]:
         await redis.aclose()
 
 
-def _refusal(job_id: str, status: str, asked: str) -> JobNotFound | JobStateRefuses:
+def _refusal(job_id: str, status: str, asked: str) -> LifecycleError:
+    word, _, reason = status.partition(" ")
+    if word in {"dead", "refused"}:
+        return JobUnrunnable(job_id=job_id, reason=reason)
     if status == "unknown":
         return JobNotFound(job_id=job_id)
-    return JobStateRefuses(job_id=job_id, status=status.removeprefix("ended "), asked=asked)
+    known = "without a record" if status == "no record" else status.removeprefix("ended ")
+    return JobStateRefuses(job_id=job_id, status=known, asked=asked)

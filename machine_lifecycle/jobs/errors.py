@@ -103,7 +103,8 @@ class JobStateRefuses(ConfigurationError):
     @property
     def remedies(self) -> tuple[Remedy, ...]:
         """Look at it."""
-        return (Remedy("See how it stands", f"machine-lifecycle jobs show {self.job_id}"),)
+        command = f"machine-lifecycle jobs show {shlex.quote(self.job_id)}"
+        return (Remedy("See how it stands", command),)
 
 
 @attrs.define(kw_only=True, slots=False, eq=False)

@@ -114,10 +114,14 @@ class Execution:
                 return  # told twice
             # Frozen for longer than its lease, it gets the job anew before it hears of that.
             before.cut("lost", "its lease had ended")
-        connector = self._services.connector(slot.service)
-        job = claimed.job(default_timeout=self._config.timeout_of(claimed.service_required))
+        try:
+            job = claimed.job(default_timeout=self._config.timeout_of(claimed.service_required))
+        except LifecycleError as error:  # nothing can be made of what another party wrote
+            slot.end()
+            self._spawn(self._refused(claimed, error))
+            return
         running = RunningJob(
-            job, claimed.fence, connector,
+            job, claimed.fence, self._services.connector(slot.service),
             report=lambda progress: self._reports.tell(claimed, progress),
             turned=lambda: self._turned(claimed, running, slot, began),
             service_free=slot.lend, first_report=self._reports.first,
@@ -157,11 +161,9 @@ class Execution:
             self.fault = self.fault or task.exception()
         self._on_free()
 
-    async def _settle(
-        self, claimed: Claimed, running: RunningJob, slot: Slot, seconds: float
-    ) -> None:
+    async def _settle(self, claimed: Claimed, run: RunningJob, slot: Slot, seconds: float) -> None:
         try:
-            result = await running.finish()
+            result = await run.finish()
         except Ended as end:
             said = await self._settler.cut(claimed, end.outcome, end.reason)
         except LifecycleError as error:
@@ -185,8 +187,7 @@ class Execution:
     def _succeeded(self, slot: Slot) -> None:
         if slot.service in self._breakers:
             self._breakers[slot.service].succeeded()
-        # Its slot is free for the next job: for the one that the same call claims, or one that
-        # is claimed while the files are put away.
+        # Its slot is free for the next job, also while the files are put away.
         slot.end()
 
     def _write(self, claimed: Claimed, service: str, result: JobResult, seconds: float) -> None:
@@ -197,7 +198,6 @@ class Execution:
         self._give(outcome)
 
     async def _refused(self, claimed: Claimed, error: LifecycleError) -> None:
-        """What came out can't be kept or written."""
         self._over(claimed, await self._settler.fail(claimed, error))
 
     def _over(self, claimed: Claimed, said: str, *, result: bool = False) -> None:

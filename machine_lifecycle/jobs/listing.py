@@ -43,7 +43,7 @@ async def read_job(redis: Any, job_id: str, line: Line | None = None) -> JobReco
         fields = {"status": "failed", "error": reason} if reason else {}
     if not fields:
         return None
-    record = record_from_hash({"id": job_id, **fields}, progress)
+    record = record_from_hash({**fields, "id": job_id}, progress)
     if done and record.status == "completed":
         record = attrs.evolve(record, result=json_object(done).get("data") or {})
     return record

@@ -38,7 +38,7 @@ def from_iso(text: str) -> int:
         return round(float(text) * 1000)
     try:
         return round(datetime.fromisoformat(text).timestamp() * 1000)
-    except ValueError:
+    except (ValueError, OverflowError, OSError):  # the latter two: beyond what the system counts
         return 0
 
 
@@ -46,7 +46,7 @@ def json_object(text: str | None) -> dict[str, Any]:
     """A JSON object out of a hash field; empty for what is none."""
     try:
         value = json.loads(text or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):  # the latter: it is nested deeper than can be read
         return {}
     return value if isinstance(value, dict) else {}
 
@@ -175,7 +175,7 @@ def record_from_hash(fields: Mapping[str, str], progress: Mapping[str, str]) -> 
 def _list(text: str | None) -> tuple[Mapping[str, Any], ...]:
     try:
         found = json.loads(text or "[]")
-    except ValueError:
+    except (ValueError, RecursionError):
         return ()
     return tuple(one for one in found if isinstance(one, dict)) if isinstance(found, list) else ()
 

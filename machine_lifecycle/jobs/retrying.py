@@ -34,6 +34,8 @@ _PASSING_WORDS = ("BUSY ", "NOREPLICAS ", "MISCONF ")
 """First words of others: a script runs long, replicas are missing, the server's disk is full."""
 
 _LONGEST_WAIT = 60.0
+_MOST_DOUBLINGS = 30
+"""The number of tries is of a record that others write: any number may stand there."""
 
 _KINDS = {
     "service-out-of-memory": "out-of-memory",
@@ -82,7 +84,8 @@ def verdict(error: LifecycleError, *, attempt: int, base: float) -> Verdict:
         base: Seconds before the first further run; doubles with each.
     """
     kind = _KINDS.get(error.code, "transient" if error.recoverable else "invalid")
-    wait = min(base * 2**attempt * _FACTORS.get(kind, 1.0), _LONGEST_WAIT)
+    doubled = 2.0 ** min(max(attempt, 0), _MOST_DOUBLINGS)
+    wait = min(base * doubled * _FACTORS.get(kind, 1.0), _LONGEST_WAIT)
     spread = random.uniform(0.8, 1.2)  # noqa: S311  # spreads retries, guards nothing
     return Verdict(kind=kind, again=error.recoverable, counts=kind != "lost", wait=wait * spread)
 

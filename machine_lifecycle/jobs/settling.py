@@ -71,7 +71,7 @@ class Settler:
         )
         try:
             text, raw = json.dumps(facts), json.dumps(facts["data"])
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             raise JobCrashed(
                 job_id=claimed.id, kind=type(error).__name__, message=str(error)
             ) from error

@@ -60,6 +60,11 @@ class Submission:
             **self._step(),
         }
 
+    def words(self) -> tuple[str | int, ...]:
+        """As ``ml1_submit`` takes it."""
+        fields = (word for field in self.fields().items() for word in field)
+        return (self.job_id, self.place(), self.message(), *fields)
+
     def asks_as(self, known: JobRecord) -> bool:
         """Whether a job of the same id asks for the same."""
         fields = self.fields()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import bisect
+import shlex
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any
@@ -115,7 +116,8 @@ def _snapshot(record: JobRecord) -> JobEvent:
 
 def _words(kind: str, record: JobRecord) -> str:
     if kind == "unworkable":
-        return f"no living worker can run it; see why: machine-lifecycle jobs why {record.id}"
+        why = f"machine-lifecycle jobs why {shlex.quote(record.id)}"
+        return f"no living worker can run it; see why: {why}"
     # What an earlier run failed of is no news of one that completed.
     return record.message if kind == "completed" else record.error or record.message
 

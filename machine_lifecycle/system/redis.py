@@ -71,6 +71,7 @@ def connect(url: str, *, blocking: bool = False) -> Redis:
     """
     options: dict[str, Any] = {
         "decode_responses": True,
+        "encoding_errors": "replace",  # what others wrote may be no text
         "protocol": 2,
         "socket_timeout": None if blocking else _REPLY_TIMEOUT,
         "socket_connect_timeout": _CONNECT_TIMEOUT,

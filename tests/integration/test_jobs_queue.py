@@ -249,15 +249,6 @@ async def test_poison_is_set_aside_and_stops_nobody(redis: Redis, requirements: 
             assert told["bad"] == ("failed", (await reader.get("bad")).error)
 
 
-async def test_poison_of_our_own_clients_is_set_aside_at_once(redis: Redis) -> None:
-    client = JobQueue(redis)
-    bad = await client.submit(
-        {}, service_required="simulation", requirements={"gpu_memory_gb": "lots"}
-    )
-    record = await client.get(bad)
-    assert (record.status, record.error) == ("failed", "requirement gpu_memory_gb is no number")
-
-
 async def test_jobs_of_other_parties_are_found_and_keep_the_exact_order(redis: Redis) -> None:
     client = JobQueue(redis)
     await claim(redis)

@@ -1,16 +1,20 @@
 
 -- Functions ---------------------------------------------------------------------------------------
 
--- id, score, message, fields…
+-- id, score, message, fields… Returns `ok`, `known` for an id that there is, or `refused` and why
+-- nobody could ever run it: then nothing is written.
 local function ml1_submit(_, a)
   local at = now()
   if redis.call('EXISTS', 'job:' .. a[1]) == 1 then return 'known' end
+  local job = {}
+  for i = 4, #a, 2 do job[a[i]] = a[i + 1] end
+  local known, reason = known_class(job, at)
+  if not known then return 'refused ' .. reason end
   redis.call('HSET', 'job:' .. a[1], 'queue_score', a[2], unpack(a, 4))
   redis.call('ZADD', 'jobs:pending', a[2], a[1])
   redis.call('PUBLISH', 'job_submitted', a[3])
-  local job = {}
-  for i = 4, #a, 2 do job[a[i]] = a[i + 1] end
-  return file(a[1], job, at) and 'ok' or 'dead'
+  file(a[1], job, at, nil, known)
+  return 'ok'
 end
 
 -- worker, machine, digest, token, lease ms, jobs wanted, and for each result: id, fence, result JSON,
@@ -279,7 +283,7 @@ end
 -- id: run an ended job once more, in the place it had
 local function ml1_retry(_, a)
   local job = hash('job:' .. a[1])
-  if not next(job) then return 'unknown' end
+  if not next(job) then return redis.call('HGET', 'jobs:dead:reasons', a[1]) and 'no record' or 'unknown' end
   if job.status ~= 'failed' and job.status ~= 'cancelled' then return job.status or 'unknown' end
   redis.call('PERSIST', 'job:' .. a[1])
   redis.call('HSET', 'job:' .. a[1], 'retry_count', '0', 'crashes', '0', 'losses', '0')
@@ -288,7 +292,9 @@ local function ml1_retry(_, a)
   drop_records('jobs:failed', {a[1]})
   redis.call('ZREM', 'jobs:dead', a[1])
   redis.call('HDEL', 'jobs:dead:reasons', a[1])
-  requeue(a[1], job, now())
+  local at = now()
+  local waits, why = apart(a[1], at, false, requeue, a[1], job, at)
+  if not waits then return 'dead ' .. (why or redis.call('HGET', 'job:' .. a[1], 'error') or '') end
   return 'ok'
 end
 
@@ -379,7 +385,10 @@ end
 -- and what they lack.
 local function ml1_why(_, a)
   local job = hash('job:' .. a[1])
-  if not next(job) then return {'unknown'} end
+  if not next(job) then
+    local reason = redis.call('HGET', 'jobs:dead:reasons', a[1])
+    return reason and {'failed', reason} or {'unknown'}
+  end
   local at = now()
   local class, reason = class_of(job.service_required, job.requirements, job.customer_id)
   if not class then return {job.status or '', reason} end

@@ -246,9 +246,10 @@ local function unworkable(h)
 end
 
 -- Put a waiting job into the index. Returns its status: `pending`, `unworkable`, or nil if it is
--- set aside.
-local function file(id, job, at, avoided)
-  local known, reason = known_class(job, at)
+-- set aside. *known*: its class, where that was found out before.
+local function file(id, job, at, avoided, known)
+  local reason
+  if not known then known, reason = known_class(job, at) end
   if not known then
     bury(id, reason, at)
     return nil
@@ -271,8 +272,21 @@ local function file(id, job, at, avoided)
   return status
 end
 
+-- Whether nothing but UTF-8 is in it.
+local function is_text(id)
+  if not string.find(id, '[\128-\255]') then return true end
+  local rest = string.gsub(id, '[\194-\223][\128-\191]', '')
+  rest = string.gsub(rest, '[\224-\239][\128-\191][\128-\191]', '')
+  rest = string.gsub(rest, '[\240-\244][\128-\191][\128-\191][\128-\191]', '')
+  return not string.find(rest, '[\128-\255]')
+end
+
 -- A waiting job that another party may have put there. True if it was not filed yet.
 local function adopt(id, at)
+  if not is_text(id) then -- workers would read another id, and write under that
+    bury(id, 'its id is no UTF-8 text', at)
+    return true
+  end
   local seen = redis.pcall('HMGET', 'job:' .. id, 'queue_class', 'status', 'service_required',
     'requirements', 'customer_id', 'workflow_id', 'priority', 'workflow_priority',
     'workflow_datetime', 'created_at', 'id')

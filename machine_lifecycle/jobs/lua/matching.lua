@@ -82,13 +82,22 @@ local function hardware_met(caps, wanted)
   return true
 end
 
+-- The names that are asked for, and those that are there; either may be kept apart by service.
+local function model_names(service, value)
+  if type(value) == 'table' and #value == 0 and next(value) ~= nil then value = value[service] end
+  if value == nil or value == cjson.null then return {} end
+  return type(value) == 'table' and value or {value}
+end
+
+local function models_of(caps, service)
+  local known = type(caps.models) == 'table' and caps.models[service] or nil
+  return type(known) == 'table' and known or {known}
+end
+
 local function models_met(caps, service, wanted)
   if wanted == 'all' then return true end
-  local list = type(wanted) == 'table' and wanted or {wanted}
-  local known = (caps.models or {})[service] or {}
-  if #list == 0 and next(list) ~= nil then list = list[service] or {} end
-  for _, model in ipairs(list) do
-    if model ~= 'all' and not has_model(known, model) then return false end
+  for _, model in ipairs(model_names(service, wanted)) do
+    if model ~= 'all' and not has_model(models_of(caps, service), model) then return false end
   end
   return true
 end
@@ -107,8 +116,8 @@ end
 
 local function one_avoided(caps, service, name, wanted)
   if name == 'models' then
-    for _, model in ipairs(type(wanted) == 'table' and wanted or {wanted}) do
-      if has_model((caps.models or {})[service] or {}, model) then return false end
+    for _, model in ipairs(model_names(service, wanted)) do
+      if has_model(models_of(caps, service), model) then return false end
     end
     return true
   end
@@ -132,10 +141,7 @@ local function customer_allowed(caps, customer)
   return #allowed == 0 or (given(customer) and has(allowed, customer))
 end
 
--- The one decider: what of a class (service, positive, negative, customer) a worker with these
--- capabilities lacks, in words. Nothing lacks: it may run the class's jobs. With *all* everything
--- is named, else the first thing ends it.
-local function lacks(caps, class, all)
+local function lacking(caps, class, all)
   local found = {}
   local function miss(words) found[#found + 1] = words end
   if not has(caps.job_service_required_map or {}, class.service) then
@@ -162,6 +168,15 @@ local function lacks(caps, class, all)
   return found
 end
 
+-- The one decider: what of a class (service, positive, negative, customer) a worker with these
+-- capabilities lacks, in words. Nothing lacks: it may run the class's jobs. With *all* everything
+-- is named, else the first thing ends it. A class is held against all that workers advertise: what
+-- of that can't be read, from either side, may cost nobody but the two.
+local function lacks(caps, class, all)
+  local done, found = pcall(lacking, caps, class, all)
+  return done and found or {'can\'t be held against what is required: ' .. tostring(found)}
+end
+
 -- JSON with sorted keys: equal requirements read alike.
 local function canonical(value)
   if type(value) ~= 'table' then return cjson.encode(value) end
@@ -181,6 +196,38 @@ local function number_wrong(name, wanted)
   if wanted ~= 'all' and not tonumber(wanted) then return 'requirement ' .. name .. ' is no number' end
 end
 
+local DEEPEST_REQUIREMENTS = 32 -- far below what cjson takes, which classes are written with
+
+-- Why a value of a requirement is none that can be compared, or nil.
+local function value_wrong(value, depth)
+  if type(value) == 'number' and (value ~= value or value == math.huge or value == -math.huge) then
+    return 'hold a number that is none'
+  end
+  if type(value) ~= 'table' then return nil end
+  if depth > DEEPEST_REQUIREMENTS then return 'are nested deeper than ' .. DEEPEST_REQUIREMENTS end
+  for _, item in pairs(value) do
+    local wrong = value_wrong(item, depth + 1)
+    if wrong then return wrong end
+  end
+end
+
+local function names_wrong(value)
+  if type(value) ~= 'table' then return type(value) ~= 'string' and type(value) ~= 'number' end
+  for key, item in pairs(value) do
+    if type(key) ~= 'number' or type(item) == 'table' or names_wrong(item) then return true end
+  end
+  return false
+end
+
+local function models_wrong(wanted)
+  if not names_wrong(wanted) then return nil end
+  local by_service = type(wanted) == 'table' and #wanted == 0
+  for _, value in pairs(by_service and wanted or {}) do
+    if value ~= cjson.null and names_wrong(value) then by_service = false end
+  end
+  if not by_service then return 'requirement models names no models' end
+end
+
 -- What matching looks at, without what it ignores; nil and the reason for what nobody can ever meet.
 local function wanted_of(object, which)
   if object == nil or object == cjson.null then return {} end
@@ -196,6 +243,7 @@ local function wanted_of(object, which)
           wrong = wrong or (HARDWARE[key] and number_wrong(key, value))
         end
       end
+      wrong = wrong or (name == 'models' and models_wrong(wanted))
       if wrong then return nil, wrong end
       kept[name] = wanted
     end
@@ -215,6 +263,8 @@ local function class_of(service, requirements, customer)
   local ok, object = pcall(cjson.decode, requirements)
   if not ok then return nil, 'requirements are not JSON' end
   if type(object) ~= 'table' then return nil, 'requirements are no object' end
+  local wrong = value_wrong(object, 1)
+  if wrong then return nil, 'requirements ' .. wrong end
   local positive = object.positive_requirements
   if positive == nil or positive == cjson.null then positive = object end
   local reason

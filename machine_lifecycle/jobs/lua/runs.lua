@@ -168,7 +168,7 @@ local function requeue(id, job, at, avoided)
   redis.call('ZREM', 'jobs:leases', id)
   redis.call('ZADD', 'jobs:pending', job.queue_score or '0', id)
   step(id, job, 'pending', 0, at, '', 'back in the queue')
-  file(id, job, at, avoided)
+  return file(id, job, at, avoided)
 end
 
 local function end_cancelled(id, job, reason, at)

@@ -98,8 +98,7 @@ def submit(pipeline: Any, job_id: str, service: str, priority: int) -> None:
         ctx=None, workflow_id="", workflow_priority=None, workflow_datetime=None, current_step=None,
         total_steps=None,
     )  # fmt: skip
-    flat = [item for pair in job.fields().items() for item in pair]
-    pipeline.fcall("ml1_submit", 0, job_id, job.place(), job.message(), *flat)
+    pipeline.fcall("ml1_submit", 0, *job.words())
 
 
 if __name__ == "__main__":
