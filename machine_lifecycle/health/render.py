@@ -96,9 +96,11 @@ def _problems(report: StatusReport) -> list[str]:
     problems = [] if report.state in _SERVING else [_state_in_words(report)]
     if not report.redis_connected:
         problems.append(_queue_trouble(report))
+    troubles = {worker.process: worker.trouble for worker in report.workers if worker.trouble}
     problems += [
         f"{process.name} is {process.state.value}"
         + (f", waiting for {process.waiting_for}" if process.waiting_for else "")
+        + (f": {troubles[process.name]}" if process.name in troubles else "")
         for process in report.processes
         if process.essential and not process_healthy(process)
     ]

@@ -10,21 +10,20 @@ from typing import Any
 
 from redis.asyncio import Redis
 
+from machine_lifecycle.jobs.functions import QueueFunctions
 from machine_lifecycle.jobs.worker_config import WorkerConfig
 from machine_lifecycle.system import redis_keys as keys
 from machine_lifecycle.system.redis_keys import iso
 
 __all__ = ["Registration"]
 
-_HEARTBEAT_TTL = 60
-_WORKER_TTL = 120
-
 
 class Registration:
     """Says in Redis that the worker is there, what it can do, and what it does."""
 
-    def __init__(self, redis: Redis, config: WorkerConfig) -> None:
+    def __init__(self, redis: Redis, functions: QueueFunctions, config: WorkerConfig) -> None:
         self._redis: Any = redis  # redis-py's pipelines have hardly any types
+        self._functions = functions
         self._config = config
         self.status: str = ""
         self.job_id: str = ""
@@ -33,7 +32,12 @@ class Registration:
         self._left = False
 
     async def register(self, capabilities: Mapping[str, Any]) -> None:
-        """Appear as an idle worker. Safe to repeat, as after a restart of Redis."""
+        """Appear as an idle worker. Safe to repeat, as after a restart of Redis.
+
+        Raises:
+            RedisError: The server refuses, or is away.
+            OSError: Likewise.
+        """
         worker, now = self._config.worker_id, _now()
         status = self.status or "idle"
         facts = {
@@ -49,34 +53,24 @@ class Registration:
             "last_status_change": iso(now),
             "connector_statuses": "{}",
         }
-        pipeline = self._redis.pipeline()
-        pipeline.hset(keys.worker(worker), mapping=facts)
-        pipeline.expire(keys.worker(worker), _WORKER_TTL)
-        pipeline.set(keys.heartbeat(worker), iso(now), ex=_HEARTBEAT_TTL)
-        pipeline.sadd(keys.ACTIVE_WORKERS, worker)
-        pipeline.publish(
+        machine_id = self._config.machine_id
+        data = {"id": worker, "status": status, "capabilities": capabilities}
+        messages = (
             keys.WORKER_EVENTS,
             json.dumps(
                 {
                     "type": "worker_connected",
                     "worker_id": worker,
-                    "machine_id": self._config.machine_id,
-                    "worker_data": {
-                        "id": worker,
-                        "status": status,
-                        "capabilities": capabilities,
-                        "connected_at": iso(now),
-                    },
+                    "machine_id": machine_id,
+                    "worker_data": {**data, "connected_at": iso(now)},
                     "timestamp": now,
                 }
             ),
-        )
-        pipeline.publish(
             f"{keys.WORKER_STATUS}:{worker}",
             json.dumps(
                 {
                     "worker_id": worker,
-                    "machine_id": self._config.machine_id,
+                    "machine_id": machine_id,
                     "status": status,
                     "capabilities": capabilities,
                     "timestamp": iso(now),
@@ -84,21 +78,14 @@ class Registration:
                     "connected_at": iso(now),
                 }
             ),
+            *self._changed(
+                status, self.job_id, version=self._config.version, capabilities=capabilities
+            ),
         )
-        self._event(
-            pipeline,
-            "worker_status_changed",
-            {
-                "status": status,
-                "is_connected": True,
-                "current_job_id": self.job_id or None,
-                "last_activity": iso(now),
-                "version": self._config.version,
-                "capabilities": capabilities,
-            },
-        )
+        words = [word for pair in facts.items() for word in pair]
         async with self._writing:
-            await pipeline.execute()
+            # A function, since a server that is full does what functions write, and nothing else.
+            await self._functions.call("ml1_register", worker, len(words), *words, *messages)
         self.status, self._left = status, False
 
     async def change(self, status: str, job_id: str = "") -> None:
@@ -131,16 +118,7 @@ class Registration:
                 }
             ),
         )
-        self._event(
-            pipeline,
-            "worker_status_changed",
-            {
-                "status": status,
-                "is_connected": True,
-                "current_job_id": job_id or None,
-                "last_activity": iso(now),
-            },
-        )
+        pipeline.publish(*self._changed(status, job_id))
         async with self._writing:
             if not self._left:
                 await pipeline.execute()
@@ -162,28 +140,28 @@ class Registration:
                 }
             ),
         )
-        self._event(
-            pipeline,
-            "worker_status_changed",
-            {
-                "status": "offline",
-                "is_connected": False,
-                "current_job_id": None,
-                "last_activity": iso(now),
-            },
-        )
+        pipeline.publish(*self._changed("offline", ""))
         self._left = True
         async with self._writing:
             await pipeline.execute()
 
-    def _event(self, pipeline: Any, kind: str, data: Mapping[str, Any]) -> None:
-        worker = self._config.worker_id
-        pipeline.publish(
-            keys.machine_worker(self._config.machine_id, worker),
-            json.dumps(
-                {"worker_id": worker, "event_type": kind, "data": data, "timestamp": _now()}
-            ),
-        )
+    def _changed(self, status: str, job_id: str, **more: Any) -> tuple[str, str]:
+        """The message to those who look at one machine, and its channel."""
+        worker, now = self._config.worker_id, _now()
+        data = {
+            "status": status,
+            "is_connected": status != "offline",
+            "current_job_id": job_id or None,
+            "last_activity": iso(now),
+            **more,
+        }
+        message = {
+            "worker_id": worker,
+            "event_type": "worker_status_changed",
+            "data": data,
+            "timestamp": now,
+        }
+        return keys.machine_worker(self._config.machine_id, worker), json.dumps(message)
 
 
 def _now() -> int:

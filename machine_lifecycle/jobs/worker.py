@@ -88,7 +88,7 @@ class Worker:
         self._delivery = Delivery(Outbox(config.outbox))
         self._lines = Line(redis), Line(redis)
         self._functions = QueueFunctions(self._lines[0])
-        self._registration = Registration(redis, config)
+        self._registration = Registration(redis, self._functions, config)
         self._voice = WorkerVoice(config, self._registration, order=self._told)
         services.warmer.on_word = self._voice.warming
         self._offers = Offers(services)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -20,6 +21,7 @@ from machine_lifecycle.model.wire import to_json_value
 
 __all__ = ["Hold", "WorkerVoice"]
 
+_log = logging.getLogger(__name__)
 
 _GATHER = 0.1
 """Seconds in which changes of the status become one."""
@@ -62,6 +64,9 @@ class WorkerVoice:
         self._registration = registration
         self._change = asyncio.Event()
         self._said_status = ""
+        self._worker_id = config.worker_id
+        self._logged = ""
+        """The last trouble that was logged, until it is over."""
         self._link: Link | None = None
         if config.control_socket:
             hello = {
@@ -82,6 +87,7 @@ class WorkerVoice:
     def connected(self, capabilities: dict[str, Any], loaded: tuple[Loaded, ...]) -> None:
         """The services answered, with these node packs, and the worker is registered."""
         self.advertised = capabilities
+        self._logged = ""
         self._loaded = to_json_value(loaded)
         self._say("connected", loaded=self._loaded)
         self._say("status", status=self.status)
@@ -94,6 +100,9 @@ class WorkerVoice:
     def trouble(self, error: LifecycleError) -> None:
         """Something the orchestrator should show."""
         self._say("trouble", error=error.to_wire())
+        if self._link is None and error.summary != self._logged:  # with one, the other end does it
+            _log.warning("%s: %s", self._worker_id, error)
+            self._logged = error.summary
         if isinstance(error, WarmUpFailed):  # before it was started anew, it may have been warm
             self.disconnected(error.summary)
             self._say("cold", words=error.summary)

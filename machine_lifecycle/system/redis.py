@@ -52,7 +52,9 @@ _KEEPALIVE = {
     if hasattr(socket, name)
 }
 """A peer that is gone without a word is found within half a minute, by who only listens too."""
-_ANNOTATED = re.compile(r"^Command # .* of pipeline caused error: (?:\('(.*)',\)|(.*))$", re.DOTALL)
+_ANNOTATED = re.compile(
+    r"^Command # .* of pipeline caused error: (?:\((?P<q>['\"])(.*)(?P=q),\)|(.*))$", re.DOTALL
+)
 """What redis-py puts around a refusal within a pipeline: the command, with its values."""
 _TLS = re.compile(r".*certificate verify failed: (.*?)(?: \(_ssl.*)?", re.DOTALL)
 """What OpenSSL puts around its reason."""
@@ -136,7 +138,7 @@ def as_lifecycle_error(error: Exception, url: str) -> LifecycleError:
     if isinstance(error, LifecycleError):
         return error
     address = RedisUrl.parse(url).address
-    text = _ANNOTATED.sub(r"\1\2", str(error)).rstrip(".")
+    text = _ANNOTATED.sub(r"\2\3", str(error)).rstrip(".")
     # A refusal while connecting comes wrapped as a broken connection.
     unknown = AuthenticationError
     if isinstance(error, unknown) or isinstance(error.__cause__, unknown) or "NOAUTH" in text:

@@ -17,7 +17,7 @@ from machine_lifecycle.health.errors import HealthAddressUnusable, HealthPortTak
 from machine_lifecycle.health.server import HealthServer
 from machine_lifecycle.model.figures import Figures
 from machine_lifecycle.model.processes import ProcessState, ProcessStatus, Role
-from machine_lifecycle.model.status import Condition, StateTiming, StatusReport
+from machine_lifecycle.model.status import Condition, StateTiming, StatusReport, WorkerStatus
 from tests.support.patience import PATIENCE
 
 _TOKEN = "canary-token"
@@ -119,6 +119,19 @@ async def test_a_healthy_machine(site: _Site) -> None:
         ({"redis_connected": False}, 503, 200, "Redis"),
         ({"processes": (attrs.evolve(_PROCESS, ready=False),)}, 503, 200, "comfyui-gpu0"),
         ({"processes": (attrs.evolve(_PROCESS, ready=False, essential=False),)}, 200, 200, ""),
+        (
+            {
+                "processes": (attrs.evolve(_PROCESS, ready=False),),
+                "workers": (
+                    WorkerStatus(
+                        id="w", process=_PROCESS.name, type="x", status="standby", trouble="is full"
+                    ),
+                ),
+            },
+            503,
+            200,
+            "comfyui-gpu0 is running: is full",
+        ),
         ({"conditions": (Condition(kind="draining", reason="r", since=1.0),)}, 200, 503, ""),
         ({"state": "processing"}, 200, 200, ""),
         ({"state": "failed", "failure": {"summary": "no disk"}}, 503, 503, "no disk"),

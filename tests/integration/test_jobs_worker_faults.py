@@ -274,3 +274,41 @@ async def test_a_large_result_that_a_predecessor_left_keeps_no_worker_from_its_w
             "failed", 2, "result-too-large",
         )  # fmt: skip
     assert list(outbox.glob("*.json")) == []
+
+
+async def test_a_worker_comes_to_a_server_that_is_full_and_does_what_it_holds(
+    own_valkey: Any, admin: Redis, workers: Workers
+) -> None:
+    client = JobQueue(admin)
+    await client.submit({}, service_required="simulation", job_id="held")
+    await admin.config_set("maxmemory", 1)
+    await workers.start(own_valkey.url, WORKER_ID="w-1")
+    end = await end_of(client, "held")
+    assert end.job
+    assert (end.kind, end.job.worker_id) == ("completed", "w-1")
+    assert await admin.sismember(keys.ACTIVE_WORKERS, "w-1")
+    assert 0 < await admin.ttl(keys.heartbeat("w-1")) <= 60
+    assert 60 < await admin.ttl(keys.worker("w-1")) <= 120
+
+
+async def test_a_worker_waits_for_room_where_a_full_server_lacks_the_functions_and_says_so(
+    own_valkey: Any, admin: Redis, workers: Workers
+) -> None:
+    boss = Orchestrator(own_valkey.folder / "control.sock")
+    await admin.config_set("maxmemory", 1)
+    async with await boss.serve():
+        worker = await workers.start(
+            own_valkey.url, MACHINE_CONTROL_SOCKET=str(boss.path), WORKER_ID="w-1"
+        )
+        await boss.wait_for("standby")
+        boss.tell(do="go")
+        for _ in range(2):
+            error = (await boss.wait_for("trouble"))["error"]
+            assert error["code"] == "redis-refuses"
+            assert "takes nothing more, its memory is full: OOM command" in error["summary"]
+        assert worker.returncode is None
+        await admin.config_set("maxmemory", 0)
+        await boss.wait_for("connected")
+        client = JobQueue(admin)
+        await client.submit({}, service_required="simulation", job_id="next")
+        assert (await end_of(client, "next")).kind == "completed"

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from redis.exceptions import RedisError
 
 from machine_lifecycle.jobs.client import JobQueue
 from machine_lifecycle.model.redis_url import RedisUrl
-from machine_lifecycle.system.redis import check, connect
+from machine_lifecycle.system.redis import as_lifecycle_error, check, connect
 from machine_lifecycle.system.redis_errors import RedisCertificate, RedisUnreachable
 from machine_lifecycle.system.redis_line import Line
 from machine_lifecycle.system.valkey import find_server
@@ -47,6 +48,20 @@ async def test_tls_with_the_authority_that_is_named(own_valkey: Any, tmp_path: P
             await redis.aclose()
     finally:
         front.close()
+
+
+@pytest.mark.parametrize("transaction", [True, False])
+async def test_what_a_pipeline_is_refused_is_told_in_the_servers_words_alone(
+    own_valkey: Any, *, transaction: bool
+) -> None:
+    async with contextlib.aclosing(connect(own_valkey.url)) as redis:
+        await redis.config_set("maxmemory", 1)
+        pipeline = redis.pipeline(transaction=transaction)
+        pipeline.set("a", "the value")
+        with pytest.raises(RedisError) as refused:
+            await pipeline.execute()
+        error = as_lifecycle_error(refused.value, own_valkey.url)
+        assert error.summary.endswith("full: command not allowed when used memory > 'maxmemory'")
 
 
 @pytest.fixture

@@ -298,12 +298,22 @@ local function ml1_retry(_, a)
   return 'ok'
 end
 
+-- worker, how many words its record has, these, and channels with what is told there…: it appears.
+local function ml1_register(_, a)
+  local key, last = 'worker:' .. a[1], 2 + tonumber(a[2])
+  redis.call('HSET', key, unpack(a, 3, last))
+  redis.call('EXPIRE', key, WORKER_TTL)
+  redis.call('SET', key .. ':heartbeat', iso(now()), 'EX', HEARTBEAT_TTL)
+  redis.call('SADD', 'workers:active', a[1])
+  for i = last + 1, #a, 2 do redis.call('PUBLISH', a[i], a[i + 1]) end
+end
+
 -- worker, digest, lease ms, jobs the worker runs and their fences…: heartbeat, leases, and the look
 -- that makes up for lost hints. Returns lost and cancelled ones; whether the worker is registered;
 -- whether there is work for it; whether it listens for jobs of other parties; how many workers live.
 local function ml1_beat(_, a)
   local worker, digest, at = a[1], a[2], now()
-  redis.call('SET', 'worker:' .. worker .. ':heartbeat', iso(at), 'EX', 60)
+  redis.call('SET', 'worker:' .. worker .. ':heartbeat', iso(at), 'EX', HEARTBEAT_TTL)
   local known = redis.call('HEXISTS', 'worker:' .. worker, 'worker_id')
   redis.call('HSET', 'worker:' .. worker, 'last_heartbeat', iso(at))
   redis.call('EXPIRE', 'worker:' .. worker, WORKER_TTL)
@@ -437,6 +447,7 @@ local function register_for_full(name, work)
   redis.register_function{function_name = name, callback = work, flags = {'allow-oom'}}
 end
 
+register_for_full('ml1_register', ml1_register)
 register_for_full('ml1_turn', ml1_turn)
 register_for_full('ml1_profile', ml1_profile)
 register_for_full('ml1_leave', ml1_leave)

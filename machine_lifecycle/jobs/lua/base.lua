@@ -8,6 +8,7 @@ local TERMINAL_TTL = {completed = 86400, failed = 604800, cancelled = 604800}
 local RECORD_TTL = 604800
 local ACTIVE_TTL = 604800
 local WORKER_TTL = 120
+local HEARTBEAT_TTL = 60
 local PROGRESS_TTL = 86400
 local ENDED_PROGRESS_TTL = 3600
 local MAX_CRASHES = 3
