@@ -60,7 +60,8 @@ class PacksMissing(LifecycleError):
     def summary(self) -> str:
         """Which, and what the floor is."""
         if self.required:
-            parts = [f"{name} ({self.missing.get(name, '')})" for name in self.required[:_SHOWN]]
+            whys = ((name, self.missing.get(name)) for name in self.required[:_SHOWN])
+            parts = [f"{name} ({why})" if why else name for name, why in whys]
             rest = f" and {len(self.required) - _SHOWN} more" if len(self.required) > _SHOWN else ""
             many = "s" if len(self.required) > 1 else ""
             return f"{self.service} lacks the required node pack{many} {', '.join(parts)}{rest}"

@@ -29,15 +29,18 @@ def doctor(ctx: click.Context, as_json: bool) -> None:  # noqa: FBT001 - click
     """Look at everything that a boot of this machine needs; change nothing.
 
     Clock, folders, disk, inodes, driver and GPUs, mapping, plan, ports, git, uv, Python, Redis: a
-    line each, with what to do about it. Ends with status 2 if something would make a boot fail.
+    line each, with what to do about it. Ends with status 2 if something would make a boot fail;
+    what may be past by then is a warning.
     """
     findings = asyncio.run(_examine(ctx, as_json=as_json))
     if as_json:
         emit_json([_value(finding) for finding in findings])
-    failed = [finding for finding in findings if finding.verdict.value == "fail"]
+    failed = [finding.name for finding in findings if finding.verdict.value == "fail"]
+    doubtful = [finding.name for finding in findings if finding.verdict.value == "warn"]
     if not as_json:
-        words = f"{len(failed)} of {len(findings)} would make a boot fail" if failed else "all well"
-        click.echo(words)
+        fails = f"{len(failed)} of {len(findings)} would make a boot fail" if failed else ""
+        may = f"{', '.join(doubtful)} may make a boot fail" if doubtful else ""
+        click.echo("; ".join(filter(None, (fails, may))) or "all well")
     sys.exit(ExitCode.CONFIGURATION if failed else ExitCode.OK)
 
 

@@ -29,6 +29,7 @@ ERROR_MODULES = (
     "machine_lifecycle.errors",
     "machine_lifecycle.fleet.errors",
     "machine_lifecycle.health.errors",
+    "machine_lifecycle.installers.bundle_errors",
     "machine_lifecycle.installers.download_errors",
     "machine_lifecycle.installers.errors",
     "machine_lifecycle.installers.git_errors",
@@ -97,7 +98,7 @@ def _list(known: Mapping[str, type[LifecycleError]], *, as_json: bool) -> None:
 
 def _words(kind: type[LifecycleError]) -> tuple[str, str]:
     """The first sentence of the docstring, and the rest of it before its list of fields."""
-    text = (kind.__doc__ or kind.code).split("Attributes:")[0].strip()
+    text = (kind.__doc__ or kind.code).split("Attributes:")[0].strip().replace("``", "`")
     title, _, rest = text.partition("\n\n")
     return " ".join(title.split()), " ".join(rest.split())
 
@@ -206,7 +207,7 @@ def _fact(name: str, hint: Any) -> Any:  # noqa: PLR0911 - one line per kind of 
     if issubclass(origin, tuple | list | Sequence) and origin is not str:
         return (_fact(name.removesuffix("s"), inner[0] if inner else str),)
     if issubclass(origin, Mapping):
-        return {}
+        return {"NAME": _fact("reason", inner[1])} if inner else {}
     simple: dict[type, Any] = {str: name.upper(), bool: True, int: 1, float: 1.0}
     if origin in simple:
         return simple[origin]

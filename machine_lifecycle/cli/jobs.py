@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 __all__ = ["follow", "jobs", "save_outputs", "submit"]
 
 _FAILED = 1
-
+_LIMIT = click.option(
+    "--limit", default=20, type=click.IntRange(1), help="At most so many; 20 if not said."
+)
 _PREVIEWS = click.option(
     "--previews",
     type=click.Path(file_okay=False, path_type=Path),
@@ -246,19 +248,18 @@ def jobs() -> None:
 @jobs.command("list")
 @click.option(
     "--status",
-    default="",
-    type=click.Choice(["", "active", "pending", "completed", "failed", "cancelled", "dead"]),
+    type=click.Choice(["active", "pending", "completed", "failed", "cancelled", "dead"]),
     help="Only these.",
 )
-@click.option("--limit", default=20, show_default=True, help="At most so many of each kind.")
+@_LIMIT
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
-def list_jobs(ctx: click.Context, status: str, limit: int, as_json: bool) -> None:  # noqa: FBT001 - click
+def list_jobs(ctx: click.Context, status: str | None, limit: int, as_json: bool) -> None:  # noqa: FBT001 - click
     """List jobs: running, waiting, ended."""
 
     async def work() -> tuple[tuple[JobRecord, ...], dict[str, int]]:
         async with open_queue(ctx) as client:
-            return await client.list(status=status, limit=limit), await client.counts()
+            return await client.list(status=status or "", limit=limit), await client.counts()
 
     records, counts = asyncio.run(work())
     if as_json:
@@ -285,13 +286,13 @@ def list_jobs(ctx: click.Context, status: str, limit: int, as_json: bool) -> Non
 
 
 @jobs.command()
-@click.option("--limit", default=20, show_default=True, help="At most so many.")
+@_LIMIT
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
 def dead(ctx: click.Context, limit: int, as_json: bool) -> None:  # noqa: FBT001 - click
-    """List jobs that were set aside: nobody can ever run them, or their runs ended their workers.
+    """List jobs that were set aside.
 
-    `jobs show ID` tells the story, `jobs retry ID` tries once more.
+    Nobody can ever run them, or their runs ended their workers; see `jobs show`, `jobs retry`.
     """
     ctx.invoke(list_jobs, status="dead", limit=limit, as_json=as_json)
 
@@ -309,9 +310,9 @@ def watch(
     previews: Path | None,
     as_json: bool,  # noqa: FBT001 - click
 ) -> None:
-    """Tell what became of jobs so far, follow them to their ends, and save what they make.
+    """Follow jobs to their ends; save what they make.
 
-    Ends with status 1 if one failed.
+    What became of them before is told first. Ends with status 1 if one failed.
     """
 
     async def work() -> list[dict[str, Any]]:

@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 
 import attrs
 
+from machine_lifecycle.installers.bundle_errors import BundleUnreachable, BundleUnusable
 from machine_lifecycle.installers.download_errors import (
     DownloadDiffers,
     DownloadInterrupted,
@@ -29,7 +30,6 @@ from machine_lifecycle.installers.download_errors import (
     DownloadRefused,
 )
 from machine_lifecycle.installers.downloading import Downloader
-from machine_lifecycle.installers.errors import BundleUnreachable, BundleUnusable
 from machine_lifecycle.installers.partial import File
 from machine_lifecycle.model.bundle import BundledConnector, WorkerBundle
 from machine_lifecycle.model.offers import Offer

@@ -12,8 +12,6 @@ from machine_lifecycle.errors import ConfigurationError, LifecycleError, Remedy,
 from machine_lifecycle.model.text import human_seconds
 
 __all__ = [
-    "BundleUnreachable",
-    "BundleUnusable",
     "CommandFailed",
     "CommandTimeout",
     "DiskFull",
@@ -215,6 +213,11 @@ class StepTimeout(LifecycleError):
         """Which step, and its limit."""
         return f"step {self.step} did not end within {self.limit:g} s"
 
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """Go on."""
+        return (Remedy("Go on; what is done is not done again", "machine-lifecycle install"),)
+
 
 @attrs.define(kw_only=True, slots=False, eq=False)
 class PackTimeout(LifecycleError):
@@ -269,6 +272,13 @@ class StepCrashed(LifecycleError):
         """Which step, and what it raised."""
         return f"step {self.step}: {self.problem}"
 
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """Tell whoever wrote the installer."""
+        return (
+            Remedy("Gather what whoever wrote its installer needs", "machine-lifecycle diagnose"),
+        )
+
 
 @attrs.define(kw_only=True, slots=False, eq=False)
 class InstallerBroken(ConfigurationError):
@@ -295,64 +305,9 @@ class InstallerBroken(ConfigurationError):
     def remedies(self) -> tuple[Remedy, ...]:
         """Put it on the path; try to import it."""
         module, _, attribute = self.installer.partition(":")
-        return import_remedies(module, self.folder) if attribute else ()
-
-
-@attrs.define(kw_only=True, slots=False, eq=False)
-class BundleUnusable(ConfigurationError):
-    """The worker bundle can't be used.
-
-    Attributes:
-        source: Folder or address, without credentials.
-        problem: Why not.
-    """
-
-    code: ClassVar[str] = "bundle-unusable"
-
-    source: str
-    problem: str
-
-    @property
-    def summary(self) -> str:
-        """Which bundle, and why."""
-        return f"the worker bundle {self.source} can't be used: {self.problem}"
-
-    @property
-    def remedies(self) -> tuple[Remedy, ...]:
-        """Make one; pin it; or do without."""
-        return (
-            Remedy("Make a folder of packages", "pip install --target worker-bundled your-package"),
-            Remedy(
-                "Name the archive's digest",
-                "export WORKER_DOWNLOAD_SHA256=$(sha256sum bundle.tar.gz | cut -d' ' -f1)",
-            ),
-            Remedy("Or do without", "export WORKER_BUNDLE_MODE=none"),
-        )
-
-
-@attrs.define(kw_only=True, slots=False, eq=False)
-class BundleUnreachable(LifecycleError):
-    """The worker bundle can't be downloaded now.
-
-    Attributes:
-        source: Its address, without credentials.
-        problem: What happened.
-    """
-
-    code: ClassVar[str] = "bundle-unreachable"
-
-    source: str
-    problem: str
-
-    @property
-    def summary(self) -> str:
-        """Which bundle, and what happened."""
-        return f"the worker bundle {self.source} can't be downloaded: {self.problem}"
-
-    @property
-    def remedies(self) -> tuple[Remedy, ...]:
-        """Try by hand."""
-        return (Remedy("See whether it answers", f"curl -fI {shlex.quote(self.source)}"),)
+        if attribute:
+            return import_remedies(module, self.folder)
+        return (Remedy("Mend that; then see what would be done", "machine-lifecycle plan"),)
 
 
 @attrs.define(kw_only=True, slots=False, eq=False)

@@ -212,6 +212,14 @@ class GitUrlRefused(ConfigurationError):
         """What is refused, and why."""
         return f"{self.text!r} is refused: {self.problem}"
 
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """How one looks; which are named."""
+        return (
+            Remedy("Name the repository as its host does: https://HOST/OWNER/REPOSITORY"),
+            Remedy("See what the settings name", "machine-lifecycle settings --set"),
+        )
+
 
 @attrs.define(kw_only=True, slots=False, eq=False)
 class HostNotAllowed(ConfigurationError):

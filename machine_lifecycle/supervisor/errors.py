@@ -244,6 +244,11 @@ class NeedsUnmet(ConfigurationError):
         """Who waits for what."""
         return f"{self.process} needs {', '.join(self.needs)}, which can never be ready"
 
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """Correct what it needs."""
+        return (Remedy(f"Add these processes, or take them out of the `needs` of {self.process}"),)
+
 
 @attrs.define(kw_only=True, slots=False, eq=False)
 class ProcessesLeft(LifecycleError):

@@ -89,7 +89,9 @@ def test_a_port_that_is_taken_is_a_doubt_with_a_name(outside: Callable[..., Outs
         taker.bind(("127.0.0.1", int(machine.env["SIMULATION_BASE_PORT"])))
         taker.listen()
         code, found = findings(machine)
+        said = machine.call("doctor").stdout.rstrip()
     assert code == 0, "it may be this machine, which runs"
+    assert said.endswith("\nports may make a boot fail")
     assert found["ports"]["verdict"] == "warn"
     assert f"process {os.getpid()}" in found["ports"]["detail"]
 

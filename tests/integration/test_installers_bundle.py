@@ -16,8 +16,9 @@ import attrs
 import pytest
 
 from machine_lifecycle.installers.bundle import bring_bundle, find_bundle
+from machine_lifecycle.installers.bundle_errors import BundleUnreachable, BundleUnusable
 from machine_lifecycle.installers.downloading import Downloader
-from machine_lifecycle.installers.errors import BundleUnreachable, BundleUnusable, HostDown
+from machine_lifecycle.installers.errors import HostDown
 from machine_lifecycle.installers.transfer import Patience
 from machine_lifecycle.model.bundle import BundledConnector, WorkerBundle
 from machine_lifecycle.model.paths import Paths
