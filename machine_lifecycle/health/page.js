@@ -1,7 +1,7 @@
 "use strict";
 const STATES = __STATES__, EDGES = __EDGES__;
-const SVG = "http://www.w3.org/2000/svg", W = 122, H = 44, ROWS = [34, 172];
-// Column and row of each state; the way up to Ready reads from left to right.
+const SVG = "http://www.w3.org/2000/svg", W = 122, H = 44;
+// Column and row of each state; the way up to Ready reads from left to right, on a narrow screen from top to bottom.
 const PLACES = {
   starting: [0, 0], installing: [1, 0], custom_nodes: [2, 0], pm_generation: [3, 0], launching: [4, 0],
   services_starting: [5, 0], workers_starting: [6, 0], health_check: [7, 0],
@@ -21,7 +21,14 @@ const draw = (tag, attributes, parent, text) => {
   parent.append(made);
   return made;
 };
-const centre = (word) => [64 + PLACES[word][0] * 136, ROWS[PLACES[word][1]]];
+const narrow = matchMedia("(max-width: 40rem)");
+const WIDE = { along: [64, 136], across: [34, 172], view: "0 0 1080 200" };
+const TALL = { along: [28, 66], across: [64, 232], view: "0 0 296 520" };
+const centre = (word) => {
+  const [place, row] = PLACES[word], way = narrow.matches ? TALL : WIDE;
+  const along = way.along[0] + place * way.along[1], across = way.across[row];
+  return narrow.matches ? [across, along] : [along, across];
+};
 const lasted = (s) => s < 0 ? "" : s < 1 ? `${Math.round(s * 1000)} ms` : s < 60 ? `${s.toFixed(1)} s`
   : s < 3600 ? `${Math.floor(s / 60)} min ${Math.floor(s % 60)} s`
   : s < 86400 ? `${Math.floor(s / 3600)} h ${Math.floor(s % 3600 / 60)} min`
@@ -29,31 +36,34 @@ const lasted = (s) => s < 0 ? "" : s < 1 ? `${Math.round(s * 1000)} ms` : s < 60
 const kind = (word) => ["ready", "processing"].includes(word) ? "good" : word === "failed" ? "bad" : "busy";
 
 function diagram() {
-  const picture = $("diagram");
+  const picture = $("diagram"), tall = narrow.matches;
+  picture.replaceChildren();
+  picture.setAttribute("viewBox", (tall ? TALL : WIDE).view);
   const defs = draw("defs", {}, picture);
   const head = draw("marker", { id: "head", viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 7, markerHeight: 7, orient: "auto-start-reverse" }, defs);
   draw("path", { d: "M0 0 8 4 0 8z" }, head);
   const arrow = (d, cls) => draw("path", { d, class: cls || "", "marker-end": "url(#head)" }, picture);
+  const said = (x, y, words, more) => draw("text", { x, y, class: "time", ...more }, picture, words);
   for (const [from, to] of EDGES) {
     if (!PLACES[from] || !PLACES[to]) continue;
     const [x, y] = centre(from), [u, v] = centre(to);
     const twice = EDGES.some(([a, b]) => a === to && b === from);
-    const off = twice ? (x < u ? -8 : 8) : 0;
+    const off = twice ? (x + y < u + v ? -8 : 8) : 0;
     if (y === v) { const s = Math.sign(u - x); arrow(`M${x + s * W / 2} ${y + off}H${u - s * W / 2}`); }
-    else { const s = Math.sign(v - y); arrow(`M${x} ${y + s * H / 2}V${v - s * H / 2}`); }
+    else { const s = Math.sign(v - y); arrow(`M${x + off} ${y + s * H / 2}V${v - s * H / 2}`); }
   }
-  const first = centre("starting")[0], last = centre("health_check")[0], y = 100;
-  draw("path", { d: `M${first + 24} ${y}H${last - 24}`, class: "band" }, picture);
+  const [x1, y1] = centre("starting"), [x2, y2] = centre("health_check"), x = 148, y = 100;
+  draw("path", { d: tall ? `M${x} ${y1}V${y2}` : `M${x1 + 24} ${y}H${x2 - 24}`, class: "band" }, picture);
   for (const [word, why] of [["failed", "a fault"], ["stopping", "a stop"]]) {
-    const [x, v] = centre(word);
-    arrow(`M${x} ${y}V${v - H / 2}`, "band");
-    draw("text", { x: x + 30, y: y + 24, class: "time" }, picture, why);
+    const [u, v] = centre(word);
+    arrow(tall ? `M${x} ${v}H${u - W / 2}` : `M${u} ${y}V${v - H / 2}`, "band");
+    said(u + 30, tall ? v - H / 2 - 7 : y + 24, why);
   }
-  draw("text", { x: centre("launching")[0] + 68, y: y - 6, class: "time" }, picture, "from any of these");
+  if (tall) { const [u, v] = [x + 14, centre("workers_starting")[1] - 42]; said(u, v, "from any of these", { transform: `rotate(-90 ${u} ${v})` }); }
+  else said(centre("launching")[0] + 68, y - 6, "from any of these");
   for (const state of STATES) {
     if (!PLACES[state.word]) continue;
-    const [x, v] = centre(state.word);
-    const group = draw("g", { id: `s-${state.word}` }, picture);
+    const [x, v] = centre(state.word), group = draw("g", { id: `s-${state.word}` }, picture);
     draw("title", {}, group, state.summary);
     draw("rect", { x: x - W / 2, y: v - H / 2, width: W, height: H, rx: 9 }, group);
     draw("text", { x, y: v - 1 }, group, state.title);
@@ -134,7 +144,7 @@ function show() {
     ...(r.redis_trouble ? [["", r.redis_trouble]] : []),
     ["takes", r.capabilities.join(", ") || "nothing yet"],
     ["jobs", `${r.jobs_running} running, ${r.jobs_completed} completed, ${r.jobs_failed} failed`],
-    ["processors", `${r.hardware.cpus}, ${(r.hardware.memory_mib / 1024).toFixed(0)} GiB`], ...gpus,
+    ["processors", r.hardware.memory_mib ? `${r.hardware.cpus}, ${(r.hardware.memory_mib / 1024).toFixed(0)} GiB` : "not looked at yet"], ...gpus,
     ...r.checks.map((c) => [dotted(c.name, c.ok ? "good" : "bad"), c.detail || lasted(c.seconds)]),
   ], "");
   $("story").replaceChildren(...[...r.story].reverse().map((line) => node("li", line)));
@@ -162,6 +172,7 @@ function tick() {
 }
 
 diagram();
+narrow.addEventListener("change", () => { diagram(); if (report) show(); });
 const events = new EventSource("/events");
 events.addEventListener("status", (message) => {
   report = JSON.parse(message.data);
