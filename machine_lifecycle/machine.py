@@ -8,9 +8,10 @@ import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import TypeVar
 
+from machine_lifecycle.assembly.commands import Reloaded
 from machine_lifecycle.assembly.errors import MachineStoppedEarly
 from machine_lifecycle.assembly.parts import Parts, assemble
-from machine_lifecycle.assembly.reloading import Reloaded, reload
+from machine_lifecycle.assembly.reloading import reload
 from machine_lifecycle.errors import LifecycleError
 from machine_lifecycle.lifecycle import events
 from machine_lifecycle.lifecycle.gates import DEADLINE, Gate, GatePoint

@@ -9,7 +9,6 @@ from typing import Any, Protocol
 import attrs
 
 from machine_lifecycle.assembly.fleet import Fleet
-from machine_lifecycle.assembly.reloading import Reloaded
 from machine_lifecycle.assembly.report import Reporter
 from machine_lifecycle.lifecycle.hooks import EventBus
 from machine_lifecycle.model.figures import Figures
@@ -22,7 +21,26 @@ from machine_lifecycle.supervisor.logs import tail
 from machine_lifecycle.supervisor.usage import figures
 from machine_lifecycle.system.nvml import use_by_process
 
-__all__ = ["Commands", "Steered"]
+__all__ = ["Commands", "Reloaded", "Steered"]
+
+
+@attrs.frozen(kw_only=True)
+class Reloaded:
+    """What a reload did: names of processes, and of settings.
+
+    Attributes:
+        added: Processes that were started.
+        changed: Those that were started anew.
+        removed: Those that were ended.
+        same: Those that were left alone.
+        later: Settings that are other than they were and count from the next start of the machine.
+    """
+
+    added: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    same: tuple[str, ...] = ()
+    later: tuple[str, ...] = ()
 
 
 class Steered(Protocol):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from machine_lifecycle.assembly.commands import Reloaded
 from machine_lifecycle.assembly.errors import ReloadFailed, ReloadRefused
 from machine_lifecycle.assembly.planner import MachinePlanner
 from machine_lifecycle.errors import LifecycleError
@@ -22,7 +23,7 @@ from machine_lifecycle.system.gpus import Gpus
 if TYPE_CHECKING:
     from machine_lifecycle.assembly.parts import Parts
 
-__all__ = ["Reloaded", "reload"]
+__all__ = ["reload"]
 
 _WANTED = (
     ProcessState.WAITING,
@@ -33,25 +34,6 @@ _WANTED = (
 _UP = (MachineState.READY, MachineState.PROCESSING)
 
 _OF_HARDWARE = ("gpu_mode", "mock_gpus", "mock_gpu_model", "mock_gpu_memory_gb", "gpu_by_uuid")
-
-
-@attrs.frozen(kw_only=True)
-class Reloaded:
-    """What a reload did: names of processes, and of settings.
-
-    Attributes:
-        added: Processes that were started.
-        changed: Those that were started anew.
-        removed: Those that were ended.
-        same: Those that were left alone.
-        later: Settings that are other than they were and count from the next start of the machine.
-    """
-
-    added: tuple[str, ...] = ()
-    changed: tuple[str, ...] = ()
-    removed: tuple[str, ...] = ()
-    same: tuple[str, ...] = ()
-    later: tuple[str, ...] = ()
 
 
 def _check_installed(old: BootPlan, new: BootPlan) -> None:

@@ -32,7 +32,7 @@ from machine_lifecycle import (
     Settings,
     open_job_queue,
 )
-from machine_lifecycle.assembly.reloading import Reloaded
+from machine_lifecycle.assembly.commands import Reloaded
 from machine_lifecycle.model.processes import ProcessState, ProcessStatus
 from machine_lifecycle.system.redis import connect
 from tests.support.patience import PATIENCE
