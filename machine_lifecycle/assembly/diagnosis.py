@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import io
-import re
 import tarfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
 from machine_lifecycle.installers.command import Redactor
+from machine_lifecycle.model.redaction import names_secret
 from machine_lifecycle.system.files import replacing
 
 __all__ = ["write_bundle"]
-
-_NAMED_LIKE_ONE = re.compile(r"key|token|secret|passw|credential|auth", re.IGNORECASE)
 
 
 def write_bundle(
@@ -31,7 +29,7 @@ def write_bundle(
     Raises:
         OSError: It can't be written.
     """
-    named = [value for name, value in environ.items() if _NAMED_LIKE_ONE.search(name)]
+    named = [value for name, value in environ.items() if names_secret(name)]
     redact = Redactor((*named, *secrets.values()))
     folder = target.name.removesuffix(".gz").removesuffix(".tar")
     with replacing(target, 0o600) as file, tarfile.open(fileobj=file, mode="w:gz") as archive:

@@ -10,11 +10,11 @@ import attrs
 
 from machine_lifecycle.config.document import Cursor, read_document
 from machine_lifecycle.config.errors import NodesInvalid, raise_problems
+from machine_lifecycle.model.redaction import without_credentials
 
 __all__ = ["NodeEntry", "WrittenNode", "parse_nodes", "written_nodes"]
 
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
-_USERINFO = re.compile(r"(?<=://)[^/\s]+@")
 _FIELDS = frozenset(
     {
         "branch",
@@ -152,8 +152,7 @@ def _url(cursor: Cursor) -> str:
     # Lists in use have whole commands here.
     url = member.name().removeprefix("git clone ").strip()
     if url.startswith("-") or any(character.isspace() for character in url):
-        shown = _USERINFO.sub("***@", url)
-        member.problem(f"`{shown}` is no address of a repository")
+        member.problem(f"`{without_credentials(url)}` is no address of a repository")
     return url
 
 

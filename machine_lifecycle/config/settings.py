@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import io
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,6 +20,7 @@ from machine_lifecycle.config.values import (
     parse_limits,
     text_of,
 )
+from machine_lifecycle.model.redaction import MASK, without_credentials
 from machine_lifecycle.model.redis_url import RedisUrl
 from machine_lifecycle.model.settings import SettingInfo, Settings, setting_info
 
@@ -34,8 +34,6 @@ __all__ = [
     "shown",
 ]
 
-MASK = "********"
-_USERINFO = re.compile(r"(?<=://)[^/\s]+@")
 
 _OURS = (
     *("MACHINE_", "COMFYUI_", "WORKER_", "SIMULATION_", "HUB_REDIS", "WORKSPACE_", "MOCK_GPU"),
@@ -310,7 +308,7 @@ def shown(settings: Settings) -> dict[str, str]:
 
 def _masked(info: SettingInfo, text: str) -> str:
     if not info.secret or not text:
-        return _USERINFO.sub(f"{MASK}@", text)  # a repository's address may hold a token
+        return without_credentials(text)  # a repository's address may hold a token
     if info.field != "redis_url":
         return MASK
     return RedisUrl.parse(text).masked

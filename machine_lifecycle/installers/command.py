@@ -21,7 +21,7 @@ import psutil
 from machine_lifecycle.installers.errors import CommandFailed, CommandTimeout, ProgramMissing
 from machine_lifecycle.installers.space import disk_full, places
 from machine_lifecycle.model.installing import CommandResult
-from machine_lifecycle.model.redaction import without_logins, without_query_secrets
+from machine_lifecycle.model.redaction import MASK, without_credentials
 
 __all__ = ["CommandRunner", "Journal", "Redactor"]
 
@@ -31,6 +31,8 @@ _LINE = 300
 """Letters of a line that are reported; the log has all of it."""
 _MARK = "MACHINE_INSTALLATION"
 _ROUNDS = 20
+_SHORT = 3
+_WORDS = frozenset({"true", "false", "none", "null"})
 _GRACE = 3.0
 """Seconds between asking a program to end and killing it."""
 
@@ -39,14 +41,15 @@ class Redactor:
     """Masks secrets in text: given values, and credentials in URLs."""
 
     def __init__(self, values: Collection[str] = ()) -> None:
-        # Values below four letters would mask half of every log and are no secrets.
-        self._values = sorted((value for value in values if len(value) > 3), key=len, reverse=True)  # noqa: PLR2004
+        # Short values and such words would mask half of every log and are no secrets.
+        kept = (one for one in values if len(one) > _SHORT and one.lower() not in _WORDS)
+        self._values = sorted(kept, key=len, reverse=True)
 
     def __call__(self, text: str) -> str:
         """The text without secrets."""
         for value in self._values:
-            text = text.replace(value, "***")
-        return without_query_secrets(without_logins(text))
+            text = text.replace(value, MASK)
+        return without_credentials(text)
 
 
 class Journal:

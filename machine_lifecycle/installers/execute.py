@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Mapping
 from itertools import chain
 from urllib.parse import quote
@@ -26,11 +25,10 @@ from machine_lifecycle.model.installing import DOWNLOADS, InstallContext, Instal
 from machine_lifecycle.model.paths import Paths
 from machine_lifecycle.model.plan import InstallPlan
 from machine_lifecycle.model.progress import ProgressSink
+from machine_lifecycle.model.redaction import names_secret
 from machine_lifecycle.model.settings import Settings
 
 __all__ = ["Executor"]
-
-_SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|CREDENTIAL|API_?KEY|ACCESS_KEY|_REDIS_URL")
 
 
 class Executor:
@@ -69,7 +67,11 @@ class Executor:
         self._hardware = hardware
         self._places = {"": concurrency, DOWNLOADS: self._settings.models_concurrency}
         self._resolve = resolve
-        named = (value for name, value in self._environ.items() if _SECRET_NAME.search(name))
+        named = (
+            value
+            for name, value in self._environ.items()
+            if names_secret(name) or name.endswith("_REDIS_URL")
+        )
         self._redact = Redactor((*secrets, *named))
         self._retry_wait = retry_wait
         self._outcomes: dict[tuple[str, str], tuple[StepOutcome, ...]] = {}

@@ -21,7 +21,11 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from machine_lifecycle.installers.families import module_of
-from machine_lifecycle.model.redaction import without_logins, without_query_secrets
+from machine_lifecycle.model.redaction import (
+    without_credentials,
+    without_logins,
+    without_query_secrets,
+)
 
 __all__ = [
     "Admitted",
@@ -312,11 +316,9 @@ class _Reader:
 
 def _refused(place: Place, line: str, why: Why, reason: str) -> Refused:
     """A lock is for others to read: it shows no credentials, of no line."""
-    return Refused(place=place, text=_masked(line), why=why, reason=_masked(reason))
-
-
-def _masked(text: str) -> str:
-    return without_query_secrets(without_logins(text))
+    return Refused(
+        place=place, text=without_credentials(line), why=why, reason=without_credentials(reason)
+    )
 
 
 class _Refusal(Exception):

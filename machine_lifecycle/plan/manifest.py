@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
@@ -15,12 +14,9 @@ import attrs
 from machine_lifecycle.model.limits import Limits
 from machine_lifecycle.model.plan import BootPlan
 from machine_lifecycle.model.processes import ProcessSpec
+from machine_lifecycle.model.redaction import MASK, names_secret, without_credentials
 
 __all__ = ["digest_of", "manifest", "plan_values"]
-
-_SECRET = re.compile(r"key|token|secret|passw|credential", re.IGNORECASE)
-_USERINFO = re.compile(r"(?<=://)[^/@\s]+@")
-_MASK = "********"
 
 
 def digest_of(plan: BootPlan) -> str:
@@ -64,7 +60,7 @@ def _process(spec: ProcessSpec) -> dict[str, Any]:
 def _masked(values: Mapping[str, str]) -> dict[str, str]:
     """Options come from files of others, who may have put a secret into one."""
     return {
-        key: _MASK if _SECRET.search(key) and value else _USERINFO.sub(f"{_MASK}@", value)
+        key: MASK if names_secret(key) and value else without_credentials(value)
         for key, value in sorted(values.items())
     }
 

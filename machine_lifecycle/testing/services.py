@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -20,6 +19,7 @@ from machine_lifecycle.model.jobs import JobResult
 from machine_lifecycle.model.paths import Paths
 from machine_lifecycle.model.ports import Connector
 from machine_lifecycle.model.processes import Command, ProcessSpec
+from machine_lifecycle.model.redaction import names_secret
 from machine_lifecycle.model.services import Binding, Instance, ServiceDefinition
 from machine_lifecycle.model.settings import Settings
 from machine_lifecycle.plan.processes import connector_variables, service_process
@@ -32,8 +32,6 @@ from machine_lifecycle.testing.installers import check_installer
 from machine_lifecycle.testing.rules import PATIENCE, Rules, RulesBroken
 
 __all__ = ["check_service", "running"]
-
-_SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL")
 
 
 async def check_service(
@@ -132,7 +130,7 @@ def _check_command(rules: Rules, definition: ServiceDefinition, instances: list[
 
 def _check_secrets(rules: Rules, command: Command) -> None:
     for name, value in command.env.items():
-        held = bool(_SECRET.search(name)) and bool(value)
+        held = names_secret(name) and bool(value)
         rules.hold(not held, f"{name} looks like a secret, and env is shown: name it in secrets")
 
 

@@ -130,4 +130,4 @@ def test_limits() -> None:
 
 def test_a_token_in_an_address_is_not_shown() -> None:
     settings = load_settings({"COMFYUI_REPO_URL": "https://me:s3cret@h/a.git"}).settings
-    assert shown(settings)["comfyui_repo_url"] == "https://********@h/a.git"
+    assert shown(settings)["comfyui_repo_url"] == "https://***@h/a.git"

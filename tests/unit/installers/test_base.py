@@ -154,8 +154,8 @@ def test_an_environment_that_was_there_asks_no_index_of_torch(tmp_path: Path) ->
 
 
 def test_secrets_are_masked_wherever_they_stand() -> None:
-    redact = Redactor(["s3cret-value", "abc"])
-    assert redact("x s3cret-value abc") == "x *** abc"
+    redact = Redactor(["s3cret-value", "abc", "false"])
+    assert redact("x s3cret-value abc false") == "x *** abc false"
     assert redact("https://me:token@host/a") == "https://***@host/a"
     assert redact("s3://me:token@host/a") == "s3://***@host/a"
     assert redact("ssh://git@host/a") == "ssh://git@host/a"
