@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from machine_lifecycle.cli.output import console, emit_json, human_seconds, table
+from machine_lifecycle.cli.job_orders import cancel, retry
+from machine_lifecycle.cli.output import cell, console, emit_json, human_seconds, table
 from machine_lifecycle.cli.queue import age, open_queue, record_json
 from machine_lifecycle.cli.watching import ProgressLines
 from machine_lifecycle.model.wire import to_json_value
@@ -265,18 +266,16 @@ def list_jobs(ctx: click.Context, status: str | None, limit: int, as_json: bool)
     if as_json:
         emit_json({"counts": counts, "jobs": [record_json(record) for record in records]})
         return
-    from rich.markup import escape  # noqa: PLC0415 - only for people
-
     rows = [
         (
-            record.id,
-            record.status,
-            escape(record.service_required),
+            cell(record.id),
+            cell(record.status),
+            cell(record.service_required),
             str(record.priority),
             f"{record.progress:.0f}%",
             f"{record.retry_count + 1}/{record.max_retries}",
             human_seconds(age(record.created_ms)),
-            escape(record.worker_id or record.error),
+            cell(record.error if record.status == "failed" else record.worker_id or record.error),
         )
         for record in records
     ]
@@ -361,40 +360,5 @@ def why(ctx: click.Context, job_id: str, as_json: bool) -> None:  # noqa: FBT001
         click.echo(line)
 
 
-@jobs.command()
-@click.argument("job_ids", nargs=-1, required=True)
-@click.option("--reason", default="cancelled by the user", show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.pass_context
-def cancel(ctx: click.Context, job_ids: tuple[str, ...], reason: str, as_json: bool) -> None:  # noqa: FBT001 - click
-    """Cancel jobs, waiting or running."""
-
-    async def work() -> dict[str, str]:
-        async with open_queue(ctx) as client:
-            return {job_id: await client.cancel(job_id, reason) for job_id in job_ids}
-
-    _answer(asyncio.run(work()), as_json=as_json)
-
-
-@jobs.command()
-@click.argument("job_ids", nargs=-1, required=True)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.pass_context
-def retry(ctx: click.Context, job_ids: tuple[str, ...], as_json: bool) -> None:  # noqa: FBT001 - click
-    """Run failed or cancelled jobs once more, in the place they had."""
-
-    async def work() -> dict[str, str]:
-        async with open_queue(ctx) as client:
-            for job_id in job_ids:
-                await client.retry(job_id)
-        return dict.fromkeys(job_ids, "pending")
-
-    _answer(asyncio.run(work()), as_json=as_json)
-
-
-def _answer(answers: dict[str, str], *, as_json: bool) -> None:
-    if as_json:
-        emit_json(answers)
-        return
-    for job_id, word in answers.items():
-        click.echo(f"{job_id} {word}")
+jobs.add_command(cancel)
+jobs.add_command(retry)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 __all__ = [
+    "cell",
     "console",
     "emit_json",
     "human_bytes",
@@ -37,6 +38,13 @@ def emit_json(value: Any) -> None:
     """Print a value as JSON, one document."""
     json.dump(value, sys.stdout, indent=2, ensure_ascii=False)
     sys.stdout.write("\n")
+
+
+def cell(text: str) -> str:
+    """What others wrote, for a cell of a table: as it is, but on one line."""
+    from rich.markup import escape  # noqa: PLC0415 - see above
+
+    return escape("".join(each if each.isprintable() else " " for each in text))
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str = "") -> None:

@@ -27,6 +27,7 @@ class Registration:
         self._config = config
         self.status: str = ""
         self.job_id: str = ""
+        self.held_by: str = ""
         self._writing = asyncio.Lock()
         """What is told goes over several connections, and is to arrive in its order."""
         self._left = False
@@ -49,6 +50,7 @@ class Registration:
             "last_heartbeat": iso(now),
             "total_jobs_completed": "0",
             "total_jobs_failed": "0",
+            "held_by": self.held_by,
             "current_job_id": self.job_id,
             "last_status_change": iso(now),
             "connector_statuses": "{}",
@@ -88,20 +90,23 @@ class Registration:
             await self._functions.call("ml1_register", worker, len(words), *words, *messages)
         self.status, self._left = status, False
 
-    async def change(self, status: str, job_id: str = "") -> None:
+    async def change(self, status: str, job_id: str = "", *, held_by: str = "") -> None:
         """Tell a change of what the worker does. Jobs that begin and end are told by the queue.
 
         Args:
             status: ``idle``, ``busy``, ``paused`` or ``draining``.
             job_id: What it runs, or one of them.
+            held_by: Why it takes no jobs, in words; empty if it does.
         """
         worker, now = self._config.worker_id, _now()
         old, self.status, self.job_id = self.status or "idle", status, job_id
+        self.held_by = held_by
         pipeline = self._redis.pipeline(transaction=False)
         pipeline.hset(
             keys.worker(worker),
             mapping={
                 "status": status,
+                "held_by": held_by,
                 "current_job_id": job_id,
                 "last_status_change": iso(now),
             },

@@ -15,11 +15,20 @@ class Fit:
 
     Attributes:
         workers: Their ids, at most 20.
-        lacks: In words, each requirement that they don't meet; empty if they can run the job.
+        lacks: In words, each requirement that they don't meet, and what keeps them from any job;
+            empty if they can run the job.
+        busy: Whether they do other jobs now.
     """
 
     workers: tuple[str, ...]
     lacks: tuple[str, ...]
+    busy: bool = False
+
+    @property
+    def words(self) -> str:
+        """The same for people."""
+        able = "can run it, when done with other jobs" if self.busy else "can run it"
+        return f"{', '.join(self.workers)}: {'; '.join(self.lacks) or able}"
 
 
 @attrs.frozen(kw_only=True)
@@ -57,10 +66,7 @@ class Why:
             lines.append(
                 f"0 of {sum(len(fit.workers) for fit in self.fits)} living workers can run it"
             )
-        lines += [
-            f"{', '.join(fit.workers)}: {'; '.join(fit.lacks) or 'can run it'}"
-            for fit in sorted(self.fits, key=lambda fit: bool(fit.lacks))
-        ]
+        lines += [fit.words for fit in sorted(self.fits, key=lambda fit: bool(fit.lacks))]
         if able and self.ahead > 0:
             lines.append(f"{self.ahead} jobs like it go before it")
         return tuple(lines)
@@ -75,7 +81,8 @@ def why_from_answer(answer: list[Any]) -> Why:
     return Why(
         status=str(status),
         fits=tuple(
-            Fit(workers=tuple(workers), lacks=tuple(sorted(lacks))) for workers, lacks in fits
+            Fit(workers=tuple(workers), lacks=tuple(sorted(lacks)), busy=bool(busy))
+            for workers, lacks, busy in fits
         ),
         ahead=int(ahead),
         due=int(due) / 1000 if int(due) >= 0 else -1.0,

@@ -40,6 +40,17 @@ class Hold:
     """Its service answers and does nothing, or fails all it is given; it may be restarted soon."""
 
 
+_HELD_BY = {
+    Hold.STOPPING: "it stops",
+    Hold.DRAINING: "it is draining",
+    Hold.STANDBY: "its service is not ready",
+    Hold.PAUSED: "its service went down",
+    Hold.HUNG: "its service fails job after job, or hangs; it is given a rest",
+    Hold.HELD: "its machine is short of something; see: machine-lifecycle status",
+}
+"""Why a worker takes no jobs, for those who ask the queue; what weighs most comes first."""
+
+
 class WorkerVoice:
     """Keeps the reasons that hold the worker back, and tells every change in order."""
 
@@ -91,11 +102,13 @@ class WorkerVoice:
         self._loaded = to_json_value(loaded)
         self._say("connected", loaded=self._loaded)
         self._say("status", status=self.status)
+        self._change.set()
 
     def disconnected(self, reason: str) -> None:
         """A service went away."""
         self.advertised = None
         self._say("disconnected", reason=reason)
+        self._change.set()
 
     def trouble(self, error: LifecycleError) -> None:
         """Something the orchestrator should show."""
@@ -164,17 +177,24 @@ class WorkerVoice:
             yield {"say": "status", "status": self.status}
 
     async def _publish(self) -> None:
-        told = ""
+        told = ("", "")
         while True:
             await self._change.wait()
             # The job begins first. Whoever ends one and begins the next at once was never idle.
             await asyncio.sleep(_GATHER)
             self._change.clear()
-            status = self.status
-            if status == told or self.advertised is None:
-                continue
-            told = status
+            status, held_by = self.status, self._held_by()
+            if held_by and status == "idle":
+                status = "paused"
+            if (status, held_by) == told or not self._registration.status:
+                continue  # before it is registered there is nothing to change
+            told = status, held_by
             # Readers see the state again with the next beat and the next change; a Redis that is
             # away must not hold up the work.
             with contextlib.suppress(RedisError, OSError):
-                await self._registration.change(status, next(iter(self._jobs), ""))
+                job_id = next(iter(self._jobs), "")
+                await self._registration.change(status, job_id, held_by=held_by)
+
+    def _held_by(self) -> str:
+        holds = [words for hold, words in _HELD_BY.items() if hold in self.holds]
+        return holds[0] if holds else "" if self.advertised else "its service does not answer"

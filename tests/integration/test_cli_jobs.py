@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import os
 import subprocess
@@ -12,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from machine_lifecycle.system.redis import connect
 from machine_lifecycle.system.valkey import Discovery, write_discovery
 from tests.support.patience import PATIENCE
 
@@ -22,6 +25,7 @@ ROUTES = [{"asks": "simulation", "service": "fake", "connector": "fake_connector
 class Terminal:
     def __init__(self, folder: Path, valkey: Any) -> None:
         self.folder = folder
+        self.url = valkey.url
         environ = dict(os.environ)  # noqa: TID251 - a child needs PATH and the like
         environ.pop("HUB_REDIS_URL", None)
         self.environ = environ | {
@@ -34,6 +38,17 @@ class Terminal:
             [sys.executable, "-m", "machine_lifecycle", *words], env=self.environ | env,
             cwd=self.folder, capture_output=True, text=True, timeout=PATIENCE, check=False,
         )  # fmt: skip
+
+    def put(self, job_id: str, **fields: str) -> None:
+        """Put a job into the queue as other parties do."""
+
+        async def put() -> None:
+            async with contextlib.aclosing(connect(self.url)) as redis:
+                known: dict[Any, Any] = {"service_required": "simulation", **fields}
+                await redis.hset(f"job:{job_id}", mapping=known)
+                await redis.zadd("jobs:pending", {job_id: 1})
+
+        asyncio.run(put())
 
     def payload(self, **facts: Any) -> str:
         (self.folder / "job.json").write_text(json.dumps(facts), encoding="utf-8")
@@ -148,15 +163,50 @@ def test_what_was_set_aside_is_listed(terminal: Terminal) -> None:
         "submit", terminal.payload(fail="for good"), "--max-retries", "1", "--watch", "--json"
     )
     assert json.loads(asked.stdout)["max_retries"] == 1
-    bad = terminal.run("submit", terminal.payload(), "--requirements", '{"ram_gb": "much"}')
-    job_id = bad.stdout.strip()
-    dead = json.loads(terminal.run("jobs", "dead", "--json").stdout)
-    assert [job["id"] for job in dead["jobs"]] == [job_id]
-    failed = terminal.run("jobs", "watch", job_id)
+    terminal.put("theirs", requirements='{"ram_gb": "much"}')
+    failed = terminal.run("jobs", "watch", "theirs")  # until a worker has looked at it
     assert failed.returncode == 1
+    dead = json.loads(terminal.run("jobs", "dead", "--json").stdout)
+    assert [job["id"] for job in dead["jobs"]] == ["theirs"]
+    ours = terminal.run("submit", terminal.payload(), "--requirements", '{"ram_gb": "much"}')
+    assert ours.returncode == 2
+    assert "job-unrunnable" in ours.stderr
+    assert "requirement ram_gb is no number" in ours.stderr
 
 
 def test_a_watched_job_tells_its_progress_into_a_pipe(terminal: Terminal) -> None:
     done = terminal.run("submit", terminal.payload(bytes=10), "--watch")
     assert "completed" in done.stderr
     assert done.stderr.startswith("job ")
+
+
+def test_what_is_refused_about_one_job_holds_up_no_other(terminal: Terminal) -> None:
+    asked = terminal.run(
+        "submit", terminal.payload(), "--service", "nobody", "--count", "2", "--json"
+    )
+    first, second = (job["id"] for job in json.loads(asked.stdout))
+    told = terminal.run("jobs", "cancel", first, "one", first, "two words", second)
+    assert told.returncode == 2
+    assert told.stdout.splitlines() == [f"{first} cancelled", f"{second} cancelled"]
+    assert "there is no job one" in told.stderr
+    assert "there is no job two words" in told.stderr
+    again = terminal.run("jobs", "retry", "one", first, "--json")
+    assert again.returncode == 2
+    assert json.loads(again.stdout) == {first: "pending"}
+    assert "there is no job one" in again.stderr
+
+
+def test_what_others_wrote_is_listed_as_it_is(terminal: Terminal) -> None:
+    terminal.put("[red]a", service_required="[bold]")
+    terminal.put("b\nc\x1b[2J", service_required="nobody")
+    done = terminal.run("jobs", "list")
+    assert "[red]a" in done.stdout
+    assert "[bold]" in done.stdout
+    assert "b c [2J" in done.stdout
+    assert "\x1b" not in done.stdout
+    assert terminal.run("jobs", "list", "--limit", "0").returncode == 2
+
+
+def test_a_failed_job_is_listed_with_its_error(terminal: Terminal) -> None:
+    terminal.run("submit", terminal.payload(fail="for good"), "--watch")
+    assert "The fake was told to refuse for good." in terminal.run("jobs", "list").stdout

@@ -391,8 +391,39 @@ local function ml1_drain(_, a)
   return told
 end
 
--- id: why nobody runs it. Returns its status, the class's definition, and per profile its workers
--- and what they lack.
+-- What keeps a living worker from its next job, in words, or nil; whether it is busy; its machine.
+local function state_of(worker)
+  local machine, status, held_by = unpack(redis.call('HMGET', 'worker:' .. worker, 'machine_id', 'status',
+    'held_by'))
+  if machine and drained(machine) then return 'its machine ' .. machine .. ' is drained', false, machine end
+  if given(held_by) or status == 'paused' or status == 'draining' then
+    return 'takes no jobs now: ' .. (given(held_by) and held_by or 'it is ' .. status), false, machine
+  end
+  return nil, status == 'busy', machine
+end
+
+-- Living workers of one profile: those in one state together, or, for a class that names some, each.
+local function living(digest, caps, class, at)
+  local found, kinds = {}, {}
+  for _, worker in ipairs(redis.call('ZRANGEBYSCORE', 'jobs:workers:' .. digest,
+    at - WORKER_LIVES, '+inf', 'LIMIT', 0, 20)) do
+    local held, busy, machine = state_of(worker)
+    local kind = (held or '') .. (busy and 1 or 0) .. (personal(class) and worker or '')
+    if not kinds[kind] then
+      if personal(class) then caps.worker_id, caps.machine_id = worker, machine or '' end
+      local lacking_here = lacks(caps, class, true)
+      caps.worker_id, caps.machine_id = nil, nil
+      if held then table.insert(lacking_here, 1, held) end
+      kinds[kind] = {{}, lacking_here, busy and 1 or 0}
+      found[#found + 1] = kinds[kind]
+    end
+    table.insert(kinds[kind][1], worker)
+  end
+  return found
+end
+
+-- id: why nobody runs it. Returns its status, or that and the reason why nobody ever can; then its
+-- living workers, those that are alike together, what they lack, and whether they are busy.
 local function ml1_why(_, a)
   local job = hash('job:' .. a[1])
   if not next(job) then
@@ -407,25 +438,7 @@ local function ml1_why(_, a)
   end
   local found = {}
   for _, digest in ipairs(redis.call('HKEYS', 'jobs:profiles')) do
-    local caps = caps_of(digest)
-    local workers = {}
-    for _, worker in ipairs(redis.call('ZRANGEBYSCORE', 'jobs:workers:' .. digest,
-      at - WORKER_LIVES, '+inf', 'LIMIT', 0, 20)) do
-      local machine = redis.call('HGET', 'worker:' .. worker, 'machine_id')
-      if machine and drained(machine) then
-        found[#found + 1] = {{worker}, {'its machine ' .. machine .. ' is drained'}}
-      else workers[#workers + 1] = worker end
-    end
-    if personal(class) then
-      for _, worker in ipairs(workers) do
-        caps.worker_id = worker
-        caps.machine_id = redis.call('HGET', 'worker:' .. worker, 'machine_id') or ''
-        found[#found + 1] = {{worker}, lacks(caps, class, true)}
-      end
-      caps.worker_id, caps.machine_id = nil, nil
-    elseif #workers > 0 then
-      found[#found + 1] = {workers, lacks(caps, class, true)}
-    end
+    for _, kind in ipairs(living(digest, caps_of(digest), class, at)) do found[#found + 1] = kind end
   end
   local ahead = -1
   if given(job.queue_class) then
