@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from machine_lifecycle.errors import LifecycleError
 from machine_lifecycle.jobs import outputs
@@ -26,6 +26,7 @@ from machine_lifecycle.jobs.watching import watch
 from machine_lifecycle.jobs.why import Why, why_from_answer
 from machine_lifecycle.model.jobs import Output
 from machine_lifecycle.system.redis import as_lifecycle_error, check, connect
+from machine_lifecycle.system.redis_foreign import name_foreign
 from machine_lifecycle.system.redis_line import Line
 
 __all__ = ["JobQueue", "open_job_queue"]
@@ -242,6 +243,7 @@ async def open_job_queue(url: str) -> AsyncIterator[JobQueue]:
     Raises:
         RedisUnreachable: It does not answer, also later.
         RedisRefuses: It answers, and does not do what it is asked.
+        RedisKeyForeign: Something else stands in the place of one of the queue's keys.
         RedisAuth: It refuses the user or the password.
         RedisCertificate: Its certificate is not trusted.
         RedisTooOld: It has no Functions.
@@ -252,6 +254,8 @@ async def open_job_queue(url: str) -> AsyncIterator[JobQueue]:
         await check(redis, url)
         async with Messages(redis) as messages:
             yield JobQueue(redis, line, messages)
+    except ResponseError as error:
+        raise as_lifecycle_error(await name_foreign(line.execute_command, error), url) from error
     except (RedisError, OSError) as error:
         raise as_lifecycle_error(error, url) from error
     finally:

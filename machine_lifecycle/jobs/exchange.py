@@ -64,6 +64,9 @@ class Offering(Protocol):
     def start(self, claimed: Claimed, slot: Slot) -> None:
         """Do it."""
 
+    def hindered(self, error: RedisError | OSError | None) -> None:
+        """The queue does not take what it is told, for now; ``None``: it does."""
+
     def written(self) -> None:
         """Nothing is on its way to the queue, for now."""
 
@@ -150,7 +153,9 @@ class Exchange:
                 if await self._turn(token, offer, self._outcomes):
                     token = ""
                 wait, self._unanswered = 0.05, False
+                self._taker.hindered(None)
             except (RedisError, OSError) as error:
+                self._taker.hindered(error)
                 self._delivery.keep(self._outcomes)
                 if self._outcomes and (refused(error) or suspected(self._outcomes, error)):
                     self._outcomes.sort(key=lambda outcome: outcome.weight)

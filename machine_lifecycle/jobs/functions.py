@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
+from machine_lifecycle.system.redis_foreign import name_foreign
 from machine_lifecycle.system.redis_line import Line
 
 __all__ = ["LIBRARY", "FunctionsWithFiles", "QueueFunctions"]
@@ -80,16 +81,17 @@ class QueueFunctions:
 
     async def call(self, name: str, *args: str | float | bytes) -> Any:
         """Call one function. A server that has lost the library gets it again."""
-        return await self._loaded_for(lambda: self._execute("FCALL", name, 0, *args))
+        return await self._loaded_for(lambda: self._execute("FCALL", name, 0, *args), args)
 
-    async def _loaded_for(self, call: Callable[[], Awaitable[Any]]) -> Any:
+    async def _loaded_for(self, call: Callable[[], Awaitable[Any]], args: Sequence[Any]) -> Any:
         if not self._loaded:
             await self.ensure()
         try:
             return await call()
         except ResponseError as error:
             if "Function not found" not in str(error):
-                raise
+                # What a worker calls begins with its id.
+                raise await name_foreign(self._execute, error, str(args[0])) from error
         await self.ensure()
         return await call()
 
@@ -123,4 +125,4 @@ class FunctionsWithFiles(QueueFunctions):
             await asyncio.gather(*(self._line.execute_command(*put) for put in puts))
             return await self.call(name, *args)
         call = ("FCALL", name, 0, *args)
-        return (await self._loaded_for(lambda: self._line.transaction(*puts, call)))[-1]
+        return (await self._loaded_for(lambda: self._line.transaction(*puts, call), args))[-1]

@@ -20,6 +20,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from machine_lifecycle.errors import LifecycleError
 from machine_lifecycle.system.redis import refusal_of
 from machine_lifecycle.system.redis_errors import Refusal
+from machine_lifecycle.system.redis_foreign import ForeignKey
 
 __all__ = ["AWAY", "Verdict", "passed_over", "passing", "refused", "verdict"]
 
@@ -27,8 +28,8 @@ _Kind = type[Exception]
 AWAY: tuple[_Kind, _Kind, _Kind] = (RedisConnectionError, RedisTimeoutError, OSError)
 """What a Redis that restarts, or can't be reached, looks like."""
 
-_PASSING = (BusyLoadingError, MasterDownError, ClusterDownError, TryAgainError)
-"""Refusals of a server that starts, or looks for its primary."""
+_PASSING = (BusyLoadingError, MasterDownError, ClusterDownError, TryAgainError, ForeignKey)
+"""Refusals of a server that starts, or looks for its primary; or until somebody tidies up."""
 
 _PASSING_WORDS = ("BUSY ", "NOREPLICAS ", "MISCONF ")
 """First words of others: a script runs long, replicas are missing, the server's disk is full."""

@@ -83,13 +83,13 @@ class Worker:
             redis: For commands.
             services: What it drives.
         """
-        self._config = config
-        self._services = services
+        self._config, self._services = config, services
         self._delivery = Delivery(Outbox(config.outbox))
         self._lines = Line(redis), Line(redis)
         self._functions = QueueFunctions(self._lines[0])
         self._registration = Registration(redis, self._functions, config)
         self._voice = WorkerVoice(config, self._registration, order=self._told)
+        self.hindered: Callable[[RedisError | OSError | None], None] = self._voice.hindered
         services.warmer.on_word = self._voice.warming
         self._offers = Offers(services)
         self._exchange = Exchange(FunctionsWithFiles(self._lines[1]), config, self, self._delivery)

@@ -18,6 +18,8 @@ from machine_lifecycle.jobs.registration import Registration
 from machine_lifecycle.jobs.worker_config import WorkerConfig
 from machine_lifecycle.model.packs import Loaded
 from machine_lifecycle.model.wire import to_json_value
+from machine_lifecycle.system.redis import as_lifecycle_error
+from machine_lifecycle.system.redis_foreign import ForeignKey
 
 __all__ = ["Hold", "WorkerVoice"]
 
@@ -75,9 +77,10 @@ class WorkerVoice:
         self._registration = registration
         self._change = asyncio.Event()
         self._said_status = ""
-        self._worker_id = config.worker_id
+        self._config = config
         self._logged = ""
         """The last trouble that was logged, until it is over."""
+        self._hindrance = ""
         self._link: Link | None = None
         if config.control_socket:
             hello = {
@@ -98,8 +101,12 @@ class WorkerVoice:
     def connected(self, capabilities: dict[str, Any], loaded: tuple[Loaded, ...]) -> None:
         """The services answered, with these node packs, and the worker is registered."""
         self.advertised = capabilities
-        self._logged = ""
         self._loaded = to_json_value(loaded)
+        self._tell_connected()
+
+    def _tell_connected(self) -> None:
+        """Which ends what was told as trouble."""
+        self._logged = ""
         self._say("connected", loaded=self._loaded)
         self._say("status", status=self.status)
         self._change.set()
@@ -114,11 +121,21 @@ class WorkerVoice:
         """Something the orchestrator should show."""
         self._say("trouble", error=error.to_wire())
         if self._link is None and error.summary != self._logged:  # with one, the other end does it
-            _log.warning("%s: %s", self._worker_id, error)
+            _log.warning("%s: %s", self._config.worker_id, error)
             self._logged = error.summary
         if isinstance(error, WarmUpFailed):  # before it was started anew, it may have been warm
             self.disconnected(error.summary)
             self._say("cold", words=error.summary)
+
+    def hindered(self, error: RedisError | OSError | None) -> None:
+        """Tell what hinders the queue and nobody else would tell; ``None``: nothing does."""
+        if isinstance(error, ForeignKey) and str(error) != self._hindrance:
+            self._hindrance = str(error)
+            self.trouble(as_lifecycle_error(error, self._config.redis_url))
+        elif error is None and self._hindrance:
+            self._hindrance = ""
+            if self.advertised is not None:
+                self._tell_connected()
 
     def warming(self, words: str) -> None:
         """A service is being warmed up, and how far that is."""

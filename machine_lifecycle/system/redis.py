@@ -34,11 +34,13 @@ from machine_lifecycle.system.redis_errors import (
     RedisAuth,
     RedisCertificate,
     RedisEvicts,
+    RedisKeyForeign,
     RedisRefuses,
     RedisTooOld,
     RedisUnreachable,
     Refusal,
 )
+from machine_lifecycle.system.redis_foreign import ForeignKey
 
 __all__ = ["as_lifecycle_error", "check", "connect", "refusal_of", "spread"]
 
@@ -138,6 +140,8 @@ def as_lifecycle_error(error: Exception, url: str) -> LifecycleError:
     if isinstance(error, LifecycleError):
         return error
     address = RedisUrl.parse(url).address
+    if isinstance(error, ForeignKey):
+        return RedisKeyForeign(address=address, key=error.key, kind=error.kind)
     text = _ANNOTATED.sub(r"\2\3", str(error)).rstrip(".")
     # A refusal while connecting comes wrapped as a broken connection.
     unknown = AuthenticationError

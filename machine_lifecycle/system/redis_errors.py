@@ -16,6 +16,7 @@ __all__ = [
     "RedisAuth",
     "RedisCertificate",
     "RedisEvicts",
+    "RedisKeyForeign",
     "RedisRefuses",
     "RedisTooOld",
     "RedisUnreachable",
@@ -173,6 +174,45 @@ class RedisRefuses(LifecycleError):
                 )
             case Refusal.OTHER:
                 return (Remedy("See what the server says of itself", f"{cli} info"),)
+
+
+@attrs.define(kw_only=True, slots=False, eq=False)
+class RedisKeyForeign(LifecycleError):
+    """Another party has put something else in the place of one of the queue's keys.
+
+    Workers wait until it is gone: they take no jobs meanwhile, and keep the results that they have.
+
+    Attributes:
+        address: ``host:port`` or the path of a socket.
+        key: Which one.
+        kind: What the queue keeps there.
+    """
+
+    code: ClassVar[str] = "redis-key-foreign"
+
+    address: str
+    key: str
+    kind: str
+
+    @property
+    def summary(self) -> str:
+        """Which Redis, which key, and what belongs there."""
+        return (
+            f"in Redis at {self.address} the key {self.key} is no {self.kind}: somebody else has "
+            "put something in its place"
+        )
+
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """Find out whose it is, and put it elsewhere."""
+        cli, key = f"redis-cli {_where(self.address)}", shlex.quote(self.key)
+        return (
+            Remedy("See what it is, and which program of yours may write it", f"{cli} type {key}"),
+            Remedy(
+                "Put it elsewhere; the queue goes on by itself then",
+                f"{cli} rename {key} {shlex.quote(f'{self.key}.aside')}",
+            ),
+        )
 
 
 @attrs.define(kw_only=True, slots=False, eq=False)

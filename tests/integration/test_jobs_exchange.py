@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from machine_lifecycle.jobs.claims import Claimed
 from machine_lifecycle.jobs.client import JobQueue
@@ -53,6 +54,9 @@ class Taker:
         self.happened.append(f"{said} {claimed.fields['priority']}")
         if claimed.fields["priority"] == "1":
             self.over.set()
+
+    def hindered(self, error: RedisError | OSError | None) -> None:
+        assert error is None
 
     def written(self) -> None:
         """Nothing is to be done here."""

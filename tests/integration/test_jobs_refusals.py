@@ -11,10 +11,12 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from machine_lifecycle.jobs.client import JobQueue
+from machine_lifecycle.jobs.client import JobQueue, open_job_queue
 from machine_lifecycle.jobs.functions import FunctionsWithFiles
 from machine_lifecycle.system import redis_keys as keys
 from machine_lifecycle.system.redis import connect
+from machine_lifecycle.system.redis_errors import RedisKeyForeign
+from machine_lifecycle.system.redis_foreign import ForeignKey
 from machine_lifecycle.system.redis_line import Line
 from machine_lifecycle.system.redis_rights import rules
 from tests.integration.test_jobs_queue import RESULT, call, claim, fail, profile, turn
@@ -60,7 +62,7 @@ async def test_a_claim_that_is_broken_off_loses_no_job(redis: Redis) -> None:
     await claim(redis, "w2")
     job_id = await JobQueue(redis).submit({}, service_required="simulation")
     await redis.set(keys.active("w1"), "somebody else's")
-    with pytest.raises(ResponseError, match="WRONGTYPE"):
+    with pytest.raises(ForeignKey, match="jobs:active:w1 is no hash"):
         await claim(redis)
     await redis.zadd(keys.LEASES, {job_id: 1})  # it is over
     assert (await claim(redis, "w2"))[0] == "none"
@@ -152,3 +154,47 @@ async def test_no_result_is_written_whose_files_are_refused(own_valkey: Any, siz
         await redis.execute_command("FUNCTION", "FLUSH")
         assert await write("second") == ["ok"]
         assert await redis.strlen(keys.output("second", 1)) == size
+
+
+@pytest.mark.parametrize(("key", "kind"), [(keys.PENDING, "sorted set"), ("jobs:classes", "hash")])
+async def test_who_submits_is_told_of_a_key_that_somebody_else_has_taken(
+    own_valkey: Any, key: str, kind: str
+) -> None:
+    async with contextlib.aclosing(connect(own_valkey.url)) as redis:
+        await redis.set(key, "somebody else's")
+    with pytest.raises(RedisKeyForeign) as told:
+        async with open_job_queue(own_valkey.url) as client:
+            await client.submit({}, service_required="simulation")
+    assert (told.value.code, told.value.key) == ("redis-key-foreign", key)
+    assert f"the key {key} is no {kind}" in told.value.summary
+    commands = [str(remedy.command) for remedy in told.value.remedies]
+    assert commands[1].endswith(f" rename {key} {key}.aside")
+
+
+async def test_who_lists_jobs_is_told_of_it_too(own_valkey: Any) -> None:
+    async with contextlib.aclosing(connect(own_valkey.url)) as redis:
+        await redis.set(keys.DEAD, "somebody else's")
+    with pytest.raises(RedisKeyForeign, match=f"the key {keys.DEAD} is no sorted set"):
+        async with open_job_queue(own_valkey.url) as client:
+            await client.list(status="dead")
+
+
+async def test_what_is_wrong_with_no_key_of_the_queue_is_told_as_it_is(redis: Redis) -> None:
+    await claim(redis)
+    await redis.delete("jobs:heads:" + profile()[0])
+    await redis.set("jobs:heads:" + profile()[0], "somebody else's")
+    with pytest.raises(ResponseError, match="WRONGTYPE"):
+        await JobQueue(redis).submit({}, service_required="simulation")
+
+
+async def test_counts_that_are_no_numbers_stop_nobody(redis: Redis) -> None:
+    job_id = await JobQueue(redis).submit({}, service_required="simulation")
+    for key in (
+        f"{keys.COMPLETED}:heavy:bytes",
+        "jobs:index:size",
+        "jobs:index:cursor",
+        "jobs:heard",
+    ):
+        await redis.set(key, "no number")
+    await call(redis, "ml1_beat", "w1", profile()[0], 20000)
+    assert (await claim(redis))[1] == job_id

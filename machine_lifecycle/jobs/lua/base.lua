@@ -219,7 +219,7 @@ end
 
 -- The oldest heavy ones beyond the bytes that are kept.
 local function trim_bytes(name, at)
-  local held = tonumber(redis.call('GET', name .. ':heavy:bytes') or '0')
+  local held = tonumber(redis.call('GET', name .. ':heavy:bytes') or '0') or 0
   if held == 0 then return end
   local most = tonumber(string.match(redis.call('INFO', 'memory'), 'maxmemory:(%d+)') or '0')
   most = most > 0 and math.min(BYTES_KEPT, most / 4) or BYTES_KEPT

@@ -308,7 +308,7 @@ local function adopt(id, at)
 end
 
 local function unfiled()
-  return redis.call('ZCARD', 'jobs:pending') - tonumber(redis.call('GET', 'jobs:index:size') or '0')
+  return redis.call('ZCARD', 'jobs:pending') - (tonumber(redis.call('GET', 'jobs:index:size') or '0') or 0)
 end
 
 -- Search a chunk of what waits for jobs that are not in the index. Returns whether some were found,
@@ -319,7 +319,7 @@ local function search(at, most)
     redis.call('DEL', 'jobs:index:cursor')
     return false, true
   end
-  local from = tonumber(redis.call('GET', 'jobs:index:cursor') or '0')
+  local from = tonumber(redis.call('GET', 'jobs:index:cursor') or '0') or 0
   if from >= waiting then from = 0 end
   local found = false
   for _, id in ipairs(redis.call('ZREVRANGE', 'jobs:pending', from, from + most - 1)) do

@@ -218,7 +218,7 @@ end
 -- a lease lasts, so that it was the server that was away, or its clock that was set. They have the
 -- length of one more lease to come back.
 local function all_were_away(at, lease)
-  local heard_at = tonumber(redis.call('GET', 'jobs:heard') or at)
+  local heard_at = tonumber(redis.call('GET', 'jobs:heard') or at) or at
   redis.call('SET', 'jobs:heard', at, 'EX', ACTIVE_TTL)
   if at - heard_at > lease then redis.call('SET', 'jobs:spared', 1, 'PX', lease) end
   if heard_at - at > lease then
