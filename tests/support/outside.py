@@ -6,6 +6,7 @@ that loses its parent becomes a child of the test.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ctypes
 import json
@@ -26,6 +27,9 @@ from typing import Any
 
 import psutil
 
+from machine_lifecycle.control.client import ControlClient
+from machine_lifecycle.errors import LifecycleError
+from machine_lifecycle.model.paths import Paths
 from tests.support.patience import PATIENCE
 from tests.support.ports import free_port
 
@@ -169,12 +173,23 @@ class Outside:
     def until_report(self, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
         """Wait until the machine's report is as wanted, of which no event tells."""
         deadline = time.monotonic() + self.patience
+        report: dict[str, Any] = {}
         while time.monotonic() < deadline:
-            said = self.call("status", "--json")
-            report: dict[str, Any] = json.loads(said.stdout) if said.returncode == 0 else {}
-            if report and wanted(report):
-                return report
-        raise AssertionError(f"never so: {said.stdout[-2000:]} {said.stderr[-500:]}")
+            with contextlib.suppress(LifecycleError, OSError):  # it does not listen, or no longer
+                report = asyncio.run(self._report())
+                if wanted(report):
+                    return report
+            time.sleep(0.05)  # sleep: a program for each look would keep a processor busy
+        raise AssertionError(f"never so: {json.dumps(report)[-2000:]} {self.said()[-500:]}")
+
+    async def _report(self) -> dict[str, Any]:
+        workspace, runtime = (
+            Path(self.env[name]) for name in ("WORKSPACE_PATH", "MACHINE_RUNTIME_DIR")
+        )
+        paths = Paths(workspace=workspace, runtime=runtime)
+        async with ControlClient(paths.control_socket) as client:
+            report: dict[str, Any] = await client.call("status")
+            return report
 
     def signal(self, number: signal.Signals) -> None:
         assert self.child is not None
