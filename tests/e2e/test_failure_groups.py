@@ -134,11 +134,11 @@ def conflicting_requirement(folder: Path, _: ExitStack) -> Cause:
 def full_disk(folder: Path, stack: ExitStack) -> Cause:
     small = folder / "small"
     small.mkdir()
-    mount = ["/bin/mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", str(small)]
+    mount = ["/bin/mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", str(small)]
     if subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("no file system can be mounted here")
     stack.callback(subprocess.run, ["/bin/umount", str(small)], check=True)
-    Origin(folder / "large", main__py="", big__txt=os.urandom(40 << 20).hex())
+    Origin(folder / "large", main__py="", big__txt=os.urandom(20 << 20).hex())
     settings = comfyui(folder, WORKSPACE_PATH=str(small / "w"))
     settings["COMFYUI_REPO_URL"] = str(folder / "large")
 
@@ -336,12 +336,6 @@ def made(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Cause]:
         yield make(tmp_path, stack)
 
 
-def each() -> pytest.MarkDecorator:
-    return pytest.mark.parametrize(
-        "made", CAUSES, indirect=True, ids=[make.__name__ for make in CAUSES]
-    )
-
-
 def part_of(cause: Cause, wire: dict[str, Any], where: str) -> dict[str, Any]:
     """The error that the cause is to lead to, alone or in a group; the remedy is in it."""
     parts: list[dict[str, Any]] = wire.get("errors") or [wire]
@@ -359,14 +353,8 @@ def page(report: dict[str, Any]) -> dict[str, Any]:
     return status
 
 
-@each()
-def test_a_cause_is_told_alike_wherever_somebody_looks(
-    made: Cause, outside: Callable[..., Outside]
-) -> None:
-    machine = outside(**made.settings, ON_FAILED="stay", MACHINE_BOOT_ATTEMPTS="1")
-    (machine.folder / "site_connectors.py").write_text(CONNECTOR, encoding="utf-8")
-    machine.start()
-    told = part_of(made, machine.until("machine_failed")["error"], "event")
+def look(made: Cause, machine: Outside, told: dict[str, Any]) -> None:
+    """Everywhere else the same is told as in the event."""
     report = json.loads(machine.call("status", "--json").stdout)
     assert report["state"] == "failed"
     assert part_of(made, report["failure"], "status") == told
@@ -380,8 +368,6 @@ def test_a_cause_is_told_alike_wherever_somebody_looks(
         assert part_of(made, stored["error"], "redis") == told
     explained = machine.call("explain", made.code)
     assert explained.returncode == 0
-    machine.signal(signal.SIGTERM)
-    machine.wait()
 
 
 def stream(machine: Outside) -> list[dict[str, Any]]:
@@ -426,14 +412,16 @@ def paste(machine: Outside, command: str) -> int:
     return done.returncode
 
 
-@each()
-def test_its_remedy_can_be_pasted_and_the_machine_boots(
+@pytest.mark.parametrize("made", CAUSES, indirect=True, ids=[make.__name__ for make in CAUSES])
+def test_a_cause_is_told_alike_everywhere_and_its_remedy_mends_it(
     made: Cause, outside: Callable[..., Outside]
 ) -> None:
     machine = outside(**made.settings, MACHINE_BOOT_ATTEMPTS="1", MACHINE_CRASH_BACKOFF_MAX="0")
     (machine.folder / "site_connectors.py").write_text(CONNECTOR, encoding="utf-8")
-    machine.start()
+    machine.start(ON_FAILED="stay")
     told = part_of(made, machine.until("machine_failed")["error"], "event")
+    look(made, machine, told)
+    machine.signal(signal.SIGTERM)
     assert machine.wait() == made.exit_code, machine.said()
     assert "Traceback" not in machine.said()
     commands = [remedy["command"] or "" for remedy in told["remedies"]]
