@@ -28,7 +28,8 @@ def run_worker(words: Sequence[str]) -> None:
     """Run one worker: take jobs from the queue and do them through a connector.
 
     It reads WORKER_ROUTES, HUB_REDIS_URL, WORKER_ID and what its connectors need. Under a machine
-    (MACHINE_CONTROL_SOCKET) it waits until its service is ready; alone it starts at once.
+    (MACHINE_CONTROL_SOCKET) it waits until its service is ready; alone it starts at once. Then
+    WORKER_OUTBOX should name a folder: results that Redis can't take are kept there, should it end.
     """
     parser = argparse.ArgumentParser(
         prog="machine-lifecycle redis-worker", description=str(run_worker.__doc__).split("\n")[0]

@@ -135,8 +135,10 @@ class WorkerConfig:
         socket = environ.get("MACHINE_CONTROL_SOCKET", "")
         beat = min(_number(environ, "WORKER_HEARTBEAT_INTERVAL_MS", 30_000) / 1000, 10.0)
         routes = _routes(environ.get("WORKER_ROUTES", ""))
+        worker_id = environ.get("WORKER_ID") or f"{machine_id}-worker-{kind}-{index}"
+        outbox = environ.get("WORKER_OUTBOX", "")
         return cls(
-            worker_id=environ.get("WORKER_ID") or f"{machine_id}-worker-{kind}-{index}",
+            worker_id=worker_id,
             machine_id=machine_id,
             process=environ.get("WORKER_PROCESS") or f"redis-worker-{kind}-{index}",
             redis_url=redis_url,
@@ -151,7 +153,9 @@ class WorkerConfig:
             lease=max(2 * beat, 1.0),
             poll=_number(environ, "WORKER_POLL_INTERVAL_MS", 2_000) / 1000,
             retry_wait=_number(environ, "WORKER_RETRY_BACKOFF_MS", 1_000) / 1000,
-            outbox=_beside(socket, "outbox", environ.get("WORKER_ID", "")),
+            outbox=_folder(Path(outbox), worker_id)
+            if outbox
+            else _beside(socket, "outbox", environ.get("WORKER_ID", "")),
             warm_ups=_warm_ups(environ.get(VARIABLE, "")),
             warm=_beside(socket, "warm", environ.get("WORKER_ID", "")),
             output_store=environ.get("WORKER_OUTPUT_STORE", ""),
@@ -244,7 +248,12 @@ def _beside(socket: str, folder: str, worker_id: str) -> Path | None:
     """Beside the machine's socket: that folder is its own, on a local disk, and outlives it."""
     if not socket or not worker_id:
         return None
-    return Path(socket).parent / folder / worker_id.replace("/", "_")
+    return _folder(Path(socket).parent / folder, worker_id)
+
+
+def _folder(parent: Path, worker_id: str) -> Path:
+    """A worker's own."""
+    return parent / worker_id.replace("/", "_")
 
 
 def _routes(text: str) -> tuple[Route, ...]:

@@ -283,6 +283,31 @@ async def test_a_large_result_that_a_predecessor_left_keeps_no_worker_from_its_w
     assert list(outbox.glob("*.json")) == []
 
 
+async def test_a_worker_without_a_machine_leaves_its_results_in_the_folder_it_is_given(
+    own_valkey: Any, admin: Redis, front: Front, workers: Workers
+) -> None:
+    client, outbox = JobQueue(admin), own_valkey.folder / "kept"
+    start = partial(workers.start, through(front, own_valkey), WORKER_OUTBOX=str(outbox))
+    worker = await start()
+    await client.submit({"wait": "go"}, service_required="simulation", job_id="first")
+    async with asyncio.timeout(PATIENCE):
+        while "run first 1" not in workers.journal():  # noqa: ASYNC110 - no event
+            await asyncio.sleep(0.01)
+        front.cut()
+        (workers.folder / "go").touch()
+        while not list(outbox.glob("m1-worker-fake-0/*.json")):  # noqa: ASYNC110 - no event
+            await asyncio.sleep(0.01)
+    worker.kill()
+    await worker.wait()
+    front.mend()
+    await start()
+    end = await end_of(client, "first")
+    assert end.job
+    assert (end.kind, end.job.fence) == ("completed", 1)
+    assert [line for line in workers.journal() if line.startswith("run")] == ["run first 1"]
+    assert list(outbox.rglob("*.json")) == []
+
+
 async def test_a_worker_comes_to_a_server_that_is_full_and_does_what_it_holds(
     own_valkey: Any, admin: Redis, workers: Workers
 ) -> None:
