@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import itertools
 import re
 from collections.abc import Iterator
 from enum import Enum
@@ -114,11 +115,14 @@ def _default(value: Any) -> str:
 
 
 def members(kind: type) -> Iterator[str]:
-    """Methods and properties that are its own, or an enumeration's words."""
+    """Methods and properties that are its own, then those of classes of ours that are not in this
+    reference themselves; or an enumeration's words.
+    """
     if issubclass(kind, Enum):
         yield ", ".join(f"`{one.name}` = `{one.value}`" for one in kind)
         return
-    for name, found in vars(kind).items():
+    inherited = [base for base in kind.__mro__[1:] if _is_hidden(base)]
+    for name, found in itertools.chain(*(vars(each).items() for each in (kind, *inherited))):
         if name.startswith("_") or name in {"to_wire", "from_wire"}:
             continue
         inner = found.__func__ if isinstance(found, classmethod | staticmethod) else found
@@ -127,6 +131,11 @@ def members(kind: type) -> Iterator[str]:
         elif inspect.isfunction(inner):
             waits = "await " if inspect.iscoroutinefunction(inner) else ""
             yield f"**`{waits}{signature(name, inner)}`**\n\n{tidy(inner.__doc__)}"
+
+
+def _is_hidden(kind: type) -> bool:
+    ours = kind.__module__.partition(".")[0] == machine_lifecycle.__name__
+    return ours and kind.__name__ not in machine_lifecycle.__all__
 
 
 def entry(name: str, found: Any) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ class Folders:
     def __init__(self, options: Mapping[str, Any]) -> None:
         """Those that an endpoint's ``output_directory`` and ``temp_directory`` name, if they do."""
         self._roots = {
-            kind: Path(options[f"{kind}_directory"])
+            kind: options[f"{kind}_directory"]
             for kind in ("output", "temp")
             if options.get(f"{kind}_directory")
         }
@@ -32,11 +33,18 @@ class Folders:
         if root is None:
             return None
         try:
-            path = (root / file.subfolder / file.filename).resolve()
-            if not path.is_relative_to(root.resolve()):
+            path = _found(root, file)
+            if path is None:
                 return None
             if path.stat().st_size <= _SMALL:
                 return path.read_bytes()
             return await asyncio.to_thread(path.read_bytes)
         except (OSError, ValueError):  # a name may hold what no file's can
             return None
+
+
+def _found(root: str, file: FileReference) -> Path | None:
+    """Where a file is; ``None`` if that is not below the root, in truth."""
+    top = os.path.realpath(root)  # ``Path.resolve`` takes as long as all the rest
+    path = os.path.realpath(f"{top}/{file.subfolder}/{file.filename}")
+    return Path(path) if path.startswith(f"{top}/") else None

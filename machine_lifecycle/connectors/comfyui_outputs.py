@@ -44,12 +44,15 @@ async def fetch_outputs(
             reference=f"/view?{urlencode(view_parameters(file))}",
         )
 
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(fetch(file)) for file in files]
-    except ExceptionGroup as failures:
-        raise failures.exceptions[0] from None  # one broken download is as good as all
-    fetched = [task.result() for task in tasks]
+    if len(files) == 1:  # most graphs make one: it needs no task of its own
+        fetched = [await fetch(files[0])]
+    else:
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(fetch(file)) for file in files]
+        except ExceptionGroup as failures:
+            raise failures.exceptions[0] from None  # one broken download is as good as all
+        fetched = [task.result() for task in tasks]
     missing = [file.name for file, output in zip(files, fetched, strict=True) if output is None]
     return tuple(output for output in fetched if output is not None), missing
 

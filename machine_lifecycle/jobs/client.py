@@ -5,26 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import Any
 
-from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from machine_lifecycle.errors import LifecycleError
-from machine_lifecycle.jobs import outputs
 from machine_lifecycle.jobs.errors import JobIdTaken, JobNotFound, JobStateRefuses
-from machine_lifecycle.jobs.functions import QueueFunctions
-from machine_lifecycle.jobs.listing import job_ids, numbers, read_job
+from machine_lifecycle.jobs.listing import read_job
 from machine_lifecycle.jobs.messages import Messages
-from machine_lifecycle.jobs.records import JobEvent, JobRecord
+from machine_lifecycle.jobs.reading import JobReader
 from machine_lifecycle.jobs.score import id_of_key
 from machine_lifecycle.jobs.score import job_id as new_id
 from machine_lifecycle.jobs.submission import Submission
 from machine_lifecycle.jobs.unrunnable_errors import JobUnrunnable
-from machine_lifecycle.jobs.watching import watch
-from machine_lifecycle.jobs.why import Why, why_from_answer
-from machine_lifecycle.model.jobs import Output
 from machine_lifecycle.system.redis import as_lifecycle_error, check, connect
 from machine_lifecycle.system.redis_foreign import name_foreign
 from machine_lifecycle.system.redis_line import Line
@@ -32,23 +25,8 @@ from machine_lifecycle.system.redis_line import Line
 __all__ = ["JobQueue", "open_job_queue"]
 
 
-class JobQueue:
+class JobQueue(JobReader):
     """Submits jobs, and looks at what becomes of them."""
-
-    def __init__(
-        self, redis: Redis, line: Line | None = None, messages: Messages | None = None
-    ) -> None:
-        """Make it. ``open_job_queue`` does, for an address.
-
-        Args:
-            redis: Where the queue is.
-            line: A quicker way there for what changes jobs.
-            messages: Hears of jobs; without it each ``watch`` listens by itself.
-        """
-        self._redis: Any = redis  # as redis-py types it, every answer is text or bytes
-        self._line = line
-        self._functions = QueueFunctions(line or redis)
-        self._messages = messages
 
     async def submit(
         self,
@@ -120,39 +98,6 @@ class JobQueue:
                 raise JobIdTaken(job_id=job.job_id)
         return job.job_id
 
-    async def get(self, job_id: str) -> JobRecord:
-        """Everything known of a job.
-
-        Raises:
-            JobNotFound: It never was, or was forgotten (24 hours after it completed).
-        """
-        found = await read_job(self._redis, job_id, self._line)
-        if found is None:
-            raise JobNotFound(job_id=job_id)
-        return found
-
-    async def list(self, *, status: str = "", limit: int = 50) -> tuple[JobRecord, ...]:
-        """Jobs, those that run first, then those that wait in the order in which they will run,
-        then those that ended, newest first.
-
-        Args:
-            status: Only these: ``active``, ``pending``, ``completed``, ``failed`` or ``dead``.
-            limit: At most so many of each kind.
-        """
-        ids = await job_ids(self._redis, status, limit)
-        found = [await read_job(self._redis, job_id, self._line) for job_id in ids]
-        return tuple(
-            record
-            for record in found
-            if record and (status != "cancelled" or record.status == "cancelled")
-        )
-
-    async def counts(self) -> dict[str, int]:
-        """Numbers of jobs: ``pending``, ``delayed``, ``active``, ``completed`` (last 24 hours),
-        ``failed`` (last 7 days) and ``dead``.
-        """
-        return await numbers(self._redis)
-
     async def cancel(self, job_id: str, reason: str = "cancelled by the user") -> str:
         """Cancel a job: ``cancelled`` if it waited, ``cancelling`` if its worker was told.
 
@@ -176,45 +121,6 @@ class JobQueue:
         said = str(await self._functions.call("ml1_retry", job_id))
         if said != "ok":
             raise _refusal(job_id, said, "tried again")
-
-    async def why(self, job_id: str) -> Why:
-        """Why a job does not run: what each kind of living worker lacks for it.
-
-        Raises:
-            JobNotFound: There is none.
-        """
-        answer = await self._functions.call("ml1_why", job_id)
-        if answer[0] == "unknown":
-            raise JobNotFound(job_id=job_id)
-        return why_from_answer(answer)
-
-    def watch(
-        self, job_id: str, *, previews: bool = False, replay: bool = False
-    ) -> AsyncIterator[JobEvent]:
-        """Everything that happens to a job, from its present state to its end; with *previews* also
-        pictures of what it is about to make, a few each second, which are sent only to who asks.
-        With *replay* it begins with what has happened already: the last two hundred steps, which
-        are kept for an hour after the end.
-        """
-        read = partial(read_job, self._redis, job_id, self._line)
-        return watch(self._redis, job_id, read, self._messages, previews=previews, replay=replay)
-
-    async def outputs(self, job: str | JobRecord) -> tuple[Output, ...]:
-        """The files that a completed job made. Those over 8 MiB that no store keeps, and those of a
-        store out of reach, come as a reference, without bytes.
-
-        Args:
-            job: Its id; or its record, which the last event of ``watch`` brings.
-
-        Raises:
-            OutputUnreadable: The store has lost one, or does not give it.
-            JobNotFound: There is no such job.
-            JobStateRefuses: It has not completed.
-        """
-        record = job if isinstance(job, JobRecord) else await self.get(job)
-        if record.result is None:
-            raise JobStateRefuses(job_id=record.id, status=record.status, asked="read")
-        return await outputs.fetch(self._redis, record.result)
 
     async def drain(self, machine_id: str) -> int:
         """Let a machine take no further job, from this moment on; what runs there ends. It lasts

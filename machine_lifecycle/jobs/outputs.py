@@ -4,16 +4,15 @@ referred to where the service holds them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from redis.asyncio import Redis
-
 from machine_lifecycle.jobs.stores import digest, read
-from machine_lifecycle.model.jobs import JobResult, Output
+from machine_lifecycle.model.jobs import JobResult, NodeFailure, Output
 from machine_lifecycle.system import redis_keys as keys
 
-__all__ = ["KEPT", "SMALL", "fetch", "result_metadata", "small"]
+__all__ = ["KEPT", "SMALL", "fetch", "result_metadata", "small", "with_files"]
 
 SMALL = 8 * 1024 * 1024
 """Bytes up to which a file travels in Redis."""
@@ -72,28 +71,32 @@ def result_metadata(
     }
 
 
-async def fetch(redis: Redis, result: Mapping[str, Any]) -> tuple[Output, ...]:
+async def fetch(
+    get: Callable[[str], Awaitable[bytes | None]], result: Mapping[str, Any]
+) -> tuple[Output, ...]:
     """The files of a result; those that can't be had from here come without bytes.
+
+    Args:
+        get: What a key of the queue's Redis holds.
+        result: As the queue keeps it.
 
     Raises:
         OutputUnreadable: The site's store has lost one, or does not give it.
     """
+    entries = [(entry, entry.get("metadata", {})) for entry in result.get("output_files", ())]
+    kept = [facts["key"] for _, facts in entries if facts.get("key")]
+    small = dict(zip(kept, await asyncio.gather(*map(get, kept)), strict=True))
     outputs = []
-    execute: Any = redis.execute_command  # redis-py gives it no types
-    for entry in result.get("output_files", ()):
-        facts = entry.get("metadata", {})
-        data = b""
-        if facts.get("key"):
-            # This client reads text; an output is bytes.
-            data = await execute("GET", facts["key"], NEVER_DECODE=True) or b""
-        elif facts.get("stored"):
-            data = await read(facts["stored"], str(facts.get("sha256", ""))) or b""
+    for entry, facts in entries:
+        data = small.get(facts.get("key", ""))
+        if facts.get("stored") and not facts.get("key"):
+            data = await read(facts["stored"], str(facts.get("sha256", "")))
         outputs.append(
             Output(
                 name=entry.get("filename", ""),
                 kind=entry.get("type", "binary"),
                 mime=entry.get("mime_type", "application/octet-stream"),
-                data=data,
+                data=data or b"",
                 node=facts.get("node", ""),
                 temporary=bool(facts.get("temporary")),
                 reference=entry.get("path", ""),
@@ -101,3 +104,14 @@ async def fetch(redis: Redis, result: Mapping[str, Any]) -> tuple[Output, ...]:
             )
         )
     return tuple(outputs)
+
+
+def with_files(result: Mapping[str, Any], outputs: tuple[Output, ...]) -> JobResult:
+    """A result, as the queue keeps it, and its files."""
+    said = result.get("service_metadata", {})
+    return JobResult(
+        outputs=outputs,
+        data=result.get("data", {}),
+        service_job_id=said.get("service_job_id", ""),
+        warnings=tuple(NodeFailure(**part) for part in result.get("warnings", ())),
+    )

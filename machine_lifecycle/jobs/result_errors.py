@@ -1,4 +1,4 @@
-"""Why a result can't be written."""
+"""Why a result can't be written, or is none."""
 
 from __future__ import annotations
 
@@ -11,7 +11,39 @@ from machine_lifecycle.errors import LifecycleError, Remedy
 from machine_lifecycle.jobs.outcomes import TOO_LARGE
 from machine_lifecycle.model.text import human_bytes
 
-__all__ = ["ResultRefused", "ResultTooLarge", "too_large"]
+__all__ = ["JobDidNotComplete", "ResultRefused", "ResultTooLarge", "too_large"]
+
+
+@attrs.define(kw_only=True, slots=False, eq=False)
+class JobDidNotComplete(LifecycleError):
+    """The result of a job is waited for, and it failed or was cancelled.
+
+    Attributes:
+        job_id: Which job.
+        status: ``failed``, ``cancelled``, or another party's ``timeout``.
+        reason: Why, as its record tells.
+    """
+
+    code: ClassVar[str] = "job-did-not-complete"
+    recoverable: ClassVar[bool] = False
+
+    job_id: str
+    status: str
+    reason: str
+
+    @property
+    def summary(self) -> str:
+        """How it ended."""
+        return f"job {self.job_id} {self.status}: {self.reason}"
+
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """Look at its story; run it once more."""
+        job_id = shlex.quote(self.job_id)
+        return (
+            Remedy("See how its runs went", f"machine-lifecycle jobs show {job_id}"),
+            Remedy("Run it once more", f"machine-lifecycle jobs retry {job_id}"),
+        )
 
 
 @attrs.define(kw_only=True, slots=False, eq=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import bisect
 import shlex
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -15,9 +15,10 @@ from redis.exceptions import ResponseError
 from machine_lifecycle.jobs.errors import JobNotFound
 from machine_lifecycle.jobs.messages import Messages, Told
 from machine_lifecycle.jobs.records import TERMINAL, JobEvent, JobRecord, integer, number
+from machine_lifecycle.jobs.result_errors import JobDidNotComplete
 from machine_lifecycle.system import redis_keys as keys
 
-__all__ = ["watch"]
+__all__ = ["result_of", "watch"]
 
 _LOOK = 5.0
 """Seconds without a message of the job after which its state is read: messages are not delivered
@@ -64,6 +65,38 @@ async def watch(
             record = await _known(read, job_id)
             if record.ended:
                 yield _snapshot(record)
+
+
+async def result_of(
+    redis: Redis,
+    job_id: str,
+    read: Callable[[], Awaitable[JobRecord | None]],
+    messages: Messages | None = None,
+) -> Mapping[str, Any]:
+    """Wait for the end of a job; its result, as the queue keeps it.
+
+    Raises:
+        JobNotFound: There is no such job.
+        JobDidNotComplete: It failed, or was cancelled.
+    """
+    async with AsyncExitStack() as stack:
+        if messages is None:
+            messages = await stack.enter_async_context(Messages(redis))
+        heard = await stack.enter_async_context(messages.of(job_id))
+        while True:
+            record = await _known(read, job_id)
+            if record.result is not None:
+                return record.result
+            if record.ended:
+                raise JobDidNotComplete(job_id=job_id, status=record.status, reason=record.error)
+            told = await heard.next(_LOOK)
+            while told is not None and _event(told, 0) is not None:
+                told = await heard.next(_LOOK)
+            if told is not None and told.channel == keys.COMPLETE_CHANNEL:
+                # As it was written: its record need not be read. Other parties tell less.
+                result = told.facts.get("result")
+                if isinstance(result, dict) and "output_files" in result:
+                    return result
 
 
 async def _known(read: Callable[[], Awaitable[JobRecord | None]], job_id: str) -> JobRecord:

@@ -40,20 +40,20 @@ class Line:
         self._opening = asyncio.Lock()
         self._patience = patience
         self._closed = False
-        self._waiting: deque[tuple[asyncio.Future[Any], int]] = deque()
-        """Whose answers are to come, and the bytes of their commands."""
+        self._waiting: deque[tuple[asyncio.Future[Any], int, bool]] = deque()
+        """Whose answers are to come, the bytes of their commands, and who want bytes."""
         self._asked_at = 0.0
         self._bytes = 0
         self._limit: asyncio.TimerHandle | None = None
 
-    async def execute_command(self, *words: Any) -> Any:
-        """One command, a word each; its answer, text as ``str``.
+    async def execute_command(self, *words: Any, raw: bool = False) -> Any:
+        """One command, a word each; its answer, text as ``str``, or as ``bytes`` where *raw*.
 
         Raises:
             RedisError: It was refused; the server is away, or says nothing.
             OSError: Likewise.
         """
-        return await self._mended(self._call, packed(words))
+        return await self._mended(self._call, packed(words), raw)
 
     async def transaction(self, *commands: tuple[Any, ...]) -> list[Any]:
         """Commands in one round trip; their answers. A server that refuses one when it comes does
@@ -74,10 +74,10 @@ class Line:
                 raise
         return await call(*args)
 
-    async def _call(self, command: bytes) -> Any:
+    async def _call(self, command: bytes, raw: bool) -> Any:  # noqa: FBT001 - private
         if not self._wire.is_open:
             await self._open()
-        answer = self._expect(len(command))
+        answer = self._expect(len(command), raw=raw)
         self._wire.send(command)
         return await answer
 
@@ -101,13 +101,14 @@ class Line:
             if not self._wire.is_open:
                 await self._wire.open()
 
-    def _expect(self, size: int) -> asyncio.Future[Any]:
+    def _expect(self, size: int, *, raw: bool = False) -> asyncio.Future[Any]:
         """The answer to what is sent now, of so many bytes."""
         loop = asyncio.get_running_loop()
         if not self._waiting:
             self._asked_at = loop.time()
+            self._wire.next_is(raw=raw)
         answer = loop.create_future()
-        self._waiting.append((answer, size))
+        self._waiting.append((answer, size, raw))
         self._bytes += size
         if self._limit is None:
             self._limit = loop.call_later(self._patience, self._look)
@@ -120,8 +121,10 @@ class Line:
         await self._wire.close()
 
     def _answered(self, answer: Any) -> None:
-        waiting, size = self._waiting.popleft()
+        waiting, size, _ = self._waiting.popleft()
         self._bytes -= size
+        if self._waiting:
+            self._wire.next_is(raw=self._waiting[0][2])
         if not waiting.done():
             if isinstance(answer, Exception):
                 waiting.set_exception(answer)
@@ -151,6 +154,6 @@ class Line:
             self._limit.cancel()
             self._limit = None
         waiting, self._waiting, self._bytes = self._waiting, deque(), 0
-        for each, _ in waiting:
+        for each, _, _ in waiting:
             if not each.done():
                 each.set_exception(type(error)(*error.args))

@@ -70,6 +70,7 @@ class Wire(asyncio.Protocol):
         self._connection: Any = None
         self._transport: Any = None
         self._reader = hiredis.Reader()
+        self._raw = False
         self.heard_at: float = 0.0
         """When bytes came last, as the event loop counts."""
 
@@ -98,6 +99,7 @@ class Wire(asyncio.Protocol):
         self._reader = hiredis.Reader(
             replyError=_refusal, encoding="utf-8", errors="replace", notEnoughData=_NOTHING
         )
+        self._raw = False
         self._transport = transport
         self._transport.set_protocol(self)
 
@@ -111,6 +113,12 @@ class Wire(asyncio.Protocol):
     def send(self, command: bytes) -> None:
         """Write one command."""
         self._transport.write(command)
+
+    def next_is(self, *, raw: bool) -> None:
+        """Read the next answer as bytes, or as text."""
+        if raw != self._raw:
+            self._raw = raw
+            self._reader.set_encoding(None if raw else "utf-8", "replace")
 
     def break_off(self, error: RedisError) -> None:
         """Use it no more."""

@@ -149,11 +149,8 @@ async def machine(url: str) -> AsyncIterator[Way]:
 
         async def once(graph: dict[str, Any]) -> bytes:
             job_id = await client.submit({"workflow": graph}, service_required="comfyui")
-            async for event in client.watch(job_id):
-                if event.job is not None and event.job.ended:
-                    (output,) = await client.outputs(event.job)
-                    return output.data or b""
-            raise AssertionError(f"{job_id}: no end")
+            (output,) = (await client.result(job_id)).outputs
+            return output.data
 
         yield once
 

@@ -37,6 +37,21 @@ async def test_each_call_gets_its_own_answer(line: Line) -> None:
     assert await line.execute_command("MGET", "k", "none") == ["\u00fc", None]
 
 
+async def test_bytes_come_among_texts_each_as_its_call_wants_it(line: Line) -> None:
+    await line.execute_command("SET", "k", b"\xc3\xbc\xff")
+    calls = [
+        line.execute_command("GET", "k", raw=True),
+        line.execute_command("ECHO", "text"),
+        line.execute_command("GET", "none", raw=True),
+        line.execute_command("HGETALL", "k", raw=True),
+        line.execute_command("GET", "k"),
+    ]
+    *found, refused, text = await asyncio.gather(*calls, return_exceptions=True)
+    assert found == [b"\xc3\xbc\xff", "text", None]
+    assert isinstance(refused, ResponseError)
+    assert text == "\u00fc\ufffd"
+
+
 async def test_a_refusal_ends_its_own_call_only(line: Line, redis: Redis) -> None:
     await redis.set("text", "x")
     refused = asyncio.create_task(line.execute_command("HGETALL", "text"))

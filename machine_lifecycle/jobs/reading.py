@@ -1,0 +1,139 @@
+"""The side of the queue of who looks at jobs, and waits for them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from functools import partial
+from typing import Any
+
+from redis.asyncio import Redis
+
+from machine_lifecycle.jobs.errors import JobNotFound, JobStateRefuses
+from machine_lifecycle.jobs.functions import QueueFunctions
+from machine_lifecycle.jobs.listing import job_ids, numbers, read_job
+from machine_lifecycle.jobs.messages import Messages
+from machine_lifecycle.jobs.outputs import fetch, with_files
+from machine_lifecycle.jobs.records import JobEvent, JobRecord
+from machine_lifecycle.jobs.watching import result_of, watch
+from machine_lifecycle.jobs.why import Why, why_from_answer
+from machine_lifecycle.model.jobs import JobResult, Output
+from machine_lifecycle.system.redis_line import Line
+
+__all__ = ["JobReader"]
+
+
+class JobReader:
+    """Looks at jobs, and follows them to their end."""
+
+    def __init__(
+        self, redis: Redis, line: Line | None = None, messages: Messages | None = None
+    ) -> None:
+        """Make it. ``open_job_queue`` does, for an address.
+
+        Args:
+            redis: Where the queue is.
+            line: A quicker way there for what changes jobs.
+            messages: Hears of jobs; without it each ``watch`` listens by itself.
+        """
+        self._redis: Any = redis  # as redis-py types it, every answer is text or bytes
+        self._line = line
+        self._functions = QueueFunctions(line or redis)
+        self._messages = messages
+
+    async def get(self, job_id: str) -> JobRecord:
+        """Everything known of a job.
+
+        Raises:
+            JobNotFound: It never was, or was forgotten (24 hours after it completed).
+        """
+        found = await read_job(self._redis, job_id, self._line)
+        if found is None:
+            raise JobNotFound(job_id=job_id)
+        return found
+
+    async def list(self, *, status: str = "", limit: int = 50) -> tuple[JobRecord, ...]:
+        """Jobs, those that run first, then those that wait in the order in which they will run,
+        then those that ended, newest first.
+
+        Args:
+            status: Only these: ``active``, ``pending``, ``completed``, ``failed`` or ``dead``.
+            limit: At most so many of each kind.
+        """
+        ids = await job_ids(self._redis, status, limit)
+        found = [await read_job(self._redis, job_id, self._line) for job_id in ids]
+        return tuple(
+            record
+            for record in found
+            if record and (status != "cancelled" or record.status == "cancelled")
+        )
+
+    async def counts(self) -> dict[str, int]:
+        """Numbers of jobs: ``pending``, ``delayed``, ``active``, ``completed`` (last 24 hours),
+        ``failed`` (last 7 days) and ``dead``.
+        """
+        return await numbers(self._redis)
+
+    async def why(self, job_id: str) -> Why:
+        """Why a job does not run: what each kind of living worker lacks for it.
+
+        Raises:
+            JobNotFound: There is none.
+        """
+        answer = await self._functions.call("ml1_why", job_id)
+        if answer[0] == "unknown":
+            raise JobNotFound(job_id=job_id)
+        return why_from_answer(answer)
+
+    def watch(
+        self, job_id: str, *, previews: bool = False, replay: bool = False
+    ) -> AsyncIterator[JobEvent]:
+        """Everything that happens to a job, from its present state to its end; with *previews* also
+        pictures of what it is about to make, a few each second, which are sent only to who asks.
+        With *replay* it begins with what has happened already: the last two hundred steps, which
+        are kept for an hour after the end.
+
+        Raises:
+            JobNotFound: There is no such job.
+        """
+        read = partial(read_job, self._redis, job_id, self._line)
+        return watch(self._redis, job_id, read, self._messages, previews=previews, replay=replay)
+
+    async def result(self, job_id: str) -> JobResult:
+        """Wait for the end of a job; what it made, with its files, as of ``outputs``.
+
+        Raises:
+            JobDidNotComplete: It failed, or was cancelled.
+            JobNotFound: There is no such job.
+            OutputUnreadable: As of ``outputs``.
+        """
+        read = partial(read_job, self._redis, job_id, self._line)
+        result = await result_of(self._redis, job_id, read, self._messages)
+        return with_files(result, await self._files(result))
+
+    async def outputs(self, job: str | JobRecord) -> tuple[Output, ...]:
+        """The files that a completed job made. Those over 8 MiB that no store keeps, and those of a
+        store out of reach, come as a reference, without bytes.
+
+        Args:
+            job: Its id; or its record, which the last event of ``watch`` brings.
+
+        Raises:
+            OutputUnreadable: The store has lost one, or does not give it.
+            JobNotFound: There is no such job.
+            JobStateRefuses: It has not completed.
+        """
+        record = job if isinstance(job, JobRecord) else await self.get(job)
+        if record.result is None:
+            raise JobStateRefuses(job_id=record.id, status=record.status, asked="read")
+        return await self._files(record.result)
+
+    async def _files(self, result: Mapping[str, Any]) -> tuple[Output, ...]:
+        return await fetch(self._bytes, result)
+
+    async def _bytes(self, key: str) -> bytes | None:
+        if self._line is not None:
+            found: bytes | None = await self._line.execute_command("GET", key, raw=True)
+        else:
+            # This client reads text; an output is bytes.
+            found = await self._redis.execute_command("GET", key, NEVER_DECODE=True)
+        return found

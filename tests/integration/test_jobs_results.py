@@ -1,0 +1,75 @@
+"""Waiting for what a job makes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from machine_lifecycle.jobs.client import JobQueue, open_job_queue
+from machine_lifecycle.jobs.errors import JobNotFound
+from machine_lifecycle.jobs.result_errors import JobDidNotComplete
+from machine_lifecycle.system import redis_keys as keys
+from tests.support.patience import PATIENCE
+from tests.support.workers import Workers, halfway
+
+
+async def test_a_result_comes_with_its_files(valkey: Any, workers: Workers) -> None:
+    await workers.start(valkey.url)
+    async with asyncio.timeout(PATIENCE), open_job_queue(valkey.url) as queue:
+        job_id = await queue.submit({"bytes": 1000}, service_required="simulation")
+        made = await queue.result(job_id)
+        assert [(one.name, one.data, one.node) for one in made.outputs] == [
+            ("a.png", b"\xff" * 1000, "9")
+        ]
+        assert await queue.result(job_id) == made  # it has ended by now
+        assert made.data == (await queue.get(job_id)).result["data"]  # type: ignore[index]
+
+
+async def test_many_are_waited_for_at_a_time(valkey: Any, workers: Workers) -> None:
+    await workers.start(valkey.url)
+    async with asyncio.timeout(PATIENCE), open_job_queue(valkey.url) as queue:
+        sizes = range(100, 120)
+        ids = [await queue.submit({"bytes": n}, service_required="simulation") for n in sizes]
+        made = await asyncio.gather(*map(queue.result, ids))
+        assert [len(one.outputs[0].data) for one in made] == list(sizes)
+
+
+async def test_a_job_that_did_not_complete_says_why(valkey: Any, workers: Workers) -> None:
+    await workers.start(valkey.url)
+    async with asyncio.timeout(PATIENCE), open_job_queue(valkey.url) as queue:
+        failing = await queue.submit({"fail": "for good"}, service_required="simulation")
+        with pytest.raises(JobDidNotComplete) as failed:
+            await queue.result(failing)
+        assert (failed.value.status, failed.value.job_id) == ("failed", failing)
+        assert failed.value.reason == (await queue.get(failing)).error
+        assert f"machine-lifecycle jobs retry {failing}" in str(failed.value)
+
+        waiting = await queue.submit({"wait": "never"}, service_required="simulation")
+        result = asyncio.create_task(queue.result(waiting))
+        await halfway(queue, waiting)
+        await queue.cancel(waiting)
+        with pytest.raises(JobDidNotComplete, match="cancelled"):
+            await result
+
+        with pytest.raises(JobNotFound):
+            await queue.result("none")
+
+
+async def test_what_another_party_tells_of_a_result_is_not_all_of_it(redis: Redis) -> None:
+    queue = JobQueue(redis)
+    job_id = await queue.submit({}, service_required="clock")
+    result = asyncio.create_task(queue.result(job_id))
+    async with asyncio.timeout(PATIENCE):
+        while not dict(await redis.pubsub_numsub(keys.COMPLETE_CHANNEL))[keys.COMPLETE_CHANNEL]:  # noqa: ASYNC110 - no event for it
+            await asyncio.sleep(0.01)
+        # As the hub's own workers do: the whole of it is in the record of what completed.
+        whole = {"success": True, "data": {"data": {"seed": 7}}}
+        await redis.hset(keys.job(job_id), mapping={"status": "completed"})
+        await redis.hset(keys.COMPLETED, job_id, json.dumps(whole))
+        told = {"job_id": job_id, "status": "completed", "result": {"seed": 8}}
+        await redis.publish(keys.COMPLETE_CHANNEL, json.dumps(told))
+        assert (await result).data == {"seed": 7}
