@@ -94,7 +94,7 @@ class JobQueue(JobReader):
             raise _refusal("", said, "submitted")
         if said == "known":
             known = await read_job(self._redis, job.job_id, self._line)
-            if known and not job.asks_as(known):
+            if known is None or not job.asks_as(known):  # none: another thing has that name
                 raise JobIdTaken(job_id=job.job_id)
         return job.job_id
 

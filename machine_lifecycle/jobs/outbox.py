@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -95,8 +96,8 @@ class Outbox:
 
     @staticmethod
     def _path(folder: Path, outcome: Outcome) -> Path:
-        # An id comes from outside: it names no path.
-        name = base64.urlsafe_b64encode(outcome.job_id.encode()).decode().rstrip("=")[:150]
+        # An id comes from outside: it names no path, and may be longer than a name.
+        name = hashlib.sha256(outcome.job_id.encode(errors="replace")).hexdigest()
         return folder / f"{name}-{outcome.fence}.json"
 
     @staticmethod

@@ -28,6 +28,7 @@ __all__ = [
 ]
 
 TERMINAL = frozenset({"completed", "failed", "cancelled", "timeout"})
+_NOT_BEGUN = frozenset({"pending", "queued", "unworkable", "assigned"})
 
 
 def from_iso(text: str) -> int:
@@ -146,6 +147,8 @@ def record_from_hash(fields: Mapping[str, str], progress: Mapping[str, str]) -> 
         progress: Its progress hash.
     """
     get = fields.get
+    # What waits, or was only just given to a worker, has got nowhere; an earlier run of it had.
+    progress = {} if get("status") in _NOT_BEGUN else progress
     return JobRecord(
         id=get("id", ""),
         status=get("status", ""),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from typing import Any
 
@@ -11,6 +12,7 @@ from machine_lifecycle.jobs.client import JobQueue
 from machine_lifecycle.system import redis_keys as keys
 from machine_lifecycle.system.redis import connect
 from tests.integration.test_jobs_queue import call, claim, profile, turn, woken
+from tests.support.patience import PATIENCE
 
 
 async def beat(redis: Redis, worker: str = "w1") -> Any:
@@ -125,3 +127,13 @@ async def test_a_profile_leaves_many_classes_in_bounded_steps(redis: Redis) -> N
         cursor = await call(redis, "ml1_profile", "big", digest, text, cursor)
     assert not await redis.exists("jobs:leaving")
     assert len((await turn(redis, "big", want=900, hardware=big))[1]) > 0
+
+
+async def test_names_of_workers_that_are_gone_are_forgotten(redis: Redis) -> None:
+    gone = [f"gone-{number}" for number in range(20)]
+    await redis.sadd(keys.ACTIVE_WORKERS, "w1", "theirs", *gone)
+    await redis.set(keys.heartbeat("theirs"), "now")  # one of the hub, that beats
+    async with asyncio.timeout(PATIENCE):
+        while await redis.scard(keys.ACTIVE_WORKERS) > 2:
+            await beat(redis)
+    assert await redis.smembers(keys.ACTIVE_WORKERS) == {"w1", "theirs"}

@@ -910,8 +910,11 @@ async def test_a_key_or_an_id_of_another_job_is_refused(redis: Redis) -> None:
             await other
     # The progress of a job stands under a name that is no job's.
     await redis.hset(keys.job_progress(first), "progress", "50")
-    with pytest.raises(JobIdTaken):
-        await client.submit({}, service_required="simulation", job_id=f"{first}:progress")
+    # So do its files.
+    await redis.set(keys.output(first, 0), "a picture")
+    for taken in ("progress", "output:0"):
+        with pytest.raises(JobIdTaken):
+            await client.submit({}, service_required="simulation", job_id=f"{first}:{taken}")
     assert (await client.counts())["pending"] == 1
 
 

@@ -308,6 +308,16 @@ local function ml1_register(_, a)
   for i = last + 1, #a, 2 do redis.call('PUBLISH', a[i], a[i + 1]) end
 end
 
+-- A machine that is lost leaves the names of its workers behind: some of all names are looked at each
+-- time, else they would become ever more where each machine has new ones.
+local function forget_workers()
+  for _, worker in ipairs(redis.call('SRANDMEMBER', 'workers:active', NAMES_LOOKED_AT)) do
+    if redis.call('EXISTS', 'worker:' .. worker, 'worker:' .. worker .. ':heartbeat') == 0 then
+      redis.call('SREM', 'workers:active', worker)
+    end
+  end
+end
+
 -- worker, digest, lease ms, jobs the worker runs and their fences…: heartbeat, leases, and the look
 -- that makes up for lost hints. Returns lost and cancelled ones; whether the worker is registered;
 -- whether there is work for it; whether it listens for jobs of other parties; how many workers live.
@@ -350,6 +360,7 @@ local function ml1_beat(_, a)
   redis.call('ZREMRANGEBYSCORE', 'jobs:workers:' .. digest, '-inf', at - PROFILE_KEPT)
   tidy(at)
   tell_some()
+  forget_workers()
   local ear = 0
   if redis.call('EXISTS', 'jobs:foreign') == 1 then
     local held = redis.call('GET', 'jobs:ear')

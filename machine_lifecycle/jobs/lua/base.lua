@@ -1,5 +1,5 @@
 #!lua name=machine_lifecycle_1
--- revision 14
+-- revision 15
 
 -- Every change of a job's state is one call here, so that it happens whole or not at all. Times
 -- are the server's own: clocks of workers never count.
@@ -23,6 +23,7 @@ local HEAVY = 4096 -- bytes from which on a job's are counted: below, the number
 local FORGOTTEN_AT_ONCE = 100
 local MOST_AT_ONCE = 1000 -- jobs: unpack takes 8000 words at most, and a script that fails takes nothing back
 local OUTPUTS_FORGOTTEN = 32
+local NAMES_LOOKED_AT = 3
 
 local heard -- see below
 

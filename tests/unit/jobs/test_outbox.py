@@ -42,3 +42,12 @@ def test_without_a_folder_nothing_is_kept() -> None:
     outbox.keep(OUTCOME)
     outbox.forget(OUTCOME)
     assert list(outbox.left(lambda _outcome, _said: None)) == []
+
+
+def test_long_ids_that_begin_alike_are_kept_apart(tmp_path: Path) -> None:
+    outbox, long = Outbox(tmp_path), "x" * 1000
+    kept = {f"{long}-{end}" for end in ("a", "b", "☃", "\ud800")}
+    for job_id in kept:
+        outbox.keep(Outcome((job_id, *OUTCOME.arguments[1:])))
+    left = list(outbox.left(lambda _outcome, _said: None))
+    assert {outcome.job_id for outcome in left} == kept
