@@ -99,7 +99,8 @@ class JobQueue(JobReader):
         return job.job_id
 
     async def cancel(self, job_id: str, reason: str = "cancelled by the user") -> str:
-        """Cancel a job: ``cancelled`` if it waited, ``cancelling`` if its worker was told.
+        """Cancel a job: ``cancelled`` if it waited, ``cancelling`` if its worker was told. Either
+        is final: a result that comes after it is dropped.
 
         Raises:
             JobNotFound: There is none.

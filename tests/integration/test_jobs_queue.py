@@ -744,6 +744,24 @@ async def test_cancel_waiting_and_running(redis: Redis) -> None:
     assert (await client.get(running)).status == "cancelled"
 
 
+async def test_a_result_that_comes_after_cancelling_is_dropped(redis: Redis) -> None:
+    client = JobQueue(redis)
+    await redis.hset("worker:w1", "worker_id", "w1")
+    job_id = await client.submit({}, service_required="simulation")
+    _, _, fence, _ = await claim(redis)
+    assert await client.cancel(job_id, "not wanted") == "cancelling"
+    await redis.set(keys.output(job_id, 0), "a picture", ex=60)
+    assert await complete(redis, job_id, fence) == "cancelled"
+    record = await client.get(job_id)
+    assert (record.status, record.error, record.result) == ("cancelled", "not wanted", None)
+    assert await complete(redis, job_id, fence) == "lost"
+    counts = await client.counts()
+    assert (counts["active"], counts["completed"], counts["failed"]) == (0, 0, 1)
+    assert await redis.keys(f"job:{job_id}:output:*") == []
+    facts = await redis.hmget("worker:w1", "status", "current_job_id")
+    assert facts == ["idle", ""]
+
+
 async def test_everything_that_ended_will_be_forgotten(redis: Redis) -> None:
     client = JobQueue(redis)
     done = await client.submit({}, service_required="simulation")

@@ -252,12 +252,23 @@ local function tell_completed(worker, at, id, result)
   redis.call('PUBLISH', 'complete_job', string.sub(message, 1, -2) .. ',"result":' .. result .. '}')
 end
 
+-- That a job be cancelled was asked for before its result came: it ends so, and the result is dropped.
+local function too_late(worker, machine, at, id, service)
+  local job = hash('job:' .. id)
+  redis.call('HDEL', 'jobs:active:' .. worker, id)
+  for n = 0, OUTPUTS_FORGOTTEN - 1 do redis.call('DEL', 'job:' .. id .. ':output:' .. n) end
+  worker_now(worker, seen_of(worker), at, running_here(worker), 0, 0)
+  worker_event(machine, worker, 'job_completed', id, service, 'cancelled', at)
+  end_cancelled(id, job, job.cancel_reason or 'cancelled', at)
+  return 'cancelled'
+end
+
 -- Write a result. `ok` and the bytes of its payload, if those are many; or `lost` for a run that may
--- not write any more. Once more for one that is written is `ok` alone.
+-- not write any more, or `cancelled`. Once more for one that is written is `ok` alone.
 local function complete(worker, machine, at, id, fence, result, proof, proof_key, took, service)
   local key = 'job:' .. id
   local seen = redis.pcall('HMGET', key, 'status', 'worker_id', 'fence', 'started_at', 'assigned_at',
-    'payload_bytes')
+    'payload_bytes', 'cancel_requested')
   local status, mine_still = seen[1], RUNNING[seen[1]] and seen[2] == worker
   if not (mine_still and seen[3] == fence) then
     if status == 'completed' and seen[3] == fence then return 'ok' end
@@ -265,6 +276,7 @@ local function complete(worker, machine, at, id, fence, result, proof, proof_key
     redis.call('SET', key .. ':late:' .. fence, result, 'EX', 3600)
     return 'lost'
   end
+  if seen[7] == '1' then return too_late(worker, machine, at, id, service) end
   local when = iso(at)
   redis.call('HSET', key, 'status', 'completed', 'completed_at', when, 'started_at',
     given(seen[4]) and seen[4] or seen[5] or when, 'processing_time', took, 'proof', proof_key)
