@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from typing import Any
 
+import pytest
 from redis.asyncio import Redis
 
 from machine_lifecycle.jobs.client import JobQueue
@@ -21,7 +22,8 @@ async def beat(redis: Redis, worker: str = "w1") -> Any:
 
 async def submit_many(redis: Redis, count: int, **facts: Any) -> list[str]:
     client = JobQueue(redis)
-    return [await client.submit({}, service_required="simulation", **facts) for _ in range(count)]
+    facts.setdefault("service_required", "simulation")
+    return [await client.submit({}, **facts) for _ in range(count)]
 
 
 async def indexed(redis: Redis) -> int:
@@ -79,6 +81,91 @@ async def test_jobs_for_others_by_name_cost_a_worker_nothing(own_valkey: Any) ->
         assert (await claim(redis))[1] == either
         assert (await claim(redis, "other-7"))[0] == "job"
         assert (await turn(redis, "w3", machine="other-8"))[1] != []
+
+
+async def test_lists_that_name_other_workers_cost_a_worker_nothing(own_valkey: Any) -> None:
+    async with contextlib.aclosing(connect(own_valkey.url)) as redis:
+        await claim(redis)
+
+        async def commands() -> int:
+            await redis.config_resetstat()
+            assert (await claim(redis))[0] == "none"
+            stats = await redis.info("commandstats")
+            return sum(stat["calls"] for stat in stats.values())
+
+        alone = await commands()
+        for number in range(100):
+            for kind in ("worker_id", "machine_id"):
+                names = [f"other-{number}"]
+                await submit_many(redis, 1, requirements={kind: names})
+                await submit_many(
+                    redis, 1, service_required="elsewhere",
+                    requirements={"negative_requirements": {kind: [*names, f"more-{number}"]}},
+                )  # fmt: skip
+        assert await commands() == alone
+
+
+@pytest.mark.parametrize("kind", ["worker_id", "machine_id"])
+@pytest.mark.parametrize("many", [False, True], ids=["a name", "a list"])
+async def test_who_is_named_in_what_a_job_must_not_have_leaves_it_to_others(
+    redis: Redis, kind: str, *, many: bool
+) -> None:
+    wanted = {"worker_id": "w1", "machine_id": "m1"}[kind]
+    machines = {"w1": "m1", "w2": "m2"}
+    listeners = {}
+    for worker, machine in machines.items():
+        await redis.hset(f"worker:{worker}", mapping={"worker_id": worker, "machine_id": machine})
+        assert (await turn(redis, worker, machine=machine))[1] == []
+        listeners[worker] = redis.pubsub(ignore_subscribe_messages=True)
+        await listeners[worker].subscribe(keys.wake(worker))
+    negative = {kind: [wanted, "w3"] if many else wanted}
+    jobs = await submit_many(redis, 70, requirements={"negative_requirements": negative})
+    assert await woken(listeners["w2"]) == keys.wake("w2")
+    (free,) = await submit_many(redis, 1)
+    assert [job[0] for job in (await turn(redis, "w1", machine="m1", want=9))[1]] == [free]
+    assert (await turn(redis, "w1", machine="m1"))[1] == []
+    assert await listeners["w1"].get_message() is None
+    assert [job[0] for job in (await turn(redis, "w2", machine="m2", want=70))[1]] == jobs
+    for listener in listeners.values():
+        await listener.aclose()
+
+
+async def test_many_classes_that_bar_a_worker_keep_it_from_no_other(redis: Redis) -> None:
+    await claim(redis)
+    for number in range(100):
+        negative = {"worker_id": ["w1", f"other-{number}"]}
+        await submit_many(redis, 1, requirements={"negative_requirements": negative})
+    assert (await turn(redis))[1:3] == [[], ""], "it is not to ask again and again"
+    (free,) = await submit_many(redis, 1)
+    assert (await claim(redis))[1] == free
+    assert len((await turn(redis, "w2", want=100))[1]) == 100
+
+
+async def test_what_bars_all_says_so(redis: Redis) -> None:
+    await redis.hset("worker:w1", mapping={"worker_id": "w1", "machine_id": "m1"})
+    await claim(redis)
+    (job_id,) = await submit_many(
+        redis, 1, requirements={"negative_requirements": {"worker_id": ["w1"]}}
+    )
+    assert (await claim(redis))[0] == "none"
+    why = await JobQueue(redis).why(job_id)
+    assert "worker_id must not be" in str(why)
+    for odd in ("all", 5, {"a": 1}, ["all"]):
+        await submit_many(redis, 1, requirements={"negative_requirements": {"worker_id": odd}})
+    assert await redis.scard("jobs:personal") == 4, "what is more than names is looked at"
+
+
+async def test_a_class_that_bars_workers_is_forgotten_like_others(redis: Redis) -> None:
+    requirements = {"negative_requirements": {"worker_id": ["w8", "w9"]}}
+    await submit_many(redis, 1, requirements=requirements)
+    assert await redis.exists("jobs:barred:worker:w8", "jobs:barred:worker:w9") == 2
+    assert 0 < await redis.ttl("jobs:barred:worker:w8") <= 7 * 86400
+    assert (await claim(redis))[0] == "job"
+    known = str((await redis.zrange("jobs:classes:used", 0, -1))[0])
+    await redis.zadd("jobs:classes:used", {known: 1})
+    await beat(redis)
+    assert await redis.keys("jobs:barred:*") == []
+    assert not await redis.hexists("jobs:classes", known)
 
 
 async def test_a_job_for_a_worker_by_name_wakes_that_one(redis: Redis) -> None:

@@ -415,13 +415,13 @@ end
 
 -- Living workers of one profile: those in one state together, or, for a class that names some, each.
 local function living(digest, caps, class, at)
-  local found, kinds = {}, {}
+  local found, kinds, by_name = {}, {}, #lists_of(class) > 0
   for _, worker in ipairs(redis.call('ZRANGEBYSCORE', 'jobs:workers:' .. digest,
     at - WORKER_LIVES, '+inf', 'LIMIT', 0, 20)) do
     local held, busy, machine = state_of(worker)
-    local kind = (held or '') .. (busy and 1 or 0) .. (personal(class) and worker or '')
+    local kind = (held or '') .. (busy and 1 or 0) .. (by_name and worker or '')
     if not kinds[kind] then
-      if personal(class) then caps.worker_id, caps.machine_id = worker, machine or '' end
+      if by_name then caps.worker_id, caps.machine_id = worker, machine or '' end
       local lacking_here = lacks(caps, class, true)
       caps.worker_id, caps.machine_id = nil, nil
       if held then table.insert(lacking_here, 1, held) end

@@ -18,8 +18,10 @@
 --                       and jobs:index:swept: that for filed ones which wait no more
 --   jobs:pins           set   of workflows that workers are kept for
 --   jobs:unworkable     set   of classes that no worker fits
---   jobs:personal       set   of classes that name workers or machines; those of one name are in
---                       jobs:personal:worker:W or jobs:personal:machine:M
+--   jobs:personal:worker:W, jobs:personal:machine:M
+--                       set   of classes for that one; jobs:personal: of those that ask for more than a name
+--   jobs:barred:worker:W, jobs:barred:machine:M
+--                       set   of classes for all but that one
 --   jobs:leaving        hash  P -> how far the classes it fitted were told that it is gone
 --   jobs:telling        hash  H -> how far its jobs were told whether some worker fits
 --   jobs:avoided:W      zset  jobs that failed on worker W and go to others for a while -> until when;
@@ -140,21 +142,45 @@ local function caps_of(digest)
   return remember('caps', digest, cjson.decode(text_of))
 end
 
+local NAMED = {'worker', 'machine'}
+
+-- The names that a requirement lists; nil if it says something else.
+local function names_in(wanted)
+  local list = is_list(wanted) and wanted or {wanted}
+  for _, name in ipairs(list) do
+    if type(name) ~= 'string' or name == 'all' then return nil end
+  end
+  return list
+end
+
+-- Whether it is decided for each worker by itself, or for all that can do the same.
 local function personal(class)
-  for _, side in ipairs({class.positive, class.negative}) do
-    if side.worker_id ~= nil or side.machine_id ~= nil then return true end
+  for _, kind in ipairs(NAMED) do
+    if class.positive[kind .. '_id'] ~= nil or not names_in(class.negative[kind .. '_id']) then return true end
   end
   return false
 end
 
--- Where classes that name a worker or a machine are listed: with that name where it is one, so that
--- others need not look at them.
+-- Where a personal class is listed: with a name, where it asks for one, so that others need not look at
+-- it. Of several names a worker must have each: who lacks the first lacks enough.
 local function listed_as(class)
-  for _, kind in ipairs({'worker', 'machine'}) do
-    local name = class.positive[kind .. '_id']
-    if type(name) == 'string' and name ~= 'all' then return 'jobs:personal:' .. kind .. ':' .. name end
+  for _, kind in ipairs(NAMED) do
+    local name = (names_in(class.positive[kind .. '_id']) or {})[1]
+    if name then return 'jobs:personal:' .. kind .. ':' .. name end
   end
   return 'jobs:personal'
+end
+
+-- The lists that a class is in, as it names workers or machines.
+local function lists_of(class)
+  if personal(class) then return {listed_as(class)} end
+  local lists = {}
+  for _, kind in ipairs(NAMED) do
+    for _, name in ipairs(names_in(class.negative[kind .. '_id'])) do
+      lists[#lists + 1] = 'jobs:barred:' .. kind .. ':' .. name
+    end
+  end
+  return lists
 end
 
 local function fitting(h) return redis.call('SMEMBERS', 'jobs:fits:' .. h) end
@@ -183,19 +209,21 @@ local function known_class(job, at)
     local class, reason = class_of(job.service_required, job.requirements, job.customer_id)
     if reason then return nil, reason end
     class.workflow = workflow
+    local lists, own = lists_of(class), personal(class)
+    class.bars = not own and #lists > 0 or nil -- by which it is another one than before it was listed so
     local words = canonical(class)
     known = remember('classes', raw, {h = redis.sha1hex(words), class = class,
-      words = words, personal = personal(class)})
+      words = words, personal = own, lists = lists})
   end
   if redis.call('ZADD', 'jobs:classes:used', at, known.h) == 1 then
     redis.call('HSET', 'jobs:classes', known.h, known.words)
     redis.call('EXPIRE', 'jobs:classes', INDEX_TTL)
     redis.call('EXPIRE', 'jobs:classes:used', INDEX_TTL)
-    if known.personal then
-      local list = listed_as(known.class)
+    for _, list in ipairs(known.lists) do
       redis.call('SADD', list, known.h)
       redis.call('EXPIRE', list, INDEX_TTL)
-    else
+    end
+    if not known.personal then
       for _, digest in ipairs(redis.call('HKEYS', 'jobs:profiles')) do
         fit(known.h, known.class, digest)
       end
@@ -209,7 +237,13 @@ local function machine_of(worker)
   return redis.call('HGET', 'worker:' .. worker, 'machine_id') or ''
 end
 
-local function arouse(h, profiles, avoided)
+-- Whether a class is for others than a worker, or than its machine.
+local function barred(h, worker)
+  return redis.call('SISMEMBER', 'jobs:barred:worker:' .. worker, h) == 1
+    or redis.call('SISMEMBER', 'jobs:barred:machine:' .. machine_of(worker), h) == 1
+end
+
+local function arouse(h, class, profiles, avoided)
   local machine, sibling = avoided and machine_of(avoided), nil
   for _, digest in ipairs(profiles) do
     local set_back, told = {}, false
@@ -217,9 +251,10 @@ local function arouse(h, profiles, avoided)
       local waiting = redis.call('ZPOPMIN', 'jobs:idle:' .. digest)
       local worker = waiting[1]
       if not worker then break end
-      if worker == avoided or (given(machine) and machine_of(worker) == machine) then
+      local bars = class.bars and barred(h, worker)
+      if bars or worker == avoided or (given(machine) and machine_of(worker) == machine) then
         set_back[#set_back + 1], set_back[#set_back + 2] = waiting[2], worker
-        if worker ~= avoided then sibling = worker end
+        if worker ~= avoided and not bars then sibling = worker end
       else told = redis.call('PUBLISH', 'jobs:wake:' .. worker, h) > 0 end
     until told
     if #set_back > 0 then redis.call('ZADD', 'jobs:idle:' .. digest, unpack(set_back)) end
@@ -266,7 +301,7 @@ local function file(id, job, at, avoided, known)
       status = 'unworkable'
       unworkable(h)
     end
-    arouse(h, profiles, avoided)
+    arouse(h, known.class, profiles, avoided)
   end
   redis.call('HSET', 'job:' .. id, 'queue_class', h, 'status', status)
   return status
@@ -426,7 +461,7 @@ end
 
 local function drop_class(h)
   local words = redis.call('HGET', 'jobs:classes', h)
-  if words then redis.call('SREM', listed_as(cjson.decode(words)), h) end
+  for _, list in ipairs(words and lists_of(cjson.decode(words)) or {}) do redis.call('SREM', list, h) end
   redis.call('HDEL', 'jobs:classes', h)
   redis.call('ZREM', 'jobs:classes:used', h)
   redis.call('DEL', 'jobs:fits:' .. h)
@@ -446,7 +481,9 @@ local function tidy(at)
       redis.call('ZADD', 'jobs:classes:used', at, h)
       redis.call('EXPIRE', 'jobs:fits:' .. h, INDEX_TTL)
       local words = redis.call('HGET', 'jobs:classes', h)
-      if words then redis.call('EXPIRE', listed_as(cjson.decode(words)), INDEX_TTL) end
+      for _, list in ipairs(words and lists_of(cjson.decode(words)) or {}) do
+        redis.call('EXPIRE', list, INDEX_TTL)
+      end
     else drop_class(h) end
   end
 end
@@ -461,7 +498,9 @@ local function others_live(h, worker, machine, elsewhere, at)
     local live = redis.call('ZRANGEBYSCORE', 'jobs:workers:' .. digest, at - WORKER_LIVES, '+inf',
       'LIMIT', 0, 50)
     for _, other in ipairs(live) do
-      if other ~= worker and not (elsewhere and machine_of(other) == machine) then return true end
+      if other ~= worker and not (elsewhere and machine_of(other) == machine) and not barred(h, other) then
+        return true
+      end
     end
   end
   return false
@@ -520,6 +559,15 @@ local function first_of(h, worker, avoided, at, most, floor, believed)
   return found, first
 end
 
+-- The classes for others than this worker or its machine, and how many; nil for none.
+local function barred_here(worker, machine)
+  local list = redis.call('SUNION', 'jobs:barred:worker:' .. worker, 'jobs:barred:machine:' .. machine)
+  if #list == 0 then return nil, 0 end
+  local found = {}
+  for _, h in ipairs(list) do found[h] = true end
+  return found, #list
+end
+
 -- The best job of the classes that name this worker or its machine.
 local function best_personal(worker, avoided, machine, digest, at)
   local best, best_h
@@ -541,8 +589,12 @@ end
 -- *plain*: no job waits for workers by name.
 local function best(worker, avoided, machine, digest, at, most, plain)
   local heads, skipped, own, own_h = 'jobs:heads:' .. digest, 0, nil, nil
-  if not plain then own, own_h = best_personal(worker, avoided, machine, digest, at) end
-  for _ = 1, LOOKS do
+  local bars, more = nil, 0
+  if not plain then
+    own, own_h = best_personal(worker, avoided, machine, digest, at)
+    bars, more = barred_here(worker, machine)
+  end
+  for _ = 1, LOOKS + more do
     local top = redis.call('ZREVRANGE', heads, skipped, skipped + 1, 'WITHSCORES')
     local h, place = top[1], tonumber(top[2])
     if not h or (own and own[2] >= place) then
@@ -551,7 +603,10 @@ local function best(worker, avoided, machine, digest, at, most, plain)
     -- What is left of a class that was passed over counts for nothing: others are to have it.
     local floor = math.max(tonumber(top[4] or '0'), own and own[2] or 0)
     local alone = skipped == 0 and not (own or top[3]) -- its place decides nothing, and may be too good
-    local found, first = first_of(h, worker, avoided, at, most, floor, not alone and place or nil)
+    local found, first = {}, place
+    if not (bars and bars[h]) then
+      found, first = first_of(h, worker, avoided, at, most, floor, not alone and place or nil)
+    end
     if not first then redis.call('ZREM', heads, h)
     elseif alone and #found > 0 then return found, h
     elseif first ~= place then redis.call('ZADD', heads, first, h)

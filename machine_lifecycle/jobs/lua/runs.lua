@@ -127,7 +127,8 @@ end
 local function nothing_special(worker, machine)
   return redis.call('EXISTS', 'jobs:delayed', drain_of(machine), 'jobs:avoided:' .. worker,
     'jobs:avoided:machine:' .. machine, 'jobs:personal', 'jobs:personal:worker:' .. worker,
-    'jobs:personal:machine:' .. machine) == 0
+    'jobs:personal:machine:' .. machine, 'jobs:barred:worker:' .. worker,
+    'jobs:barred:machine:' .. machine) == 0
 end
 
 -- Up to *want* jobs for a worker, and whether it should ask again at once. *plain*: no job waits

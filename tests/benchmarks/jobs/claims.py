@@ -1,14 +1,15 @@
 """Server time of one claim behind so many jobs of others.
 
-Run: ``python -m tests.benchmarks.jobs.claims [NUMBER]...``. The peer is a claim that looks at
-the same jobs one by one for what it can run, as a queue without an index must; in the same server.
+Run: ``python -m tests.benchmarks.jobs.claims [--named] [NUMBER]...``. With ``--named`` each of them
+lists workers that may do it, or may not, as no other does. The peer is a claim that looks at the
+same jobs one by one for what it can run, as a queue without an index must; in the same server.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import statistics
-import sys
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -48,7 +49,15 @@ class Behind:
         return statistics.median(self.claims)
 
 
-async def measure(redis: Any, sizes: Sequence[int]) -> AsyncIterator[Behind]:
+def naming(number: int) -> dict[str, Any]:
+    """Requirements with lists of workers, of which no two are alike."""
+    wanted = {"worker_id": [f"other-{number}"]}
+    return wanted if number % 2 else {"negative_requirements": wanted, "positive_requirements": {}}
+
+
+async def measure(
+    redis: Any, sizes: Sequence[int], *, named: bool = False
+) -> AsyncIterator[Behind]:
     """More and more jobs of others, and some of ours behind them each time."""
     functions = QueueFunctions(redis)
     for service in ("mine", "other"):
@@ -60,7 +69,8 @@ async def measure(redis: Any, sizes: Sequence[int]) -> AsyncIterator[Behind]:
         while there < size:
             pipeline = redis.pipeline(transaction=False)
             for number in range(there, min(there + CHUNK, size)):
-                submit(pipeline, f"o{number}", "other", 90)
+                requirements = naming(number) if named else None
+                submit(pipeline, f"o{number}", "other", 90, requirements)
             await pipeline.execute()
             there = min(there + CHUNK, size)
         for number in range(CLAIMS):
@@ -81,9 +91,9 @@ async def measure(redis: Any, sizes: Sequence[int]) -> AsyncIterator[Behind]:
         yield Behind(size, times, scanned)
 
 
-async def main(sizes: list[int]) -> None:
+async def main(sizes: list[int], *, named: bool) -> None:
     async with server() as valkey:
-        async for found in measure(valkey.redis, sizes):
+        async for found in measure(valkey.redis, sizes, named=named):
             print(
                 f"{found.size:>9,} foreign jobs before it: claim {found.median:7.0f} µs, least "
                 f"{min(found.claims):5.0f}; scan {found.scan:9.0f} µs, "
@@ -91,10 +101,17 @@ async def main(sizes: list[int]) -> None:
             )
 
 
-def submit(pipeline: Any, job_id: str, service: str, priority: int) -> None:
+def submit(
+    pipeline: Any,
+    job_id: str,
+    service: str,
+    priority: int,
+    requirements: dict[str, Any] | None = None,
+) -> None:
     job = Submission(
-        job_id=job_id, now=1_700_000_000_000, payload={"text": "x" * 500}, service_required=service,
-        priority=priority, requirements=None, customer_id="", max_retries=3, timeout_minutes=None,
+        job_id=job_id, now=1_700_000_000_000, payload={"text": "x" * 500},
+        service_required=service, priority=priority, requirements=requirements, customer_id="",
+        max_retries=3, timeout_minutes=None,
         ctx=None, workflow_id="", workflow_priority=None, workflow_datetime=None, current_step=None,
         total_steps=None,
     )  # fmt: skip
@@ -102,4 +119,8 @@ def submit(pipeline: Any, job_id: str, service: str, priority: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main([int(word) for word in sys.argv[1:]] or [0, 10_000, 100_000]))
+    words = argparse.ArgumentParser(description=str(__doc__).split("\n", maxsplit=1)[0])
+    words.add_argument("sizes", nargs="*", type=int, metavar="NUMBER")
+    words.add_argument("--named", action="store_true", help="each names workers of its own")
+    asked = words.parse_args()
+    asyncio.run(main(asked.sizes or [0, 10_000, 100_000], named=asked.named))
