@@ -24,7 +24,7 @@ from machine_lifecycle.supervisor.rotation import LogRules
 from machine_lifecycle.supervisor.single import SingleProcesses
 from machine_lifecycle.supervisor.tee import Tee
 from machine_lifecycle.supervisor.tree import become_subreaper
-from machine_lifecycle.supervisor.unit import Unit
+from machine_lifecycle.supervisor.unit import Unit, failure
 from machine_lifecycle.supervisor.waiting import wait_ready
 from machine_lifecycle.supervisor.wave import stop_wave
 
@@ -162,9 +162,10 @@ class Supervisor(SingleProcesses):
             try:
                 if unit.may_spawn():
                     unit.spawn()
-            except LifecycleError as error:
-                unit.refuse(error)
-                errors.append(error)
+            except (LifecycleError, OSError) as error:
+                told = error if isinstance(error, LifecycleError) else failure(unit, str(error))
+                unit.refuse(told)
+                errors.append(told)
             else:
                 unit.begin()
         self._memory.begin()

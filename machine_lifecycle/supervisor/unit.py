@@ -58,9 +58,13 @@ class Audience(Protocol):
 
 def _last_lines(unit: Unit, ended: Ended | None = None) -> tuple[str, ...]:
     """The last lines that its last run wrote; where it aborted, with what it said of the GPU first:
-    PyTorch's own stack of calls, longer than what is kept, comes after that.
+    PyTorch's own stack of calls, longer than what is kept, comes after that. None where the log
+    can't be read: that must not hide why it is asked for.
     """
-    told = logs.tail(unit.log, _TAIL, unit.startup.log_offset)
+    try:
+        told = logs.tail(unit.log, _TAIL, unit.startup.log_offset)
+    except OSError:
+        return ()
     if ended is None or ended.signal != "SIGABRT" or sign_in(told):
         return told
     lines = logs.tail(unit.log, _STACK, unit.startup.log_offset)

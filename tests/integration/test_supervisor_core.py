@@ -372,6 +372,20 @@ async def test_a_program_that_is_not_there(house: House, tmp_path: Path) -> None
     assert house.status("p").state is ProcessState.FATAL
 
 
+@pytest.mark.parametrize("place", ["folder", "log"])
+async def test_what_the_disk_refuses_costs_only_its_process(
+    house: House, tmp_path: Path, place: str
+) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "dir").mkdir()
+    bad = {"folder": {"directories": (tmp_path / "file" / "x",)}, "log": {"log": tmp_path / "dir"}}
+    with pytest.raises(ProcessFailed, match="bad .*directory"):
+        await house.supervisor.launch([spec("good"), spec("bad", **bad[place]), spec("other")])
+    assert house.status("bad").state is ProcessState.FATAL
+    await house.ready("good")
+    await house.ready("other")
+
+
 async def test_unmet_needs_and_circles(house: House) -> None:
     with pytest.raises(NeedsUnmet):
         await house.supervisor.launch([spec("p", needs=("q",))])
