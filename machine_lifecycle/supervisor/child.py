@@ -234,18 +234,26 @@ class Child:
         seconds; the numbers that survived.
         """
         until = asyncio.get_running_loop().time() + within
+        seen = bool(self._left)
         while True:
-            left = {one for one in self._members() | self._left if alive(one)}
+            found = self._members()
+            left = {one for one in found | self._left if alive(one)}
             if not self.ended.done():
                 left.add(self.identity)
-            if not left:
+            if left:
+                remaining = until - asyncio.get_running_loop().time()
+                if remaining <= 0:
+                    return tuple(sorted(one.pid for one in left))
+                self.kill()
+                await gone(left, remaining)
+                await asyncio.wait([self.ended], timeout=max(0.0, remaining))
+            elif found or seen:
+                # What one had started that ended during the look may have been handed on to whom
+                # the look had passed already: only a look that begins later finds it.
+                await asyncio.sleep(0)
+            else:
                 break
-            remaining = until - asyncio.get_running_loop().time()
-            if remaining <= 0:
-                return tuple(sorted(one.pid for one in left))
-            self.kill()
-            await gone(left, remaining)
-            await asyncio.wait([self.ended], timeout=max(0.0, remaining))
+            seen = bool(left)
         self._left.clear()
         return ()
 

@@ -379,7 +379,7 @@ async def test_what_the_disk_refuses_costs_only_its_process(
     (tmp_path / "file").write_text("")
     (tmp_path / "dir").mkdir()
     bad = {"folder": {"directories": (tmp_path / "file" / "x",)}, "log": {"log": tmp_path / "dir"}}
-    with pytest.raises(ProcessFailed, match="bad .*directory"):
+    with pytest.raises(ProcessFailed, match=r"bad .*directory"):
         await house.supervisor.launch([spec("good"), spec("bad", **bad[place]), spec("other")])
     assert house.status("bad").state is ProcessState.FATAL
     await house.ready("good")
