@@ -7,7 +7,6 @@ import re
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import attrs
 from packaging.requirements import InvalidRequirement, Requirement
@@ -15,11 +14,10 @@ from packaging.utils import canonicalize_name
 
 from machine_lifecycle.installers.compiling import LockedPackage, read
 from machine_lifecycle.installers.packages import Environment
-from machine_lifecycle.installers.repository import Repository
+from machine_lifecycle.installers.repository import public_address
 from machine_lifecycle.installers.uvprogram import uv_program
 from machine_lifecycle.installers.variables import without_index
 from machine_lifecycle.model.installing import StepContext
-from machine_lifecycle.model.redaction import without_query_secrets
 
 __all__ = ["Installed"]
 
@@ -88,19 +86,13 @@ class Installed:
             if exact and "@" not in name:
                 yield LockedPackage(name=canonicalize_name(name), version=version.strip())
             elif url.startswith(("git+https://", "https://")):
-                yield LockedPackage(name=canonicalize_name(at), url=self._plain(at, url))
+                plain = public_address(url)
+                if plain != url:
+                    self.note(f"package {at}: the credentials in its address are left out")
+                yield LockedPackage(name=canonicalize_name(at), url=plain)
             elif line.strip():
-                shown = without_query_secrets(Repository(url=line.strip()).plain_url)
+                shown = public_address(line.strip())
                 self.note(f"package {shown} is of this machine alone: it is not locked")
-
-    def _plain(self, name: str, url: str) -> str:
-        """Where a package is from, fit to be read by others."""
-        plain = Repository(url=url).plain_url
-        if without_query_secrets(plain) != plain:
-            plain = urlsplit(plain)._replace(query="").geturl()
-        if plain != url:
-            self.note(f"package {name}: the credentials in its address are left out")
-        return plain
 
     async def _hashes(self, packages: Sequence[LockedPackage]) -> Mapping[str, tuple[str, ...]]:
         """The index's hashes of what is installed; nothing for what no index has."""

@@ -16,7 +16,7 @@ from machine_lifecycle.installers.lock import Lock, LockedRepository
 from machine_lifecycle.installers.mending import broken_packages
 from machine_lifecycle.installers.origins import Origins
 from machine_lifecycle.installers.packages import Environment
-from machine_lifecycle.installers.repository import Repository
+from machine_lifecycle.installers.repository import Repository, public_address
 from machine_lifecycle.installers.scripts import changed_by_hand
 from machine_lifecycle.installers.uvprogram import uv_program
 from machine_lifecycle.model.installing import InstallContext, StepContext
@@ -113,6 +113,7 @@ def _frozen(lines: Iterable[str]) -> Iterator[tuple[str, str]]:
         name, mark, rest = line.partition("==")
         if not mark:
             name, _, rest = line.partition(" @ ")
+            rest = public_address(rest.strip())
         yield canonicalize_name(name.strip()), rest.strip()
 
 

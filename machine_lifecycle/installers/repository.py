@@ -12,7 +12,14 @@ import attrs
 from machine_lifecycle.installers.git_errors import GitUrlRefused
 from machine_lifecycle.model.redaction import without_query_secrets
 
-__all__ = ["FULL_SHA", "Repository", "check_repository", "git_environment", "with_git_config"]
+__all__ = [
+    "FULL_SHA",
+    "Repository",
+    "check_repository",
+    "git_environment",
+    "public_address",
+    "with_git_config",
+]
 
 FULL_SHA = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 """A whole hash, of SHA-1 or SHA-256: servers hand out a single commit by no shorter one."""
@@ -73,6 +80,16 @@ class Repository:
         """What is wanted, for people."""
         at = self.commit[:12] or self.branch
         return f"{self.plain_url} at {at}" if at else self.plain_url
+
+
+def public_address(url: str) -> str:
+    """Where a package is from, fit to be read by others: without a login, and without a query that
+    holds credentials.
+    """
+    plain = Repository(url=url).plain_url
+    if without_query_secrets(plain) != plain:
+        plain = urlunsplit(urlsplit(plain)._replace(query=""))
+    return plain
 
 
 def check_repository(repository: Repository) -> None:

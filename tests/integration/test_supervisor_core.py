@@ -378,9 +378,10 @@ async def test_what_the_disk_refuses_costs_only_its_process(
 ) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "dir").mkdir()
-    bad = {"folder": {"directories": (tmp_path / "file" / "x",)}, "log": {"log": tmp_path / "dir"}}
+    refused = {"directories": (tmp_path / "file" / "x",)}, {"log": tmp_path / "dir"}
+    bad = spec("bad", **refused[place == "log"])
     with pytest.raises(ProcessFailed, match=r"bad .*directory"):
-        await house.supervisor.launch([spec("good"), spec("bad", **bad[place]), spec("other")])
+        await house.supervisor.launch([spec("good"), bad, spec("other")])
     assert house.status("bad").state is ProcessState.FATAL
     await house.ready("good")
     await house.ready("other")
