@@ -138,7 +138,9 @@ def full_disk(folder: Path, stack: ExitStack) -> Cause:
     if subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("no file system can be mounted here")
     stack.callback(subprocess.run, ["/bin/umount", str(small)], check=True)
-    Origin(folder / "large", main__py="", big__txt=os.urandom(20 << 20).hex())
+    large = Origin(folder / "large", main__py="")
+    large.git("config", "core.compression", "0")  # which would take longer than all else
+    large.commit(big__txt=os.urandom(14 << 20).hex())
     settings = comfyui(folder, WORKSPACE_PATH=str(small / "w"))
     settings["COMFYUI_REPO_URL"] = str(folder / "large")
 
