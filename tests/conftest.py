@@ -14,12 +14,17 @@ from pathlib import Path
 import psutil
 import pytest
 import pytest_asyncio
+from hypothesis import HealthCheck, settings
 
 from tests.support.patience import PATIENCE
 
 # A shell has SIGINT ignored by what it starts in the background, and all of that's children.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# How long an example takes depends on what else runs: nothing that a property is about.
+settings.register_profile("facts", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("facts")
 
 _FDS = next((path for path in ("/proc/self/fd", "/dev/fd") if Path(path).is_dir()), "")
 

@@ -356,7 +356,6 @@ def test_starts_stops_and_kills_in_any_order() -> None:
         settings=settings(
             max_examples=-(-STEPS // _IN_A_ROW),
             stateful_step_count=_IN_A_ROW,
-            deadline=None,
             suppress_health_check=list(HealthCheck),
         ),
     )
