@@ -44,8 +44,8 @@ class Submission:
     total_steps: int | None
 
     def fields(self) -> dict[str, Any]:
-        """The job's hash."""
-        return {
+        """The job's hash. What is empty is left out where that reads alike."""
+        fields = {
             "id": self.job_id,
             "service_required": self.service_required,
             "priority": self.priority,
@@ -56,9 +56,9 @@ class Submission:
             "status": "pending",
             "retry_count": 0,
             "max_retries": self.max_retries,
-            "ctx": json.dumps(self.ctx) if self.ctx else "",
             **self._step(),
         }
+        return fields | ({"ctx": json.dumps(self.ctx)} if self.ctx else {})
 
     def words(self) -> tuple[str | int, ...]:
         """As ``ml1_submit`` takes it."""
@@ -106,7 +106,7 @@ class Submission:
             "timeout_minutes": self.timeout_minutes,
         }
         known = {name: value for name, value in facts.items() if value is not None}
-        return {"workflow_id": self.workflow_id, **known}
+        return {"workflow_id": self.workflow_id, **known} if self.workflow_id else known
 
 
 def _canonical(requirements: Mapping[str, Any] | None) -> str:

@@ -10,7 +10,8 @@ local function ml1_submit(_, a)
   for i = 4, #a, 2 do job[a[i]] = a[i + 1] end
   local known, reason = known_class(job, at)
   if not known then return 'refused ' .. reason end
-  redis.call('HSET', 'job:' .. a[1], 'queue_score', a[2], unpack(a, 4))
+  job.queue_class = known.h
+  redis.call('HSET', 'job:' .. a[1], 'queue_score', a[2], 'queue_class', known.h, unpack(a, 4))
   redis.call('ZADD', 'jobs:pending', a[2], a[1])
   redis.call('PUBLISH', 'job_submitted', a[3])
   file(a[1], job, at, nil, known)

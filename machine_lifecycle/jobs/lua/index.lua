@@ -303,7 +303,9 @@ local function file(id, job, at, avoided, known)
     end
     arouse(h, known.class, profiles, avoided)
   end
-  redis.call('HSET', 'job:' .. id, 'queue_class', h, 'status', status)
+  if status ~= 'pending' or job.status ~= status or job.queue_class ~= h then
+    redis.call('HSET', 'job:' .. id, 'queue_class', h, 'status', status)
+  end
   return status
 end
 
