@@ -1,4 +1,6 @@
-"""taskiq over a Redis stream: the broker of its own that acknowledges."""
+"""taskiq over a Redis stream: the broker of its own that acknowledges. It keeps no result unless
+``BENCH_RESULTS`` is set: then in Redis, for a day, as the other tools do.
+"""
 
 import asyncio
 import os
@@ -7,9 +9,12 @@ import socket
 import sys
 import time
 
-from taskiq_redis import RedisStreamBroker
+from taskiq_redis import RedisAsyncResultBackend, RedisStreamBroker
 
-broker = RedisStreamBroker(url=os.environ["BENCH_URL"])  # noqa: TID251 - a program of its own
+url = os.environ["BENCH_URL"]  # noqa: TID251 - a program of its own
+broker = RedisStreamBroker(url=url)
+if os.environ.get("BENCH_RESULTS"):  # noqa: TID251 - likewise
+    broker = broker.with_result_backend(RedisAsyncResultBackend(url, result_ex_time=86400))
 out = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 to = ("127.0.0.1", int(os.environ["BENCH_PORT"]))  # noqa: TID251 - likewise
 

@@ -202,15 +202,17 @@ def tools(peers: str, bullmq: str) -> list[Tool]:
         )
     if peers:
         runner = Path(peers).parent
-        found += [
-            Tool(
-                name="taskiq",
-                work=(
-                    str(runner / "taskiq"), "worker", "peer_taskiq:broker", "--workers", "1",
-                    "--max-async-tasks", "$BENCH_CONCURRENCY", "--log-level", "ERROR",
-                ),
-                submit=(peers, "peer_taskiq.py"),
+        taskiq = Tool(
+            name="taskiq",
+            work=(
+                str(runner / "taskiq"), "worker", "peer_taskiq:broker", "--workers", "1",
+                "--max-async-tasks", "$BENCH_CONCURRENCY", "--log-level", "ERROR",
             ),
+            submit=(peers, "peer_taskiq.py"),
+        )  # fmt: skip
+        found += [
+            taskiq,
+            attrs.evolve(taskiq, name="taskiq, with results", env={"BENCH_RESULTS": "1"}),
             Tool(
                 name="arq",
                 work=(str(runner / "arq"), "peer_arq.WorkerSettings"),
