@@ -217,7 +217,7 @@ async def save_outputs(client: JobQueue, record: JobRecord, folder: Path) -> lis
     if record.status != "completed":
         return []
     return [
-        str(save(output, folder)) if output.data else output.reference or output.name
+        str(save(output, folder, record.id)) if output.data else output.reference or output.name
         for output in await client.outputs(record)
         if not output.temporary
     ]

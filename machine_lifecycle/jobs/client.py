@@ -69,7 +69,7 @@ class JobQueue(JobReader):
 
         Raises:
             JobIdTaken: There is a job of that id or key, which asks for something else.
-            JobUnrunnable: Its requirements make no sense; it is not put into the queue.
+            JobUnrunnable: It is no JSON, or its requirements make no sense; nothing is kept of it.
         """
         now = time.time_ns() // 1_000_000
         job = Submission(
@@ -163,7 +163,7 @@ async def open_job_queue(url: str) -> AsyncIterator[JobQueue]:
             yield JobQueue(redis, line, messages)
     except ResponseError as error:
         raise as_lifecycle_error(await name_foreign(line.execute_command, error), url) from error
-    except (RedisError, OSError) as error:
+    except RedisError as error:  # another OSError is of what the caller does meanwhile
         raise as_lifecycle_error(error, url) from error
     finally:
         await line.aclose()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from machine_lifecycle.jobs.errors import PayloadUnusable
+from machine_lifecycle.jobs.result_errors import OutputNotSaved
 from machine_lifecycle.model.jobs import Output, Preview
 
 __all__ = ["bare_name", "is_graph", "read_payload", "save", "save_preview"]
@@ -25,6 +26,8 @@ def read_payload(path: Path) -> dict[str, Any]:
         raise PayloadUnusable(path=str(path), reason=f"can't be read: {error.strerror}") from error
     except ValueError as error:
         raise PayloadUnusable(path=str(path), reason=f"is not JSON: {error}") from error
+    except RecursionError as error:
+        raise PayloadUnusable(path=str(path), reason="is nested too deep") from error
     if not isinstance(value, dict):
         raise PayloadUnusable(path=str(path), reason="holds no JSON object")
     if isinstance(value.get("nodes"), list) and "links" in value:
@@ -48,14 +51,27 @@ def bare_name(name: str) -> str:
 def save_preview(preview: Preview, folder: Path, job_id: str) -> Path:
     """Write a preview under the job's id and a number."""
     name = f"{bare_name(job_id)}{mimetypes.guess_extension(preview.mime) or '.bin'}"
-    return save(Output(name=name, kind="image", mime=preview.mime, data=preview.data), folder)
+    return save(
+        Output(name=name, kind="image", mime=preview.mime, data=preview.data), folder, job_id
+    )
 
 
-def save(output: Output, folder: Path) -> Path:
+def save(output: Output, folder: Path, job_id: str) -> Path:
     """Write an output's bytes under its own name, or under a numbered one if that is taken.
 
     Nothing is overwritten, and nothing is written outside of *folder*.
+
+    Raises:
+        OutputNotSaved: It can't be written there.
     """
+    try:
+        return _save(output, folder)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OutputNotSaved(job_id=job_id, folder=str(folder), reason=reason) from error
+
+
+def _save(output: Output, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     name = bare_name(output.name)
     stem, suffix = Path(name).stem, Path(name).suffix
@@ -63,9 +79,14 @@ def save(output: Output, folder: Path) -> Path:
     while True:
         target = folder / (f"{stem}-{number}{suffix}" if number else name)
         try:
-            with target.open("xb") as file:
-                file.write(output.data)
+            file = target.open("xb")
         except FileExistsError:
             number += 1
             continue
+        try:
+            with file:
+                file.write(output.data)
+        except OSError:
+            target.unlink()  # a part of a picture is none
+            raise
         return target

@@ -7,11 +7,44 @@ from typing import ClassVar
 
 import attrs
 
-from machine_lifecycle.errors import LifecycleError, Remedy
+from machine_lifecycle.errors import ConfigurationError, LifecycleError, Remedy
 from machine_lifecycle.jobs.outcomes import TOO_LARGE
 from machine_lifecycle.model.text import human_bytes
 
-__all__ = ["JobDidNotComplete", "ResultRefused", "ResultTooLarge", "too_large"]
+__all__ = ["JobDidNotComplete", "OutputNotSaved", "ResultRefused", "ResultTooLarge", "too_large"]
+
+
+@attrs.define(kw_only=True, slots=False, eq=False)
+class OutputNotSaved(ConfigurationError):
+    """What a job made can't be written to the folder that was named for it.
+
+    Attributes:
+        job_id: Which job.
+        folder: Where to.
+        reason: Why not.
+    """
+
+    code: ClassVar[str] = "output-not-saved"
+
+    job_id: str
+    folder: str
+    reason: str
+
+    @property
+    def summary(self) -> str:
+        """Of which job, where to, and why not."""
+        return f"what job {self.job_id} made can't be saved in {self.folder}: {self.reason}"
+
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """Name another folder."""
+        job_id = shlex.quote(self.job_id)
+        return (
+            Remedy(
+                "Name another folder; what a completed job made is kept for a day",
+                f"machine-lifecycle jobs watch {job_id} --out pictures",
+            ),
+        )
 
 
 @attrs.define(kw_only=True, slots=False, eq=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ import attrs
 
 from machine_lifecycle.jobs.records import JobRecord, json_object
 from machine_lifecycle.jobs.score import score
+from machine_lifecycle.jobs.unrunnable_errors import JobUnrunnable
 from machine_lifecycle.system.redis_keys import iso
 
 __all__ = ["INDEXED", "Submission"]
@@ -43,13 +45,18 @@ class Submission:
     current_step: int | None
     total_steps: int | None
 
+    def __attrs_post_init__(self) -> None:
+        if self.timeout_minutes is not None and not 0 < self.timeout_minutes < math.inf:
+            reason = f"timeout_minutes is {self.timeout_minutes:g}, and must be more than 0"
+            raise JobUnrunnable(reason=reason)
+
     def fields(self) -> dict[str, Any]:
         """The job's hash. What is empty is left out where that reads alike."""
         fields = {
             "id": self.job_id,
             "service_required": self.service_required,
             "priority": self.priority,
-            "payload": json.dumps(self.payload),
+            "payload": _json("payload", self.payload),
             "requirements": _canonical(self.requirements),
             "customer_id": self.customer_id,
             "created_at": iso(self.now),
@@ -58,7 +65,7 @@ class Submission:
             "max_retries": self.max_retries,
             **self._step(),
         }
-        return fields | ({"ctx": json.dumps(self.ctx)} if self.ctx else {})
+        return fields | ({"ctx": _json("ctx", self.ctx)} if self.ctx else {})
 
     def words(self) -> tuple[str | int, ...]:
         """As ``ml1_submit`` takes it."""
@@ -111,4 +118,11 @@ class Submission:
 
 def _canonical(requirements: Mapping[str, Any] | None) -> str:
     """Equal requirements read alike, so that the queue matches them once."""
-    return json.dumps(requirements, sort_keys=True) if requirements else ""
+    return _json("requirements", requirements, sort_keys=True) if requirements else ""
+
+
+def _json(name: str, value: Mapping[str, Any], *, sort_keys: bool = False) -> str:
+    try:
+        return json.dumps(value, allow_nan=False, sort_keys=sort_keys)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise JobUnrunnable(reason=f"its {name} can't be written as JSON: {error}") from error

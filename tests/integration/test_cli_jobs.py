@@ -119,6 +119,16 @@ def test_errors_are_told_with_a_remedy(terminal: Terminal, tmp_path: Path) -> No
     assert "sesame" not in away.stderr
     (terminal.folder / "bad.json").write_text('{"nodes": [], "links": []}', encoding="utf-8")
     assert "payload-unusable" in terminal.run("submit", "bad.json").stderr
+    for minutes in ("0", "-1", "inf", "nan"):
+        asked = terminal.run("submit", terminal.payload(), "--timeout-minutes", minutes)
+        assert (asked.returncode, asked.stdout) == (2, "")
+        assert "timeout_minutes" in asked.stderr
+    (terminal.folder / "nan.json").write_text('{"a": NaN}', encoding="utf-8")
+    assert "its payload can't be written as JSON" in terminal.run("submit", "nan.json").stderr
+    made = terminal.run("submit", terminal.payload(bytes=1), "--out", "job.json/pictures")
+    assert made.returncode == 2
+    assert "output-not-saved" in made.stderr
+    assert "redis-unreachable" not in made.stderr
 
 
 def test_why_a_job_waits(terminal: Terminal) -> None:

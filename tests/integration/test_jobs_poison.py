@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from machine_lifecycle.jobs.client import JobQueue
+from machine_lifecycle.jobs.client import JobQueue, open_job_queue
 from machine_lifecycle.jobs.errors import JobStateRefuses
 from machine_lifecycle.jobs.unrunnable_errors import JobUnrunnable
 from tests.integration.test_jobs_queue import call, claim, put
@@ -173,3 +173,10 @@ async def test_words_on_a_channel_that_can_not_be_read_are_passed_over(
         if event.kind == "progress":
             assert await client.cancel(second) == "cancelling"
     assert (await client.get(second)).status == "cancelled"
+
+
+async def test_what_its_user_meets_is_no_matter_of_redis(valkey: Any) -> None:
+    for error in (FileNotFoundError("a file"), TimeoutError("mine"), ConnectionError("mine")):
+        with pytest.raises(type(error)):
+            async with open_job_queue(valkey.url):
+                raise error
