@@ -39,9 +39,23 @@ it ends the connection.
 class Settler:
     """Writes the outcome of runs, over and over until Redis has it."""
 
-    def __init__(self, functions: QueueFunctions, config: WorkerConfig) -> None:
+    def __init__(
+        self,
+        functions: QueueFunctions,
+        config: WorkerConfig,
+        *,
+        hindered: Callable[[Exception | None], None],
+    ) -> None:
+        """Make it.
+
+        Args:
+            functions: The queue.
+            config: Whose it is.
+            hindered: Told what keeps an outcome from being written, for now; ``None``: nothing.
+        """
         self._functions = functions
         self._config = config
+        self._hindered = hindered
 
     def result(
         self,
@@ -163,7 +177,9 @@ class Settler:
             except (*AWAY, ResponseError) as error:
                 if not passing(error):
                     return f"{UNWRITTEN} {error}"
+                self._hindered(error)
             else:
+                self._hindered(None)
                 if not said.startswith(UNWRITTEN) or not passing(ResponseError(refusal(said))):
                     return said
             await asyncio.sleep(spread(wait))

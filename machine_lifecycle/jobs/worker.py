@@ -89,15 +89,15 @@ class Worker:
         self._functions = QueueFunctions(self._lines[0])
         self._registration = Registration(redis, self._functions, config)
         self._voice = WorkerVoice(config, self._registration, order=self._told)
-        self.hindered: Callable[[RedisError | OSError | None], None] = self._voice.hindered
+        self.hindered: Callable[[Exception | None], None] = partial(self._voice.hindered, "turns")
         services.warmer.on_word = self._voice.warming
         self._offers = Offers(services)
         self._exchange = Exchange(FunctionsWithFiles(self._lines[1]), config, self, self._delivery)
         self._execution = Execution(
             config, Reports(self._functions, config.worker_id),
-            Settler(self._functions, config), services, self._voice,
+            Settler(self._functions, config, hindered=partial(self._voice.hindered, "ends")),
+            services, self._voice, on_free=self._freed, on_hung=self._rest,
             give=lambda outcome: self._exchange.give(self._delivery.tracked(outcome)),
-            on_free=self._freed, on_hung=self._rest,
         )  # fmt: skip
         self.expect: Callable[[Claimed], Slot] = self._execution.expect
         self.start: Callable[[Claimed, Slot], None] = self._execution.start

@@ -80,7 +80,8 @@ class WorkerVoice:
         self._config = config
         self._logged = ""
         """The last trouble that was logged, until it is over."""
-        self._hindrance = ""
+        self._hindrances: dict[str, str] = {}
+        """What is hindered, and by what."""
         self._link: Link | None = None
         if config.control_socket:
             hello = {
@@ -127,14 +128,21 @@ class WorkerVoice:
             self.disconnected(error.summary)
             self._say("cold", words=error.summary)
 
-    def hindered(self, error: RedisError | OSError | None) -> None:
-        """Tell what hinders the queue and nobody else would tell; ``None``: nothing does."""
-        if isinstance(error, ForeignKey) and str(error) != self._hindrance:
-            self._hindrance = str(error)
-            self.trouble(as_lifecycle_error(error, self._config.redis_url))
-        elif error is None and self._hindrance:
-            self._hindrance = ""
-            if self.advertised is not None:
+    def hindered(self, what: str, error: Exception | None) -> None:
+        """Tell what hinders the queue and nobody else would tell.
+
+        Args:
+            what: Is hindered.
+            error: By which; ``None``: by nothing any more.
+        """
+        if isinstance(error, ForeignKey):
+            known = str(error) in self._hindrances.values()
+            self._hindrances[what] = str(error)
+            if not known:
+                self.trouble(as_lifecycle_error(error, self._config.redis_url))
+        elif error is None and self._hindrances:
+            over = self._hindrances.pop(what, "")
+            if over and self.advertised is not None and not self._hindrances:
                 self._tell_connected()
 
     def warming(self, words: str) -> None:

@@ -198,3 +198,22 @@ async def test_counts_that_are_no_numbers_stop_nobody(redis: Redis) -> None:
         await redis.set(key, "no number")
     await call(redis, "ml1_beat", "w1", profile()[0], 20000)
     assert (await claim(redis))[1] == job_id
+
+
+async def test_of_what_can_not_be_recorded_nothing_is_written(redis: Redis) -> None:
+    client = JobQueue(redis)
+    job_id = await client.submit({}, service_required="simulation")
+    _, _, fence, _ = await claim(redis)
+    before = await redis.hgetall(keys.job(job_id))
+    await redis.set(f"{keys.FAILED}:at", "somebody else's")
+    with pytest.raises(ForeignKey, match=f"{keys.FAILED}:at is no sorted set"):
+        await client.cancel(job_id)
+    with pytest.raises(ForeignKey, match=f"{keys.FAILED}:at is no sorted set"):
+        await fail(redis, job_id, fence, again=False)
+    await redis.rename(f"{keys.FAILED}:at", keys.COMPLETED)
+    with pytest.raises(ForeignKey, match=f"{keys.COMPLETED} is no hash"):
+        await write(redis, result(job_id, fence))
+    assert await redis.hgetall(keys.job(job_id)) == before
+    assert await redis.zscore(keys.LEASES, job_id)
+    await redis.delete(keys.COMPLETED)
+    assert await write(redis, result(job_id, fence)) == ["ok"]

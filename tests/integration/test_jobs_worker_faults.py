@@ -383,3 +383,27 @@ async def test_results_wait_until_a_key_that_somebody_else_has_taken_is_free(
         assert worker.returncode is None
         runs = [line for line in workers.journal() if line.startswith("run")]
         assert len(runs) == len(set(runs)) == 5
+
+
+async def test_an_error_waits_until_the_record_of_errors_is_free_and_stays_the_cause(
+    own_valkey: Any, admin: Redis, workers: Workers
+) -> None:
+    client = JobQueue(admin)
+    boss = Orchestrator(own_valkey.folder / "control.sock")
+    async with await boss.serve():
+        await workers.start(own_valkey.url, MACHINE_CONTROL_SOCKET=str(boss.path), WORKER_ID="w-1")
+        await boss.wait_for("standby")
+        boss.tell(do="go")
+        await boss.wait_for("connected")
+        await admin.set(keys.FAILED, "somebody else's")
+        await client.submit({"fail": "for good"}, service_required="simulation", job_id="bad")
+        error = (await boss.wait_for("trouble"))["error"]
+        assert error["code"] == "redis-key-foreign"
+        assert f"the key {keys.FAILED} is no hash" in error["summary"]
+        assert (await client.get("bad")).status in {"assigned", "in_progress"}
+        await admin.rename(keys.FAILED, f"{keys.FAILED}.aside")
+        await boss.wait_for("connected")
+        await boss.wait_for("job_done", job_id="bad", outcome="failed")
+        record = await client.get("bad")
+        assert (record.status, record.error) == ("failed", "The fake was told to refuse for good.")
+        assert await admin.hexists(keys.FAILED, "bad")

@@ -254,6 +254,7 @@ end
 -- The same, for what begins with worker, id, fence: a job ends, whatever Redis refuses about it.
 local function for_sure(work)
   return function(names, a)
+    look_at_records('jobs:failed')
     local said, why, ended_so = apart(a[2], now(), true, work, names, a)
     return said or answer_refused(a[1], a[2], a[3], nil, why, ended_so)
   end
@@ -263,6 +264,7 @@ end
 local function ml1_cancel(_, a)
   local job = hash('job:' .. a[1])
   if not next(job) then return 'unknown' end
+  look_at_records('jobs:failed')
   local at = now()
   local message = {job_id = a[1], worker_id = job.worker_id or '', reason = a[2], timestamp = at}
   local running = RUNNING[job.status]

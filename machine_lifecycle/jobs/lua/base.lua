@@ -237,6 +237,13 @@ local function trim_bytes(name, at)
   drop_records(name, gone)
 end
 
+-- Where another party has put something else in the place of these records, break off before anything
+-- is changed.
+local function look_at_records(name)
+  redis.call('HLEN', name)
+  redis.call('ZCARD', name .. ':at')
+end
+
 -- Bounded records of ended jobs: each field has its time in a sorted set beside the hash, and goes
 -- when it is too old. A TTL of the whole hash would either never fire or take all at once.
 local function trim_records(name, at, ttl, most)
