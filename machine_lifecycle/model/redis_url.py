@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import attrs
@@ -97,6 +98,24 @@ class RedisUrl:
             return self.path
         nodes = ",".join(f"[{h}]:{port}" if ":" in h else f"{h}:{port}" for h, port in self.nodes)
         return f"{nodes}/{self.service}" if self.service else nodes
+
+    @property
+    def cli(self) -> str:
+        """The call of ``redis-cli`` that reaches it, or the first Sentinel; it asks for the
+        password.
+        """
+        if self.path:
+            words = ["-s", self.path]
+        else:
+            host, port = self.nodes[0]
+            words = ["-h", host, "-p", str(port)]
+        if self.secure:
+            ca = self.options.get("ssl_ca_certs")
+            words += ["--tls", *(("--cacert", ca) if ca else ())]
+        if not self.service:
+            words += ["--user", self.user] if self.user else []
+            words += ["--askpass"] if self.password else []
+        return shlex.join(["redis-cli", *words])
 
     @property
     def masked(self) -> str:

@@ -139,19 +139,20 @@ def as_lifecycle_error(error: Exception, url: str) -> LifecycleError:
     """What the client raised, as an error of ours with a remedy."""
     if isinstance(error, LifecycleError):
         return error
-    address = RedisUrl.parse(url).address
+    where = RedisUrl.parse(url)
+    address, cli = where.address, where.cli
     if isinstance(error, ForeignKey):
-        return RedisKeyForeign(address=address, key=error.key, kind=error.kind)
+        return RedisKeyForeign(address=address, key=error.key, kind=error.kind, cli=cli)
     text = _ANNOTATED.sub(r"\2\3", str(error)).rstrip(".")
     # A refusal while connecting comes wrapped as a broken connection.
     unknown = AuthenticationError
     if isinstance(error, unknown) or isinstance(error.__cause__, unknown) or "NOAUTH" in text:
         return RedisAuth(address=address)
     if refusal := refusal_of(error):
-        return RedisRefuses(address=address, refusal=refusal, said=text)
+        return RedisRefuses(address=address, refusal=refusal, said=text, cli=cli)
     if "CERTIFICATE_VERIFY_FAILED" in text:
         return RedisCertificate(address=address, reason=_TLS.sub(r"\1", text))
-    return RedisUnreachable(address=address, reason=text or type(error).__name__)
+    return RedisUnreachable(address=address, reason=text or type(error).__name__, cli=cli)
 
 
 def spread(seconds: float) -> float:
@@ -187,20 +188,21 @@ async def check(redis: Redis, url: str) -> tuple[LifecycleError, ...]:
         RedisAuth: It refuses us.
         RedisTooOld: It has no Functions.
     """
+    where = RedisUrl.parse(url)
     try:
         # Without it, one that takes connections and says nothing would be asked again and again.
         async with asyncio.timeout(_CHECK_TIMEOUT):
             info = await redis.info()
     except TimeoutError as error:
         silent = f"it is connected to, but said nothing in {_CHECK_TIMEOUT:g} s"
-        raise RedisUnreachable(address=RedisUrl.parse(url).address, reason=silent) from error
+        raise RedisUnreachable(address=where.address, reason=silent, cli=where.cli) from error
     except (RedisError, OSError) as error:
         raise as_lifecycle_error(error, url) from error
     # A Valkey says 7.2.4 here for the sake of old clients, and its own version beside it.
     version = str(info.get("valkey_version") or info.get("redis_version", "0"))
     if int(version.split(".", maxsplit=1)[0]) < _OLDEST_MAJOR:
-        raise RedisTooOld(address=RedisUrl.parse(url).address, version=version)
+        raise RedisTooOld(address=where.address, version=version)
     policy = str(info.get("maxmemory_policy", "noeviction"))
     if policy != "noeviction":
-        return (RedisEvicts(address=RedisUrl.parse(url).address, policy=policy),)
+        return (RedisEvicts(address=where.address, policy=policy, cli=where.cli),)
     return ()

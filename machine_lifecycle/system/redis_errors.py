@@ -24,14 +24,6 @@ __all__ = [
 ]
 
 
-def _where(address: str) -> str:
-    """The arguments by which ``redis-cli`` reaches it."""
-    if address.startswith("/"):
-        return f"-s {address}"
-    host, _, port = address.partition("/")[0].partition(",")[0].rpartition(":")
-    return f"-h {host or address} -p {port or 6379}"
-
-
 _ISLAND = Remedy("Or let this machine alone have a queue of its own", "export REDIS=embedded")
 
 
@@ -42,12 +34,14 @@ class RedisUnreachable(LifecycleError):
     Attributes:
         address: ``host:port`` or the path of a socket; never holds a password.
         reason: What the operating system or the client said.
+        cli: The call of ``redis-cli`` that reaches it, which asks for the password.
     """
 
     code: ClassVar[str] = "redis-unreachable"
 
     address: str
     reason: str = ""
+    cli: str = "redis-cli"
 
     @property
     def summary(self) -> str:
@@ -62,7 +56,7 @@ class RedisUnreachable(LifecycleError):
         return (
             Remedy(
                 "See whether it is up and reachable from here",
-                f"redis-cli {_where(self.address)} ping",
+                f"{self.cli} ping",
             ),
             *(
                 [Remedy("If it speaks TLS alone, let HUB_REDIS_URL begin with rediss://")]
@@ -134,6 +128,7 @@ class RedisRefuses(LifecycleError):
         address: ``host:port`` or the path of a socket.
         refusal: Of which kind it is.
         said: The server's own words.
+        cli: The call of ``redis-cli`` that reaches it, which asks for the password.
     """
 
     code: ClassVar[str] = "redis-refuses"
@@ -141,6 +136,7 @@ class RedisRefuses(LifecycleError):
     address: str
     refusal: Refusal
     said: str
+    cli: str = "redis-cli"
 
     @property
     def summary(self) -> str:
@@ -150,7 +146,7 @@ class RedisRefuses(LifecycleError):
     @property
     def remedies(self) -> tuple[Remedy, ...]:
         """What ends this refusal."""
-        cli = f"redis-cli {_where(self.address)}"
+        cli = self.cli
         match self.refusal:
             case Refusal.FULL:
                 return (
@@ -186,6 +182,7 @@ class RedisKeyForeign(LifecycleError):
         address: ``host:port`` or the path of a socket.
         key: Which one.
         kind: What the queue keeps there.
+        cli: The call of ``redis-cli`` that reaches it, which asks for the password.
     """
 
     code: ClassVar[str] = "redis-key-foreign"
@@ -193,6 +190,7 @@ class RedisKeyForeign(LifecycleError):
     address: str
     key: str
     kind: str
+    cli: str = "redis-cli"
 
     @property
     def summary(self) -> str:
@@ -205,7 +203,7 @@ class RedisKeyForeign(LifecycleError):
     @property
     def remedies(self) -> tuple[Remedy, ...]:
         """Find out whose it is, and put it elsewhere."""
-        cli, key = f"redis-cli {_where(self.address)}", shlex.quote(self.key)
+        cli, key = self.cli, shlex.quote(self.key)
         return (
             Remedy("See what it is, and which program of yours may write it", f"{cli} type {key}"),
             Remedy(
@@ -281,12 +279,14 @@ class RedisEvicts(LifecycleError):
     Attributes:
         address: ``host:port`` or the path of a socket.
         policy: Its ``maxmemory-policy``.
+        cli: The call of ``redis-cli`` that reaches it, which asks for the password.
     """
 
     code: ClassVar[str] = "redis-evicts"
 
     address: str
     policy: str
+    cli: str = "redis-cli"
 
     @property
     def summary(self) -> str:
@@ -302,7 +302,7 @@ class RedisEvicts(LifecycleError):
         return (
             Remedy(
                 "Let it refuse writes instead",
-                f"redis-cli {_where(self.address)} config set maxmemory-policy noeviction",
+                f"{self.cli} config set maxmemory-policy noeviction",
             ),
         )
 

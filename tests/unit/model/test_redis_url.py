@@ -31,6 +31,23 @@ def test_what_is_shown_of_it(text: str, address: str, masked: str) -> None:
     assert "pw" not in f"{read!r}"
 
 
+@pytest.mark.parametrize(
+    ("text", "cli"),
+    [
+        ("redis://h", "redis-cli -h h -p 6379"),
+        ("redis://:pw@[::1]:1", "redis-cli -h ::1 -p 1 --askpass"),
+        (
+            "rediss://u:pw@h/0?ssl_ca_certs=/my%20ca",
+            "redis-cli -h h -p 6379 --tls --cacert '/my ca' --user u --askpass",
+        ),
+        ("unix://:pw@/run/a.sock", "redis-cli -s /run/a.sock --askpass"),
+        ("redis+sentinel://u:pw@a,b:2/main", "redis-cli -h a -p 26379"),
+    ],
+)
+def test_how_redis_cli_reaches_it(text: str, cli: str) -> None:
+    assert RedisUrl.parse(text).cli == cli
+
+
 def test_what_it_says() -> None:
     read = RedisUrl.parse("rediss+sentinel://u:p%40w@a:1,b/main/4?ssl_ca_certs=/ca")
     assert (read.user, read.password, read.service) == ("u", "p@w", "main")
