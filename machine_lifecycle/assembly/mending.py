@@ -101,7 +101,6 @@ class Mending:
 
     def worker_in_trouble(self, worker_id: str, error: Mapping[str, Any]) -> None:
         """A worker met an error."""
-        _log.warning("%s: %s", worker_id, error.get("summary"))
         worker = self._worker(worker_id)
         if worker is None or self.lifecycle.state not in _UP:
             return

@@ -140,6 +140,7 @@ class Parts:
             on_job_taken=self.watching.job_taken,
             on_job_done=self.watching.job_done,
             on_trouble=self.mending.worker_in_trouble,
+            on_troubled=self.watching.worker_troubled,
             on_warming=self.watching.worker_warms,
             on_loaded=self.packs.heard,
             on_change=lambda: self.health.changed(),  # noqa: PLW0108 - it is made further down

@@ -17,7 +17,7 @@ from machine_lifecycle.lifecycle.hooks import EventBus
 from machine_lifecycle.model.gpu_signs import sign_in
 from machine_lifecycle.model.plan import BootPlan
 from machine_lifecycle.model.processes import ProcessSpec, ProcessState, ProcessStatus, Role
-from machine_lifecycle.model.status import ConditionKind
+from machine_lifecycle.model.status import ConditionKind, WorkerStatus
 from machine_lifecycle.states import stimuli
 from machine_lifecycle.states.names import MachineState
 
@@ -139,9 +139,17 @@ class Watching:
             self.supervisor.link_ready(process, connected)
         for worker in self.links.statuses():
             if worker.process == process:
-                changed = events.WorkerChanged(attempt=self.lifecycle.attempt, worker=worker)
-                self.bus.emit(changed)
+                self._tell_worker(worker)
         self.settle()
+
+    def worker_troubled(self, worker: WorkerStatus) -> None:
+        """A worker met an error that it had not met before, or has nothing to complain of now."""
+        if worker.trouble:
+            _log.warning("%s: %s", worker.id, worker.trouble)
+        self._tell_worker(worker)
+
+    def _tell_worker(self, worker: WorkerStatus) -> None:
+        self.bus.emit(events.WorkerChanged(attempt=self.lifecycle.attempt, worker=worker))
 
     def job_taken(self, worker_id: str, job_id: str) -> None:
         """A worker took a job."""

@@ -45,7 +45,8 @@ class Links:
             break.
         on_job_done: Told worker, job and outcome: ``completed``, ``failed``, ``cancelled``,
             ``released`` or ``lost``.
-        on_trouble: Told worker and the wire form of an error that it met.
+        on_trouble: Told worker and the wire form of an error that it met, whenever it says so.
+        on_troubled: Told a worker whose trouble is another than before, or over.
         on_loaded: Told the node packs of the services that a worker is connected to.
         on_change: Called after anything changed.
         wall: The clock, in seconds since 1970.
@@ -58,6 +59,7 @@ class Links:
         on_job_taken: Callable[[str, str], None] = unheard,
         on_job_done: Callable[[str, str, str], None] = unheard,
         on_trouble: Callable[[str, Mapping[str, Any]], None] = unheard,
+        on_troubled: Callable[[WorkerStatus], None] = unheard,
         on_warming: Callable[[str, str, str], None] = unheard,
         on_loaded: Callable[[tuple[Loaded, ...]], None] = unheard,
         on_change: Callable[[], None] = unheard,
@@ -69,6 +71,7 @@ class Links:
                 job_taken=on_job_taken,
                 job_done=on_job_done,
                 trouble=on_trouble,
+                troubled=on_troubled,
                 warming=on_warming,
                 loaded=on_loaded,
                 change=on_change,

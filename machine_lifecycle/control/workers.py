@@ -36,7 +36,8 @@ class Listeners:
         job_taken: Told worker and job, once per job, though a worker repeats itself after a break.
         job_done: Told worker, job and outcome: ``completed``, ``failed``, ``retrying``,
             ``cancelled``, ``released`` or ``lost``.
-        trouble: Told worker and the wire form of an error that it met.
+        trouble: Told worker and the wire form of an error that it met; each time that it says so.
+        troubled: Told a worker whose trouble is another than before, or over.
         warming: Told a process's name, ``warming`` and how far its worker warms a service up, or
             ``cold`` and why it could not.
         loaded: Told the node packs of the services that a worker is connected to.
@@ -47,6 +48,7 @@ class Listeners:
     job_taken: Callable[[str, str], None] = unheard
     job_done: Callable[[str, str, str], None] = unheard
     trouble: Callable[[str, Mapping[str, Any]], None] = unheard
+    troubled: Callable[[WorkerStatus], None] = unheard
     warming: Callable[[str, str, str], None] = unheard
     loaded: Callable[[tuple[Loaded, ...]], None] = unheard
     change: Callable[[], None] = unheard
@@ -156,6 +158,8 @@ class WorkerBoard:
             for future, wanted in self._waiting.items():
                 if wanted <= here and not future.done():
                     future.set_result(None)
+        elif before is not None and worker.trouble != before.trouble:
+            self._listeners.troubled(worker)
         self._listeners.change()
 
     def _standby(self, worker: WorkerStatus, _message: dict[str, Any]) -> None:

@@ -6,6 +6,8 @@ All speak to it over TLS, as a user with the least rights.
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -158,6 +160,25 @@ def test_a_job_that_runs_when_redis_refuses_ends_once_it_takes_writes_again(
     assert done.returncode == 0, done.stderr
     told = json.loads(machine.call("jobs", "show", job, "--json").stdout)
     assert (told["status"], told["retry_count"]) == ("completed", 0)
+
+
+def test_a_worker_that_finds_redis_full_is_told_of_until_there_is_room(bed: Bed) -> None:
+    machine = bed.machine
+    bed.admin.function_flush()  # so that it has something to write before it can do anything
+    bed.admin.config_set("maxmemory", 1)
+    for pid in bed.workers():
+        os.kill(pid, signal.SIGKILL)
+    while "memory is full" not in machine.until("worker_changed")["worker"]["trouble"]:
+        continue
+    bed.until_trouble("memory is full")
+    log = machine.folder / "stderr"
+    assert "memory is full" in log.read_text(encoding="utf-8")
+    give_room(bed)
+    while not machine.until("worker_changed")["worker"]["connected"]:
+        continue
+    bed.until_trouble("")
+    done = machine.call("submit", graph(machine.folder), "--watch")
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_machine_goes_on_at_the_primary_that_follows(

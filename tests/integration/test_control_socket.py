@@ -338,6 +338,38 @@ async def test_a_worker_from_hello_to_its_end(place: _Place) -> None:
     ]
 
 
+async def test_trouble_that_a_worker_repeats_is_told_once_and_when_it_is_over(
+    folder: Path,
+) -> None:
+    machine, heard = _Machine(), _Heard()
+    links = Links(
+        on_trouble=lambda _worker, error: heard.take("met", error["summary"]),
+        on_troubled=lambda worker: heard.take("has", worker.trouble),
+    )
+    path = folder / "control.sock"
+    server = ControlServer(path, machine, links, patience=0.3)
+    await server.start()
+    try:
+        async with _Worker(path) as worker:
+            worker.say(say="connected")
+            for words in ("is full", "is full", "is away", "is full"):
+                worker.say(say="trouble", error={"summary": words})
+            worker.say(say="connected")
+            await heard.until(("has", ""))
+    finally:
+        await server.close()
+    assert heard.words == [
+        ("has", "is full"),
+        ("met", "is full"),
+        ("met", "is full"),
+        ("has", "is away"),
+        ("met", "is away"),
+        ("has", "is full"),
+        ("met", "is full"),
+        ("has", ""),
+    ]
+
+
 async def test_waiting_for_workers_can_be_given_up(place: _Place) -> None:
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.01):
