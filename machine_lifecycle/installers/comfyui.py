@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Sequence
 
@@ -315,7 +316,7 @@ class _Pack:
         )
 
     def _env_text(self) -> str:
-        return "".join(f"{name}={value}\n" for name, value in self._node.env.items())
+        return "".join(f"{name}={_as_read(one)}\n" for name, one in self._node.env.items())
 
     def _env_current(self) -> bool:
         path = self._folder / ".env"
@@ -323,3 +324,11 @@ class _Pack:
 
     async def _write_env(self, _: StepContext) -> None:
         write_atomically(self._folder / ".env", self._env_text(), mode=0o600)
+
+
+def _as_read(value: str) -> str:
+    """A value as readers of such files want it: in quotes where they would read another."""
+    if value == value.strip() and not re.search(r"^['\"]|[\r\n]|\s#", value):
+        return value
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"

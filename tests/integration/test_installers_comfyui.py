@@ -8,6 +8,7 @@ from pathlib import Path
 
 import attrs
 import pytest
+from dotenv import dotenv_values
 
 from machine_lifecycle.errors import Problems
 from machine_lifecycle.installers.base import StepStatus
@@ -50,6 +51,15 @@ async def test_the_base_is_installed_once_and_again_when_it_is_gone(bed: Bed) ->
     assert {"torch", "small"} <= modules(python)
 
 
+ODD = {
+    "PLAIN": "a#b c",
+    "COMMENT": "pass #word",
+    "LINES": "-----BEGIN-----\nx\\n\n-----END-----",
+    "QUOTES": "'it\\'s' \"so\"",
+}
+"""Values that a reader of ``.env`` files takes for others if they stand there as they are."""
+
+
 async def test_a_failing_pack_among_good_ones_is_named_and_the_rest_is_in(bed: Bed) -> None:
     good = bed.pack("good", requirements__txt="small\n", x="1")
     greedy = bed.pack("greedy", requirements__txt="greedy\n")
@@ -58,7 +68,7 @@ async def test_a_failing_pack_among_good_ones_is_named_and_the_rest_is_in(bed: B
             "name": "Good",
             "url": f"git clone {good}",
             "requirements": True,
-            "env": {"HF_TOKEN": "${HF_TOKEN}", "UNSET": "${UNSET}"},
+            "env": {"HF_TOKEN": "${HF_TOKEN}", "UNSET": "${UNSET}", **ODD},
             "custom_script": "echo flat > made; python -c 'import torch'",
         },
         {"name": "Dead", "url": str(bed.root / "nowhere"), "requirements": True},
@@ -79,7 +89,9 @@ async def test_a_failing_pack_among_good_ones_is_named_and_the_rest_is_in(bed: B
     assert sorted(blocked) == ["node Dead packages", "node Dead script", "node Greedy script"]
     folder = bed.home / "custom_nodes" / "Good"
     assert (folder / "made").read_text() == "flat\n"
-    assert (folder / ".env").read_text() == "HF_TOKEN=hf-s3cret\nUNSET=\n"
+    assert (folder / ".env").read_text().startswith("HF_TOKEN=hf-s3cret\nUNSET=\nPLAIN=a#b c\n")
+    read = dotenv_values(folder / ".env", interpolate=False)
+    assert read == {"HF_TOKEN": "hf-s3cret", "UNSET": "", **ODD}, "as others read it"
     assert (folder / ".env").stat().st_mode & 0o777 == 0o600
     stamps = (bed.home / ".machine-lifecycle/stamps").iterdir()
     assert "s3cret" not in "".join(path.read_text() for path in stamps)
