@@ -214,6 +214,8 @@ PUBLIC_TYPES = ["--verifytypes", "machine_lifecycle", "--ignoreexternal"]
 def check() -> int:
     """Run every check and name those that failed at the end."""
     environment = dict(clean_environment(), PYTHONPATH=str(ROOT))
+    # For the public types, basedpyright takes the packages of the Python that is first here.
+    environment["PATH"] = os.pathsep.join((str(VENV / "bin"), environment.get("PATH", os.defpath)))
     steps = {
         "style": ["ruff", "check"],
         "format": ["ruff", "format", "--check"],
