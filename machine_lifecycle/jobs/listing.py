@@ -15,6 +15,10 @@ from machine_lifecycle.system.redis_line import Line
 __all__ = ["job_ids", "numbers", "read_job"]
 
 
+_CHUNK = 500
+"""Ended jobs that are looked at in one call."""
+
+
 async def read_job(redis: Any, job_id: str, line: Line | None = None) -> JobRecord | None:
     """What is known of a job; ``None`` for nothing. Over a line, if there is one.
 
@@ -74,9 +78,31 @@ async def job_ids(redis: Any, status: str, limit: int) -> tuple[str, ...]:
         ("failed", f"{keys.FAILED}:at"),
         ("dead", keys.DEAD),
     ):
-        if status in {"", kind} or (status == "cancelled" and kind == "failed"):
+        if status == kind == "failed":
+            ids += await _not_completed(redis, limit, cancelled=False)
+        elif status in {"", kind}:
             ids += await redis.zrevrange(where, 0, limit - 1)
+    if status == "cancelled":
+        ids += await _not_completed(redis, limit, cancelled=True)
     return tuple(dict.fromkeys(ids))
+
+
+async def _not_completed(redis: Any, limit: int, *, cancelled: bool) -> list[str]:
+    """The newest of those that were cancelled, or of those that failed: they stand together."""
+    found: list[str] = []
+    start = 0
+    while len(found) < limit:
+        ids = await redis.zrevrange(f"{keys.FAILED}:at", start, start + _CHUNK - 1)
+        if not ids:
+            break
+        start += len(ids)
+        told = await redis.hmget(keys.FAILED, ids)
+        found += [
+            job_id
+            for job_id, text in zip(ids, told, strict=True)
+            if bool(json_object(text).get("cancelled")) is cancelled
+        ]
+    return found[:limit]
 
 
 async def numbers(redis: Any) -> dict[str, int]:

@@ -56,16 +56,13 @@ class JobReader:
         then those that ended, newest first.
 
         Args:
-            status: Only these: ``active``, ``pending``, ``completed``, ``failed`` or ``dead``.
+            status: Only these: ``active``, ``pending``, ``completed``, ``failed``, ``cancelled``
+                or ``dead``.
             limit: At most so many of each kind.
         """
         ids = await job_ids(self._redis, status, limit)
         found = [await read_job(self._redis, job_id, self._line) for job_id in ids]
-        return tuple(
-            record
-            for record in found
-            if record and (status != "cancelled" or record.status == "cancelled")
-        )
+        return tuple(record for record in found if record)
 
     async def counts(self) -> dict[str, int]:
         """Numbers of jobs: ``pending``, ``delayed``, ``active``, ``completed`` (last 24 hours),

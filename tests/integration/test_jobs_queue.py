@@ -975,6 +975,22 @@ async def test_the_hubs_own_function_takes_the_place_of_ours_and_stays(redis: Re
     await execute("FUNCTION FLUSH")
 
 
+async def test_those_that_failed_do_not_hide_those_that_were_cancelled(redis: Redis) -> None:
+    client = JobQueue(redis)
+    wanted = [await client.submit({}, service_required="simulation") for _ in range(3)]
+    for job_id in wanted:
+        await client.cancel(job_id)
+    failed = [await client.submit({}, service_required="simulation") for _ in range(5)]
+    for _ in failed:
+        _, job_id, fence, _ = await claim(redis)
+        await fail(redis, job_id, fence, again=False)
+    for status, ids in (("cancelled", wanted), ("failed", failed)):
+        some = await client.list(status=status, limit=2)
+        assert {record.status for record in some} == {status}
+        assert len(some) == 2
+        assert {record.id for record in await client.list(status=status)} == set(ids)
+
+
 async def test_listing_shows_each_kind(redis: Redis) -> None:
     client = JobQueue(redis)
     ids = [await client.submit({}, service_required="simulation") for _ in range(3)]
