@@ -18,6 +18,7 @@ SMALL = 8 * 1024 * 1024
 """Bytes up to which a file travels in Redis."""
 KEPT = 24 * 3600
 """Seconds for which Redis keeps it."""
+_WARNING = ("node", "node_type", "message", "kind")
 
 
 def small(job_id: str, outputs: tuple[Output, ...]) -> dict[str, bytes]:
@@ -59,15 +60,7 @@ def result_metadata(
         ],
         "processing_time_ms": milliseconds,
         "service_metadata": {"service_type": service, "service_job_id": result.service_job_id},
-        "warnings": [
-            {
-                "node": part.node,
-                "node_type": part.node_type,
-                "message": part.message,
-                "kind": part.kind,
-            }
-            for part in result.warnings
-        ],
+        "warnings": [{name: getattr(part, name) for name in _WARNING} for part in result.warnings],
     }
 
 
@@ -107,11 +100,20 @@ async def fetch(
 
 
 def with_files(result: Mapping[str, Any], outputs: tuple[Output, ...]) -> JobResult:
-    """A result, as the queue keeps it, and its files."""
-    said = result.get("service_metadata", {})
+    """A result, as the queue keeps it, with its files; of what another party wrote, what is one."""
+    data, said = _mapping(result.get("data")), _mapping(result.get("service_metadata"))
+    parts = result.get("warnings")
     return JobResult(
         outputs=outputs,
-        data=result.get("data", {}),
-        service_job_id=said.get("service_job_id", ""),
-        warnings=tuple(NodeFailure(**part) for part in result.get("warnings", ())),
+        data=data,
+        service_job_id=str(said.get("service_job_id", "")),
+        warnings=tuple(
+            NodeFailure(**{name: str(part.get(name, "")) for name in _WARNING})
+            for part in (parts if isinstance(parts, list) else ())
+            if isinstance(part, Mapping)
+        ),
     )
+
+
+def _mapping(found: Any) -> Mapping[str, Any]:
+    return found if isinstance(found, Mapping) else {}

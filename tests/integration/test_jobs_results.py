@@ -67,7 +67,10 @@ async def test_what_another_party_tells_of_a_result_is_not_all_of_it(redis: Redi
         while not dict(await redis.pubsub_numsub(keys.COMPLETE_CHANNEL))[keys.COMPLETE_CHANNEL]:  # noqa: ASYNC110 - no event for it
             await asyncio.sleep(0.01)
         # As the hub's own workers do: the whole of it is in the record of what completed.
-        whole = {"success": True, "data": {"data": {"seed": 7}}}
+        whole = {
+            "success": True,
+            "data": {"data": {"seed": 7}, "warnings": ["slow"], "service_metadata": "none"},
+        }
         await redis.hset(keys.job(job_id), mapping={"status": "completed"})
         await redis.hset(keys.COMPLETED, job_id, json.dumps(whole))
         told = {"job_id": job_id, "status": "completed", "result": {"seed": 8}}
