@@ -24,6 +24,7 @@ from machine_lifecycle.jobs.worker_config import WorkerConfig
 from machine_lifecycle.jobs.worker_services import WorkerServices
 from machine_lifecycle.jobs.worker_voice import Hold, WorkerVoice
 from machine_lifecycle.model.jobs import JobResult
+from machine_lifecycle.system.tasks import end_tasks
 
 __all__ = ["Execution"]
 
@@ -96,10 +97,7 @@ class Execution:
         """Stop whatever still goes on."""
         for running in self.running.values():
             running.abandon()
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=0.1)
+        await end_tasks(*self._tasks, *self._reports.endings)
 
     def expect(self, claimed: Claimed) -> Slot:
         """Keep a slot for a job that has come."""
@@ -137,6 +135,8 @@ class Execution:
     def _turned(self, claimed: Claimed, running: RunningJob, slot: Slot, began: float) -> None:
         """A run has ended, or is to end. What needs no waiting is done at once."""
         seconds = time.monotonic() - began
+        if running.reporter:
+            self._reports.end(running.reporter)
         result = running.result_at_once()
         if result is None or (self._store and result.outputs):
             self._spawn(self._settle(claimed, running, slot, seconds))

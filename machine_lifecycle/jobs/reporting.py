@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from machine_lifecycle.jobs.claims import Claimed
 from machine_lifecycle.jobs.delay import Delay
 from machine_lifecycle.jobs.functions import QueueFunctions
 from machine_lifecycle.jobs.records import preview_message
 from machine_lifecycle.model.jobs import Progress
 from machine_lifecycle.system import redis_keys as keys
+from machine_lifecycle.system.tasks import end_tasks
 
 __all__ = ["Reports"]
 
@@ -26,6 +29,16 @@ class Reports:
         self._worker_id = worker_id
         self.first: Delay = Delay(_FIRST_REPORT)
         """Whose first report is to come."""
+        self.endings: set[asyncio.Task[None]] = set()
+        """Ends of those who report, until they have ended."""
+
+    def end(self, reporter: asyncio.Task[None]) -> None:
+        """End who reports of a run that is over. Nobody waits for it: a report that is on its way
+        comes too late, and is refused.
+        """
+        ending = asyncio.create_task(end_tasks(reporter))
+        self.endings.add(ending)
+        ending.add_done_callback(self.endings.discard)
 
     async def tell(self, claimed: Claimed, progress: Progress) -> str:
         """Tell it; the answer is ``ok``, ``cancel`` or ``lost``."""

@@ -76,8 +76,10 @@ class RunningJob:
         self._first_report = first_report
         self._latest: Progress | None = _STARTED
         self._changed: asyncio.Event | None = None
-        self._reporter: asyncio.Task[None] | None = None
-        """Tells progress, once the run has lasted a moment."""
+        self.reporter: asyncio.Task[None] | None = None
+        """Tells progress, once the run has lasted a moment; whoever is told that the run has turned
+        ends it.
+        """
         self._work: asyncio.Task[JobResult] | None = None
         self._value: JobResult | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -106,7 +108,7 @@ class RunningJob:
         """Stop at once, without a word to anybody."""
         self._has_turned = True
         self._stop_timer()
-        for task in (self._work, self._reporter):
+        for task in (self._work, self.reporter):
             if task is not None:
                 task.cancel()
 
@@ -139,8 +141,6 @@ class RunningJob:
         if not self._has_turned:
             self._has_turned = True
             self._stop_timer()
-            if self._reporter:  # a report that is on its way comes too late, and is refused
-                self._reporter.cancel()
             self._turned()
 
     def _stop_timer(self) -> None:
@@ -192,7 +192,7 @@ class RunningJob:
         self._timer = asyncio.get_running_loop().call_later(left, self._turn)
         self._changed = asyncio.Event()
         self._changed.set()
-        self._reporter = asyncio.create_task(self._report_changes(self._changed))
+        self.reporter = asyncio.create_task(self._report_changes(self._changed))
 
     async def _tell(self, progress: Progress) -> None:
         """Progress is a hint: one that could not be told is followed by the next."""
