@@ -108,7 +108,8 @@ class Fleet:
         from machine_lifecycle.jobs.client import JobQueue  # noqa: PLC0415 - likewise
 
         try:
-            released = await JobQueue(self._queue.client).release_worker(worker_id, "crash")
+            queue = JobQueue(self._queue.client)
+            released = await queue.release_worker(worker_id, "the process of its worker ended")
         except (RedisError, OSError) as error:
             _log.warning("can't hand back the jobs of %s, its lease must end: %s", worker_id, error)
         else:

@@ -159,6 +159,8 @@ def test_a_killed_worker_comes_back_and_its_job_is_done(machine: Outside) -> Non
     machine.until("job_finished", job_id=job, outcome="completed")
     shown = json.loads(machine.call("jobs", "show", job, "--json").stdout)
     assert shown["status"] == "completed"
+    (run,) = shown["history"]
+    assert (run["event"], run["error"]) == ("crash", "the process of its worker ended")
 
 
 def test_drain_takes_no_more_and_undrain_does(machine: Outside) -> None:
