@@ -214,7 +214,7 @@ async def test_a_file_of_the_users_stays(bed: Bed) -> None:
     assert "has 4 bytes, not 200,000" in error.summary
     assert f"mv {path} {path}.mine" in str(error)
     assert path.read_bytes() == b"mine"
-    path.write_bytes(DATA[:-1] + b"x")
+    path.write_bytes(DATA[:-1] + bytes([DATA[-1] ^ 1]))
     with pytest.raises(Problems, match="has the SHA-256"):
         await bed.install()
     # The same bytes are the model, whoever put them there: nobody is asked for it.
