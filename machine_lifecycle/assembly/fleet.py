@@ -111,7 +111,8 @@ class Fleet:
             queue = JobQueue(self._queue.client)
             released = await queue.release_worker(worker_id, "the process of its worker ended")
         except (RedisError, OSError) as error:
-            _log.warning("can't hand back the jobs of %s, its lease must end: %s", worker_id, error)
+            why = str(error) or "Redis does not answer"
+            _log.warning("can't hand back the jobs of %s, its lease must end: %s", worker_id, why)
         else:
             for job_id in released:
                 _log.info("job %s is handed back: its worker %s died", job_id, worker_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -18,11 +19,15 @@ from machine_lifecycle.jobs.score import id_of_key
 from machine_lifecycle.jobs.score import job_id as new_id
 from machine_lifecycle.jobs.submission import Submission
 from machine_lifecycle.jobs.unrunnable_errors import JobUnrunnable
+from machine_lifecycle.system import redis_keys as keys
 from machine_lifecycle.system.redis import as_lifecycle_error, check, connect
 from machine_lifecycle.system.redis_foreign import name_foreign
 from machine_lifecycle.system.redis_line import Line
 
 __all__ = ["JobQueue", "open_job_queue"]
+
+_SOON = 1.0
+"""Seconds in which no successor of a worker has registered: its process takes longer to start."""
 
 
 class JobQueue(JobReader):
@@ -136,8 +141,14 @@ class JobQueue(JobReader):
     async def release_worker(self, worker_id: str, reason: str) -> tuple[str, ...]:
         """Put back what a worker held that is known to be dead; the ids of its jobs. For the one
         who saw it die; others wait for its lease to end.
+
+        Raises:
+            TimeoutError: Redis does not answer within a second: by the time that it does, these may
+                be jobs of the worker's successor.
         """
-        return tuple(await self._functions.call("ml1_recover", worker_id, reason))
+        async with asyncio.timeout(_SOON):
+            since = await self._redis.hget(keys.worker(worker_id), "connected_at")
+        return tuple(await self._functions.call("ml1_recover", worker_id, reason, since or ""))
 
 
 @asynccontextmanager

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import json
+import signal
 import time
 import uuid
 from typing import Any
@@ -667,6 +668,31 @@ async def test_a_release_uses_no_attempt_and_keeps_the_place(redis: Redis) -> No
     assert await call(redis, "ml1_release", "w1", job_id, fence, "release", "drain") == "released"
     assert await redis.zscore("jobs:pending", job_id) == place
     assert (await client.get(job_id)).retry_count == 0
+
+
+async def test_the_jobs_of_a_successor_are_left_to_it(redis: Redis) -> None:
+    client = JobQueue(redis)
+    job_id = await client.submit({}, service_required="simulation")
+    await redis.hset(keys.worker("w1"), "connected_at", "when the successor came")
+    await claim(redis)
+    # As it arrives late, from a server that was frozen when the first one died.
+    assert await call(redis, "ml1_recover", "w1", "it died", "when the first one came") == []
+    assert (await client.get(job_id)).status == "assigned"
+    assert await client.release_worker("w1", "it died") == (job_id,)
+
+
+async def test_a_death_that_redis_hears_of_too_late_is_not_told(own_valkey: Any) -> None:
+    async with contextlib.aclosing(connect(own_valkey.url)) as redis:
+        client = JobQueue(redis)
+        await client.submit({}, service_required="simulation")
+        await claim(redis)
+        own_valkey.process.send_signal(signal.SIGSTOP)
+        try:
+            with pytest.raises(TimeoutError):
+                await client.release_worker("w1", "it died")
+        finally:
+            own_valkey.process.send_signal(signal.SIGCONT)
+        assert await redis.hlen(keys.active("w1")) == 1
 
 
 async def test_three_crashes_make_a_job_dead(redis: Redis) -> None:

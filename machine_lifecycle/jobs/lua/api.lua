@@ -375,10 +375,12 @@ local function ml1_beat(_, a)
   return {lost, cancel, known, work, ear, redis.call('SCARD', 'workers:active')}
 end
 
--- worker, reason: whatever a dead worker held goes back. Returns the ids.
+-- worker, reason, when it registered, if the caller knows: whatever a dead worker held goes back, but
+-- nothing of a successor's, which has registered since. Returns the ids.
 local function ml1_recover(_, a)
   local at = now()
   local back = {}
+  if a[3] and a[3] ~= (redis.call('HGET', 'worker:' .. a[1], 'connected_at') or '') then return back end
   for _, id in ipairs(redis.call('HKEYS', 'jobs:active:' .. a[1])) do
     local job = hash('job:' .. id)
     if job.worker_id == a[1] and RUNNING[job.status] then
