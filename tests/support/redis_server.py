@@ -11,6 +11,8 @@ import tempfile
 import time
 from pathlib import Path
 
+import psutil
+
 from machine_lifecycle.model.paths import Paths
 from machine_lifecycle.system.valkey import embedded_spec, embedded_url
 from tests.support.patience import PATIENCE
@@ -41,9 +43,18 @@ class ValkeyServer:
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
         if self.process is not None:
+            if how is signal.SIGKILL:  # it begins no child from here on
+                self.process.send_signal(signal.SIGSTOP)
+            children: list[psutil.Process] = []
+            with contextlib.suppress(psutil.NoSuchProcess):  # it may have ended by itself
+                children = psutil.Process(self.process.pid).children()
             self.process.send_signal(how)
             self.process.wait(PATIENCE)
             self.process = None
+            for child in children:  # one that rewrites the log outlives a server that is killed
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    child.kill()
+            psutil.wait_procs(children, timeout=PATIENCE)
 
     def close(self) -> None:
         self.stop(signal.SIGKILL)
