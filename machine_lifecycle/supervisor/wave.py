@@ -11,7 +11,7 @@ from machine_lifecycle.supervisor.unit import Unit
 __all__ = ["stop_wave"]
 
 _RESERVE = 0.5  # to kill, and to see that everything is gone
-_KILLED_WITHIN = 2.0  # seconds, though the budget be over: less is nothing, and more not ours
+_LAST_SECONDS = 2.0  # for who was killed, though the budget be over: less is nothing, more not ours
 
 
 async def stop_wave(units: Sequence[Unit], budget: float) -> tuple[int, ...]:
@@ -45,7 +45,7 @@ async def stop_wave(units: Sequence[Unit], budget: float) -> tuple[int, ...]:
                 await asyncio.wait(waits, timeout=max(0.0, until - loop.time()))
             grace = max(0.0, min(unit.spec.stop.grace, kill_at - loop.time()))
             left = start + budget - loop.time() - grace
-            return await unit.stop(grace, max(_KILLED_WITHIN, left))
+            return await unit.stop(grace, max(_LAST_SECONDS, left))
         finally:
             if not done[unit.spec.name].done():
                 done[unit.spec.name].set_result(None)
