@@ -39,7 +39,7 @@ class ControlClient:
             await _close(ends[1])
 
     async def call(self, name: str, /, **args: Any) -> Any:
-        """Ask for one thing.
+        """Ask for one thing. A call that is given up ends its connection, and the next opens another.
 
         Returns:
             The machine's answer, as JSON values.
@@ -48,11 +48,20 @@ class ControlClient:
             RemoteError: What the machine answered instead.
             MachineUnresponsive: It went away before it answered.
         """
-        if self._ends is None:
-            raise self._nobody()
-        reader, writer = self._ends
         async with self._turn:
-            answer = await self._ask(reader, writer, name, args)
+            if self._ends is None:
+                raise self._nobody()
+            reader, writer = self._ends
+            if writer.is_closing():
+                reader, writer = self._ends = await self._open()
+            try:
+                answer = await self._ask(reader, writer, name, args)
+            except RemoteError:
+                raise
+            except BaseException:
+                # Its answer may still come, and would be taken for that of the next call.
+                writer.close()
+                raise
         return answer.get("ok")
 
     async def stream(self, name: str, /, **args: Any) -> AsyncGenerator[Any, None]:

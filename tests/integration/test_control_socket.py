@@ -38,6 +38,8 @@ class _Machine:
         self.done: list[str] = []
         self.more = asyncio.Event()
         self.closed = asyncio.Event()
+        self.drains, self.may_drain = asyncio.Event(), asyncio.Event()
+        self.may_drain.set()
 
     def report(self) -> StatusReport:
         return StatusReport(
@@ -91,6 +93,8 @@ class _Machine:
         self.done.append("shutdown")
 
     async def drain(self) -> None:
+        self.drains.set()
+        await self.may_drain.wait()
         self.done.append("drain")
 
     async def undrain(self) -> None:
@@ -202,6 +206,21 @@ async def test_errors_keep_code_and_remedies_and_the_talk_goes_on(
         assert caught.value.to_wire()["code"] == code
         assert await client.call("ping")
     assert RemoteError.code == "remote-error"
+
+
+async def test_a_call_that_is_given_up_leaves_its_answer_to_no_other(place: _Place) -> None:
+    place.machine.may_drain.clear()
+    async with asyncio.timeout(PATIENCE), ControlClient(place.path) as client:
+        given_up = asyncio.ensure_future(client.call("drain"))
+        await place.machine.drains.wait()
+        given_up.cancel()
+        await asyncio.wait({given_up})
+        assert given_up.cancelled()
+        place.machine.may_drain.set()
+        assert (await client.call("ping"))["machine_id"] == "box"
+        assert (await client.call("status"))["state"] == "ready"
+    with pytest.raises(MachineNotRunning):
+        await client.call("ping")
 
 
 async def test_logs_end_or_go_on_until_the_reader_goes(place: _Place) -> None:
