@@ -39,7 +39,7 @@ class ControlClient:
             await _close(ends[1])
 
     async def call(self, name: str, /, **args: Any) -> Any:
-        """Ask for one thing. A call that is given up ends its connection, and the next opens another.
+        """Ask for one thing. A call that is given up ends its connection; the next opens another.
 
         Returns:
             The machine's answer, as JSON values.

@@ -98,7 +98,7 @@ class JobQueue(JobReader):
         if said.startswith("refused "):
             raise _refusal("", said, "submitted")
         if said == "known":
-            known = await read_job(self._redis, job.job_id, self._line)
+            known = await read_job(self._redis, job.job_id)
             if known is None or not job.asks_as(known):  # none: another thing has that name
                 raise JobIdTaken(job_id=job.job_id)
         return job.job_id
@@ -147,7 +147,8 @@ class JobQueue(JobReader):
                 be jobs of the worker's successor.
         """
         async with asyncio.timeout(_SOON):
-            since = await self._redis.hget(keys.worker(worker_id), "connected_at")
+            asked = ("HGET", keys.worker(worker_id), "connected_at")
+            since = await self._redis.execute_command(*asked)
         return tuple(await self._functions.call("ml1_recover", worker_id, reason, since or ""))
 
 

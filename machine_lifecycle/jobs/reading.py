@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from functools import partial
+from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from typing import Any
 
 from redis.asyncio import Redis
 
 from machine_lifecycle.jobs.errors import JobNotFound, JobStateRefuses
 from machine_lifecycle.jobs.functions import QueueFunctions
-from machine_lifecycle.jobs.listing import job_ids, numbers, read_job
+from machine_lifecycle.jobs.listing import job_ids, known_job, numbers, read_job
 from machine_lifecycle.jobs.messages import Messages
 from machine_lifecycle.jobs.outputs import fetch, with_files
 from machine_lifecycle.jobs.records import JobEvent, JobRecord
@@ -32,12 +32,12 @@ class JobReader:
 
         Args:
             redis: Where the queue is.
-            line: A quicker way there for what changes jobs.
+            line: A quicker way there, which all calls go if it is given.
             messages: Hears of jobs; without it each ``watch`` listens by itself.
         """
-        self._redis: Any = redis  # as redis-py types it, every answer is text or bytes
-        self._line = line
-        self._functions = QueueFunctions(line or redis)
+        self._client = redis
+        self._redis: Any = line or redis  # as redis-py types it, every answer is text or bytes
+        self._functions = QueueFunctions(self._redis)
         self._messages = messages
 
     async def get(self, job_id: str) -> JobRecord:
@@ -46,10 +46,7 @@ class JobReader:
         Raises:
             JobNotFound: It never was, or was forgotten (24 hours after it completed).
         """
-        found = await read_job(self._redis, job_id, self._line)
-        if found is None:
-            raise JobNotFound(job_id=job_id)
-        return found
+        return await known_job(self._redis, job_id)
 
     async def list(self, *, status: str = "", limit: int = 50) -> tuple[JobRecord, ...]:
         """Jobs, those that run first, then those that wait in the order in which they will run,
@@ -61,7 +58,7 @@ class JobReader:
             limit: At most so many of each kind.
         """
         ids = await job_ids(self._redis, status, limit)
-        found = [await read_job(self._redis, job_id, self._line) for job_id in ids]
+        found = [await read_job(self._redis, job_id) for job_id in ids]
         return tuple(record for record in found if record)
 
     async def counts(self) -> dict[str, int]:
@@ -81,7 +78,7 @@ class JobReader:
             raise JobNotFound(job_id=job_id)
         return why_from_answer(answer)
 
-    def watch(
+    async def watch(
         self, job_id: str, *, previews: bool = False, replay: bool = False
     ) -> AsyncIterator[JobEvent]:
         """Everything that happens to a job, from its present state to its end; with *previews* also
@@ -92,8 +89,11 @@ class JobReader:
         Raises:
             JobNotFound: There is no such job.
         """
-        read = partial(read_job, self._redis, job_id, self._line)
-        return watch(self._redis, job_id, read, self._messages, previews=previews, replay=replay)
+        async with self._listening() as messages:
+            events = watch(self._redis, messages, job_id, previews=previews, replay=replay)
+            async with aclosing(events):
+                async for event in events:
+                    yield event
 
     async def result(self, job_id: str) -> JobResult:
         """Wait for the end of a job; what it made, with its files, as of ``outputs``.
@@ -103,8 +103,8 @@ class JobReader:
             JobNotFound: There is no such job.
             OutputUnreadable: As of ``outputs``.
         """
-        read = partial(read_job, self._redis, job_id, self._line)
-        result = await result_of(self._redis, job_id, read, self._messages)
+        async with self._listening() as messages:
+            result = await result_of(self._redis, messages, job_id)
         return with_files(result, await self._files(result))
 
     async def outputs(self, job: str | JobRecord) -> tuple[Output, ...]:
@@ -124,13 +124,13 @@ class JobReader:
             raise JobStateRefuses(job_id=record.id, status=record.status, asked="read")
         return await self._files(record.result)
 
+    def _listening(self) -> AbstractAsyncContextManager[Messages]:
+        return nullcontext(self._messages) if self._messages else Messages(self._client)
+
     async def _files(self, result: Mapping[str, Any]) -> tuple[Output, ...]:
         return await fetch(self._bytes, result)
 
     async def _bytes(self, key: str) -> bytes | None:
-        if self._line is not None:
-            found: bytes | None = await self._line.execute_command("GET", key, raw=True)
-        else:
-            # This client reads text; an output is bytes.
-            found = await self._redis.execute_command("GET", key, NEVER_DECODE=True)
+        # What is read is text, else; an output is bytes.
+        found: bytes | None = await self._redis.execute_command("GET", key, NEVER_DECODE=True)
         return found

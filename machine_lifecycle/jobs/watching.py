@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import bisect
 import shlex
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
-from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from machine_lifecycle.jobs.errors import JobNotFound
+from machine_lifecycle.jobs.listing import hash_of, known_job
 from machine_lifecycle.jobs.messages import Messages, Told
 from machine_lifecycle.jobs.records import TERMINAL, JobEvent, JobRecord, integer, number
 from machine_lifecycle.jobs.result_errors import JobDidNotComplete
@@ -27,25 +25,16 @@ _KINDS = {"assigned": "claimed", "in_progress": "progress", "timeout": "failed"}
 
 
 async def watch(
-    redis: Redis,
-    job_id: str,
-    read: Callable[[], Awaitable[JobRecord | None]],
-    messages: Messages | None = None,
-    *,
-    previews: bool = False,
-    replay: bool = False,
-) -> AsyncIterator[JobEvent]:
+    redis: Any, messages: Messages, job_id: str, *, previews: bool = False, replay: bool = False
+) -> AsyncGenerator[JobEvent, None]:
     """Yield what happens to a job until it ends; pictures of it, too, if they are asked for, and
-    first what has happened, if that is. Without *messages* it listens by itself.
+    first what has happened, if that is.
 
     Raises:
         JobNotFound: There is no such job.
     """
-    async with AsyncExitStack() as stack:
-        if messages is None:
-            messages = await stack.enter_async_context(Messages(redis))
-        heard = await stack.enter_async_context(messages.of(job_id, previews=previews))
-        record = await _known(read, job_id)
+    async with messages.of(job_id, previews=previews) as heard:
+        record = await known_job(redis, job_id)
         for step in await _past(redis, record) if replay else ():
             yield step
         yield _snapshot(record)
@@ -62,29 +51,21 @@ async def watch(
                 percent = event.percent
                 yield event
                 continue
-            record = await _known(read, job_id)
+            record = await known_job(redis, job_id)
             if record.ended:
                 yield _snapshot(record)
 
 
-async def result_of(
-    redis: Redis,
-    job_id: str,
-    read: Callable[[], Awaitable[JobRecord | None]],
-    messages: Messages | None = None,
-) -> Mapping[str, Any]:
+async def result_of(redis: Any, messages: Messages, job_id: str) -> Mapping[str, Any]:
     """Wait for the end of a job; its result, as the queue keeps it.
 
     Raises:
         JobNotFound: There is no such job.
         JobDidNotComplete: It failed, or was cancelled.
     """
-    async with AsyncExitStack() as stack:
-        if messages is None:
-            messages = await stack.enter_async_context(Messages(redis))
-        heard = await stack.enter_async_context(messages.of(job_id))
+    async with messages.of(job_id) as heard:
         while True:
-            record = await _known(read, job_id)
+            record = await known_job(redis, job_id)
             if record.result is not None:
                 return record.result
             if record.ended:
@@ -99,19 +80,12 @@ async def result_of(
                     return result
 
 
-async def _known(read: Callable[[], Awaitable[JobRecord | None]], job_id: str) -> JobRecord:
-    record = await read()
-    if record is None:
-        raise JobNotFound(job_id=job_id)
-    return record
-
-
-async def _past(redis: Redis, record: JobRecord) -> list[JobEvent]:
+async def _past(redis: Any, record: JobRecord) -> list[JobEvent]:
     """The steps that are kept: the last two hundred, for an hour after the end. The end itself is
     told by the record; so is the beginning of a run of which no step is kept.
     """
     try:
-        kept: Any = await redis.xrange(keys.progress_stream(record.id))
+        kept = await redis.execute_command("XRANGE", keys.progress_stream(record.id), "-", "+")
     except ResponseError as error:
         if "WRONGTYPE" not in str(error):
             raise
@@ -125,7 +99,7 @@ async def _past(redis: Redis, record: JobRecord) -> list[JobEvent]:
             worker_id=fields["worker_id"],
             at=int(float(fields["timestamp"])),
         )
-        for _, fields in kept
+        for fields in (hash_of(told) for _, told in kept)
         if fields["status"] not in TERMINAL
     ]
     began = record.assigned_ms

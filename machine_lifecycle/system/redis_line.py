@@ -46,14 +46,18 @@ class Line:
         self._bytes = 0
         self._limit: asyncio.TimerHandle | None = None
 
-    async def execute_command(self, *words: Any, raw: bool = False) -> Any:
-        """One command, a word each; its answer, text as ``str``, or as ``bytes`` where *raw*.
+    async def execute_command(
+        self,
+        *words: Any,
+        NEVER_DECODE: bool = False,  # noqa: N803 - redis-py's name for it
+    ) -> Any:
+        """One command, a word each; its answer, text as ``str``, or as ``bytes`` if that is asked.
 
         Raises:
             RedisError: It was refused; the server is away, or says nothing.
             OSError: Likewise.
         """
-        return await self._mended(self._call, packed(words), raw)
+        return await self._mended(self._call, packed(words), NEVER_DECODE)
 
     async def transaction(self, *commands: tuple[Any, ...]) -> list[Any]:
         """Commands in one round trip; their answers. A server that refuses one when it comes does

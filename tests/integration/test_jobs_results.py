@@ -1,9 +1,10 @@
-"""Waiting for what a job makes."""
+"""Waiting for what a job makes, and looking at jobs."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import aclosing
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from machine_lifecycle.jobs.client import JobQueue, open_job_queue
 from machine_lifecycle.jobs.errors import JobNotFound
 from machine_lifecycle.jobs.result_errors import JobDidNotComplete
 from machine_lifecycle.system import redis_keys as keys
+from machine_lifecycle.system.redis_line import Line
 from tests.support.patience import PATIENCE
 from tests.support.workers import Workers, halfway
 
@@ -76,3 +78,41 @@ async def test_what_another_party_tells_of_a_result_is_not_all_of_it(redis: Redi
         told = {"job_id": job_id, "status": "completed", "result": {"seed": 8}}
         await redis.publish(keys.COMPLETE_CHANNEL, json.dumps(told))
         assert (await result).data == {"seed": 7}
+
+
+async def test_over_a_line_jobs_look_as_they_do_to_a_client(
+    valkey: Any, redis: Redis, workers: Workers
+) -> None:
+    await workers.start(valkey.url)
+    async with asyncio.timeout(PATIENCE), aclosing(Line(redis)) as line:
+        alone = JobQueue(redis)
+        done = await alone.submit({"bytes": 10}, service_required="simulation")
+        failed = await alone.submit({"fail": "for good"}, service_required="simulation")
+        cancelled = await alone.submit({}, service_required="none")
+        await alone.cancel(cancelled)
+        waiting = await alone.submit({"wait": "never"}, service_required="simulation")
+        for job_id in (done, failed):
+            assert [event async for event in alone.watch(job_id)][-1].job
+        await halfway(alone, waiting)
+        seen = []
+        for queue in (alone, JobQueue(redis, line)):
+            told = [
+                [
+                    (event.kind, event.at, event.message)
+                    async for event in queue.watch(one, replay=True)
+                ]
+                for one in (done, failed, cancelled)
+            ]
+            found = {
+                one: await queue.list(status=one) for one in ("", "failed", "cancelled", "dead")
+            }
+            files = [one.data for one in await queue.outputs(done)]
+            seen.append((told, found, await queue.counts(), files))
+        await alone.cancel(waiting)
+        assert seen[0] == seen[1]
+        told, found, counts, files = seen[0]
+        assert [kinds[-1][0] for kinds in told] == ["completed", "failed", "cancelled"]
+        assert [job.id for job in found["cancelled"]] == [cancelled]
+        assert {job.id for job in found[""]} == {done, failed, cancelled, waiting}
+        assert (counts["active"], counts["completed"], counts["failed"]) == (1, 1, 2)
+        assert files == [b"\xff" * 10]

@@ -40,10 +40,10 @@ async def test_each_call_gets_its_own_answer(line: Line) -> None:
 async def test_bytes_come_among_texts_each_as_its_call_wants_it(line: Line) -> None:
     await line.execute_command("SET", "k", b"\xc3\xbc\xff")
     calls = [
-        line.execute_command("GET", "k", raw=True),
+        line.execute_command("GET", "k", NEVER_DECODE=True),
         line.execute_command("ECHO", "text"),
-        line.execute_command("GET", "none", raw=True),
-        line.execute_command("HGETALL", "k", raw=True),
+        line.execute_command("GET", "none", NEVER_DECODE=True),
+        line.execute_command("HGETALL", "k", NEVER_DECODE=True),
         line.execute_command("GET", "k"),
     ]
     *found, refused, text = await asyncio.gather(*calls, return_exceptions=True)
