@@ -14,6 +14,8 @@ from machine_lifecycle.errors import LifecycleError
 from machine_lifecycle.jobs.errors import JobIdTaken, JobNotFound, JobStateRefuses
 from machine_lifecycle.jobs.listing import read_job
 from machine_lifecycle.jobs.messages import Messages
+from machine_lifecycle.jobs.oversize import Oversize, limits_of, suspected
+from machine_lifecycle.jobs.oversize_errors import JobTooLarge
 from machine_lifecycle.jobs.reading import JobReader
 from machine_lifecycle.jobs.score import id_of_key
 from machine_lifecycle.jobs.score import job_id as new_id
@@ -74,6 +76,7 @@ class JobQueue(JobReader):
 
         Raises:
             JobIdTaken: There is a job of that id or key, which asks for something else.
+            JobTooLarge: It is more than the server takes at once; nothing is kept of it.
             JobUnrunnable: It is no JSON, or its requirements make no sense; nothing is kept of it.
         """
         now = time.time_ns() // 1_000_000
@@ -94,7 +97,7 @@ class JobQueue(JobReader):
             current_step=current_step,
             total_steps=total_steps,
         )
-        said = str(await self._functions.call("ml1_submit", *job.words()))
+        said = await self._put(job)
         if said.startswith("refused "):
             raise _refusal("", said, "submitted")
         if said == "known":
@@ -102,6 +105,18 @@ class JobQueue(JobReader):
             if known is None or not job.asks_as(known):  # none: another thing has that name
                 raise JobIdTaken(job_id=job.job_id)
         return job.job_id
+
+    async def _put(self, job: Submission) -> str:
+        oversize = Oversize(self._functions)
+        while True:
+            try:
+                return str(await self._functions.call("ml1_submit", *job.words()))
+            except (RedisError, OSError) as error:
+                if not suspected([job], error):
+                    raise
+                if await oversize.found(job, error):
+                    limits = await limits_of(self._redis)
+                    raise JobTooLarge(size=job.weight, limits=limits, said=str(error)) from error
 
     async def cancel(self, job_id: str, reason: str = "cancelled by the user") -> str:
         """Cancel a job: ``cancelled`` if it waited, ``cancelling`` if its worker was told. Either

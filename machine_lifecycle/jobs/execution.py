@@ -14,8 +14,8 @@ from machine_lifecycle.jobs.breaker import Breaker
 from machine_lifecycle.jobs.claims import Claimed
 from machine_lifecycle.jobs.errors import ServiceDown
 from machine_lifecycle.jobs.outcomes import Outcome
+from machine_lifecycle.jobs.oversize_errors import too_large
 from machine_lifecycle.jobs.reporting import Reports
-from machine_lifecycle.jobs.result_errors import too_large
 from machine_lifecycle.jobs.running import Ended, RunningJob
 from machine_lifecycle.jobs.settling import Settler
 from machine_lifecycle.jobs.slots import Slot, Slots

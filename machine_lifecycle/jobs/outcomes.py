@@ -53,6 +53,11 @@ class Outcome:
         return int(self.arguments[1])
 
     @property
+    def key(self) -> tuple[str, int]:
+        """The job, and the run of it."""
+        return self.job_id, self.fence
+
+    @property
     def weight(self) -> int:
         """Bytes that are sent for it, about."""
         said = (len(word) for word in self.arguments if isinstance(word, str))

@@ -18,7 +18,7 @@ from machine_lifecycle.jobs.claims import Claimed
 from machine_lifecycle.jobs.errors import JobCrashed
 from machine_lifecycle.jobs.functions import QueueFunctions
 from machine_lifecycle.jobs.outcomes import UNWRITTEN, Outcome, refusal
-from machine_lifecycle.jobs.result_errors import ResultTooLarge
+from machine_lifecycle.jobs.oversize_errors import ResultTooLarge
 from machine_lifecycle.jobs.retrying import AWAY, passing, verdict
 from machine_lifecycle.jobs.worker_config import WorkerConfig
 from machine_lifecycle.model.jobs import JobResult

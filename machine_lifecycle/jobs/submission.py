@@ -72,6 +72,16 @@ class Submission:
         fields = (word for field in self.fields().items() for word in field)
         return (self.job_id, self.place(), self.message(), *fields)
 
+    @property
+    def key(self) -> str:
+        """Its id."""
+        return self.job_id
+
+    @property
+    def weight(self) -> int:
+        """Bytes that are sent for it, about."""
+        return sum(len(word) for word in self.words() if isinstance(word, str))
+
     def asks_as(self, known: JobRecord) -> bool:
         """Whether a job of the same id asks for the same."""
         fields = self.fields()

@@ -13,6 +13,7 @@ from redis.exceptions import ResponseError
 
 from machine_lifecycle.jobs.client import JobQueue, open_job_queue
 from machine_lifecycle.jobs.functions import FunctionsWithFiles
+from machine_lifecycle.jobs.oversize_errors import JobTooLarge
 from machine_lifecycle.system import redis_keys as keys
 from machine_lifecycle.system.redis import connect
 from machine_lifecycle.system.redis_errors import RedisKeyForeign
@@ -217,3 +218,40 @@ async def test_of_what_can_not_be_recorded_nothing_is_written(redis: Redis) -> N
     assert await redis.zscore(keys.LEASES, job_id)
     await redis.delete(keys.COMPLETED)
     assert await write(redis, result(job_id, fence)) == ["ok"]
+
+
+@pytest.mark.parametrize("limit", ["proto-max-bulk-len", "client-query-buffer-limit"])
+async def test_a_job_that_is_too_large_for_its_server_is_told_as_that(
+    own_valkey: Any, limit: str
+) -> None:
+    async with (
+        contextlib.aclosing(connect(own_valkey.url)) as redis,
+        open_job_queue(own_valkey.url) as client,
+    ):
+        await redis.config_set(limit, 2**20)
+        for queue in (client, JobQueue(redis)):
+            with pytest.raises(JobTooLarge) as told:
+                await queue.submit(
+                    {"x": "y" * 3 * 2**20}, service_required="simulation", job_id="large"
+                )
+            error = told.value
+            assert (error.size // 2**20, error.limits[limit]) == (6, 2**20)
+            assert "6.0 MiB with its payload twice, is more than Redis takes at once (" in str(
+                error
+            )
+            assert f"{limit} 1.0 MiB" in error.summary
+            assert "redis-cli config set" in str(error.remedies[-1])
+            assert not await redis.exists(keys.job("large"))
+            await queue.submit({"x": "y"}, service_required="simulation", job_id="small")
+        await redis.config_set(limit, 2**30)
+        await client.submit({"x": "y" * 3 * 2**20}, service_required="simulation", job_id="large")
+        assert await redis.zcard(keys.PENDING) == 2
+
+
+async def test_limits_that_a_user_is_not_told_are_not_told(restricted: tuple[Redis, Redis]) -> None:
+    some, redis = restricted
+    await redis.config_set("proto-max-bulk-len", 2**20)
+    with pytest.raises(JobTooLarge) as told:
+        await JobQueue(some).submit({"x": "y" * 3 * 2**20}, service_required="x", job_id="good")
+    assert told.value.limits == {}
+    assert "is more than Redis takes at once: " in told.value.summary
