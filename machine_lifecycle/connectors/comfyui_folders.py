@@ -26,6 +26,8 @@ class Folders:
             for kind in ("output", "temp")
             if options.get(f"{kind}_directory")
         }
+        self._tops: dict[str, str] = {}
+        """Where they are in truth, as it was found last."""
 
     async def read(self, file: FileReference) -> bytes | None:
         """A file's bytes; ``None`` for one that is not there, or elsewhere in truth."""
@@ -33,18 +35,22 @@ class Folders:
         if root is None:
             return None
         try:
-            path = _found(root, file)
+            path = self._found(root, file)
             if path is None:
                 return None
-            if path.stat().st_size <= _SMALL:
-                return path.read_bytes()
-            return await asyncio.to_thread(path.read_bytes)
+            with open(path, "rb", buffering=0) as opened:  # noqa: ASYNC230, PTH123 - see ``_SMALL``
+                if os.fstat(opened.fileno()).st_size <= _SMALL:
+                    return opened.read()
+            return await asyncio.to_thread(Path(path).read_bytes)
         except (OSError, ValueError):  # a name may hold what no file's can
             return None
 
-
-def _found(root: str, file: FileReference) -> Path | None:
-    """Where a file is; ``None`` if that is not below the root, in truth."""
-    top = os.path.realpath(root)  # ``Path.resolve`` takes as long as all the rest
-    path = os.path.realpath(f"{top}/{file.subfolder}/{file.filename}")
-    return Path(path) if path.startswith(f"{top}/") else None
+    def _found(self, root: str, file: FileReference) -> str | None:
+        """Where a file is; ``None`` if that is not below the root, in truth."""
+        # ``Path.resolve`` takes as long as all the rest.
+        path = os.path.realpath(f"{root}/{file.subfolder}/{file.filename}")
+        if path.startswith(self._tops.get(root, "\0")):
+            return path
+        # The first one; or the root is another by now, or this is none of its files.
+        self._tops[root] = f"{os.path.realpath(root)}/"
+        return path if path.startswith(self._tops[root]) else None

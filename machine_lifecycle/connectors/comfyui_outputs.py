@@ -25,14 +25,12 @@ async def fetch_outputs(
     Raises:
         ServiceUnreachable: The service does not answer.
     """
-    gate = asyncio.Semaphore(_AT_ONCE)
 
     async def fetch(file: FileReference) -> Output | None:
-        async with gate:
-            try:
-                said, data = await pages.view(file)
-            except FileNotFoundError:
-                return None
+        try:
+            said, data = await pages.view(file)
+        except FileNotFoundError:
+            return None
         mime = _mime(file, said)
         return Output(
             name=file.name,
@@ -47,9 +45,15 @@ async def fetch_outputs(
     if len(files) == 1:  # most graphs make one: it needs no task of its own
         fetched = [await fetch(files[0])]
     else:
+        gate = asyncio.Semaphore(_AT_ONCE)
+
+        async def in_turn(file: FileReference) -> Output | None:
+            async with gate:
+                return await fetch(file)
+
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(fetch(file)) for file in files]
+                tasks = [group.create_task(in_turn(file)) for file in files]
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from None  # one broken download is as good as all
         fetched = [task.result() for task in tasks]

@@ -18,6 +18,8 @@ from machine_lifecycle.connectors.errors import ServiceUnreachable
 __all__ = ["ComfyUIPages", "tls_context"]
 
 _OK = 200
+_AT_ONCE = 64 * 1024
+"""Bytes of a body that are sent at once."""
 _BAD_GATEWAY = range(502, 505)  # what a proxy in front says while the service is away
 
 
@@ -67,11 +69,12 @@ class ComfyUIPages:
 
     async def submit(self, body: Mapping[str, Any]) -> tuple[int, Any]:
         """Queue a prompt: HTTP status, and the answer's value, or its text where it is no JSON."""
-        # As a stream: large bodies are then sent in pieces, and don't hold up the event loop.
+        data = json.dumps(body).encode()
         status, _type, raw = await self._ask(
             "POST",
             "/prompt",
-            data=io.BytesIO(json.dumps(body).encode()),
+            # A large one as a stream: it is sent in pieces, and does not hold up the loop.
+            data=data if len(data) <= _AT_ONCE else io.BytesIO(data),
             headers={"Content-Type": "application/json"},
         )
         try:

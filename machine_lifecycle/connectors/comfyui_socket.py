@@ -6,10 +6,15 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 from urllib.parse import urlencode
 
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.client import ClientProtocol
 from websockets.exceptions import WebSocketException
+from websockets.frames import Frame, Opcode
+from websockets.protocol import Event as ProtocolEvent
 
 from machine_lifecycle.connectors.base import Endpoint
 from machine_lifecycle.connectors.comfyui_events import (
@@ -26,7 +31,34 @@ __all__ = ["ComfyUISocket"]
 
 _FIRST_BACKOFF = 0.1
 _LONGEST_BACKOFF = 5.0
+_MESSAGES = (Opcode.TEXT, Opcode.BINARY, Opcode.CONT)
 _PING_INTERVAL = 30.0  # keeps proxies in between from closing a quiet connection
+
+
+class _Connection(ClientConnection):
+    """Hands messages on as they come. Many are short, and a prompt has a dozen: to queue each, and
+    to wake a task for it, costs more than to read it.
+    """
+
+    def __init__(
+        self, protocol: ClientProtocol, *, hear: Callable[[str | bytes], None], **options: Any
+    ) -> None:
+        super().__init__(protocol, **options)
+        self._hear = hear
+        self._kind = Opcode.TEXT
+        self._parts: list[bytes] = []
+
+    def process_event(self, event: ProtocolEvent) -> None:
+        """Take a frame; what is no message is the library's."""
+        if not isinstance(event, Frame) or event.opcode not in _MESSAGES:
+            super().process_event(event)
+            return
+        if event.opcode is not Opcode.CONT:
+            self._kind = event.opcode
+        self._parts.append(bytes(event.data))
+        if event.fin:
+            message, self._parts = b"".join(self._parts), []
+            self._hear(message.decode(errors="replace") if self._kind is Opcode.TEXT else message)
 
 
 class ComfyUISocket:
@@ -78,6 +110,8 @@ class ComfyUISocket:
             ServiceUnreachable: It is not up within *seconds*.
         """
         self._wanted.set()
+        if self.client_id:
+            return self.client_id
         try:
             async with asyncio.timeout(seconds):
                 await self._up.wait()
@@ -103,8 +137,11 @@ class ComfyUISocket:
                     # dropping it would lose its events.
                     ping_timeout=None,
                     proxy=None,
+                    # The library takes any factory, whatever it says.
+                    create_connection=partial(_Connection, hear=self._hear),  # type: ignore[arg-type]
                 ) as socket:
-                    await self._listen(socket)
+                    async for _ in socket:  # to its end: all that is said goes to ``_hear``
+                        pass
                 backoff = _FIRST_BACKOFF
                 self._reason = "the service closed the connection"
             except (OSError, WebSocketException, TimeoutError) as error:
@@ -115,16 +152,15 @@ class ComfyUISocket:
             await self._pause(backoff * random.uniform(0.7, 1.3))  # noqa: S311  # spread, no secret
             backoff = min(_LONGEST_BACKOFF, backoff * 2)
 
-    async def _listen(self, socket: ClientConnection) -> None:
-        async for message in socket:
-            event = parse_frame(message)
-            if isinstance(event, Malformed):
-                self.malformed += 1
-            if event is None:
-                continue
-            if isinstance(event, Greeting | QueueStatus) and event.client_id:
-                self._greeted(event.client_id)
-            self._on_event(event)
+    def _hear(self, message: str | bytes) -> None:
+        event = parse_frame(message)
+        if isinstance(event, Malformed):
+            self.malformed += 1
+        if event is None:
+            return
+        if isinstance(event, Greeting | QueueStatus) and event.client_id:
+            self._greeted(event.client_id)
+        self._on_event(event)
 
     def _greeted(self, client_id: str) -> None:
         if client_id == self.client_id:

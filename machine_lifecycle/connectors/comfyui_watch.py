@@ -16,6 +16,10 @@ __all__ = ["SOCKET_SAVER", "Watch"]
 
 SOCKET_SAVER = "SaveImageWebsocket"
 """The node class whose pictures come over the socket and are nowhere else."""
+_GATHER = 0.05
+"""Seconds in which events gather before whoever waits is woken, but for the last one: a short
+prompt has a dozen, and nobody is told of each.
+"""
 
 
 class Watch:
@@ -41,6 +45,7 @@ class Watch:
         self._client_id = ""
         self._changed = asyncio.Event()
         self._look = False
+        self._due: asyncio.TimerHandle | None = None
         self._heard_at = time.monotonic()
         self._away_since: float | None = None
 
@@ -76,7 +81,10 @@ class Watch:
             self._picture(event)
         elif self.run is not None and self.run.feed(event):
             self._heard_at = time.monotonic()
-            self._changed.set()
+            if self.run.finished or self.run.shown is not None:
+                self._changed.set()
+            elif self._due is None:
+                self._due = asyncio.get_running_loop().call_later(_GATHER, self._changed.set)
 
     def _picture(self, picture: Picture) -> None:
         self.previews += 1
@@ -123,6 +131,9 @@ class Watch:
         news = self._changed.is_set() and not self._look
         self._changed.clear()
         self._look = False
+        if self._due is not None:
+            self._due.cancel()
+            self._due = None
         return news
 
     def found(self, *, running: bool) -> None:

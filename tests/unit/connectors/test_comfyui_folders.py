@@ -59,3 +59,17 @@ async def test_others_are_left_to_the_service(folders: Folders, file: FileRefere
 async def test_without_folders_nothing_is_read() -> None:
     endpoint = ComfyUIConnector.from_env({}).endpoint
     assert await Folders(endpoint.options).read(FileReference(filename="a.png")) is None
+
+
+async def test_a_folder_that_was_moved_is_found_again(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.png").write_bytes(name.encode())
+    output, file = tmp_path / "output", FileReference(filename="a.png")
+    folders = Folders({"output_directory": str(output)})
+    assert await folders.read(file) is None
+    output.symlink_to(tmp_path / "one")
+    assert await folders.read(file) == b"one"
+    output.unlink()
+    output.symlink_to(tmp_path / "two")
+    assert await folders.read(file) == b"two"
