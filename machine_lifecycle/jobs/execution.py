@@ -11,6 +11,7 @@ from typing import Any
 from machine_lifecycle.errors import LifecycleError
 from machine_lifecycle.jobs.answers import Answers
 from machine_lifecycle.jobs.breaker import Breaker
+from machine_lifecycle.jobs.brevity import brief_error
 from machine_lifecycle.jobs.claims import Claimed
 from machine_lifecycle.jobs.errors import ServiceDown
 from machine_lifecycle.jobs.outcomes import Outcome
@@ -167,7 +168,7 @@ class Execution:
         except Ended as end:
             said = await self._settler.cut(claimed, end.outcome, end.reason)
         except LifecycleError as error:
-            said = await self._settle_error(claimed, slot.service, error)
+            said = await self._settle_error(claimed, slot.service, brief_error(error))
         else:
             await self._keep(claimed, slot, result, seconds)
             return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from machine_lifecycle.jobs.brevity import brief
 from machine_lifecycle.jobs.claims import Claimed
 from machine_lifecycle.jobs.delay import Delay
 from machine_lifecycle.jobs.functions import QueueFunctions
@@ -48,7 +49,7 @@ class Reports:
             claimed.id,
             claimed.fence,
             round(min(max(progress.fraction, 0.0), 1.0) * 100),
-            progress.message,
+            brief(progress.message),
             progress.step or "",
             progress.steps or 0,
         )

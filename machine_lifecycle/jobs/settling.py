@@ -14,6 +14,7 @@ from redis.exceptions import ResponseError
 
 from machine_lifecycle.errors import LifecycleError
 from machine_lifecycle.jobs import outputs
+from machine_lifecycle.jobs.brevity import brief, brief_error
 from machine_lifecycle.jobs.claims import Claimed
 from machine_lifecycle.jobs.errors import JobCrashed
 from machine_lifecycle.jobs.functions import QueueFunctions
@@ -112,6 +113,7 @@ class Settler:
         of ``release`` for a failure that does not count. What Redis refuses for good is answered
         as in ``Outcome``.
         """
+        error = brief_error(error)
         judged = verdict(error, attempt=claimed.retry_count, base=self._config.retry_wait)
         if judged.again and not judged.counts:
             return await self.release(claimed, why="lost", reason=error.summary)
@@ -145,7 +147,7 @@ class Settler:
             why: ``release``; or ``crash`` or ``lost``, of which the queue allows so many.
             reason: In words.
         """
-        return await self._call("ml1_release", claimed, why, reason)
+        return await self._call("ml1_release", claimed, why, brief(reason))
 
     async def cancelled(self, claimed: Claimed) -> str:
         """Say that a job ended because somebody asked for it."""

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from machine_lifecycle.errors import LifecycleError
+from machine_lifecycle.jobs.brevity import brief
 from machine_lifecycle.jobs.errors import WarmUpFailed
 from machine_lifecycle.model.jobs import Job, Progress
 from machine_lifecycle.model.packs import Run
@@ -85,9 +86,9 @@ class Warmer:
         try:
             await self._run(job, connector)
         except LifecycleError as error:
-            self._failed[service] = error.summary
+            reason = self._failed[service] = brief(error.summary)
             raise WarmUpFailed(
-                service=service, file=warm_up.file, reason=error.summary, cause=error.code
+                service=service, file=warm_up.file, reason=reason, cause=error.code
             ) from error
         self._failed.pop(service, None)
         self._warm[service] = mark

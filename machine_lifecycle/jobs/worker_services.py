@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 
 from machine_lifecycle.errors import LifecycleError
+from machine_lifecycle.jobs.brevity import brief
 from machine_lifecycle.jobs.claims import Claimed
 from machine_lifecycle.jobs.errors import ServiceDown
 from machine_lifecycle.jobs.warming import Warmer
@@ -106,7 +107,7 @@ class WorkerServices:
             except (LifecycleError, OSError, TimeoutError) as error:
                 detail, down = str(getattr(error, "summary", error)), service
         if not proved:
-            raise ServiceDown(service=down, detail=detail)
+            raise ServiceDown(service=down, detail=brief(detail))
         self.loaded = tuple(loaded)
         return proved
 
@@ -116,8 +117,8 @@ class WorkerServices:
             async with asyncio.timeout(_PROBE_LIMIT):
                 probe = await self._connectors[service].probe()
         except (LifecycleError, OSError, TimeoutError) as error:
-            return str(getattr(error, "summary", error)) or "it does not answer"
-        return "" if probe.healthy else probe.detail or "it does not answer"
+            return brief(str(getattr(error, "summary", error))) or "it does not answer"
+        return "" if probe.healthy else brief(probe.detail) or "it does not answer"
 
     def of(self, claimed: Claimed) -> str:
         """The service that does a job. Where there is one, the job is not even read."""

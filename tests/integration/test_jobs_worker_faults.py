@@ -255,6 +255,42 @@ async def test_a_result_that_is_too_large_for_its_server_fails_its_job(
     assert workers.journal().count("run large 1") == 1
 
 
+@pytest.mark.parametrize("fail", ["at length", "bug at length"])
+async def test_what_a_service_says_at_length_is_shortened(
+    own_valkey: Any, admin: Redis, front: Front, workers: Workers, fail: str
+) -> None:
+    await admin.config_set("proto-max-bulk-len", 2**20)
+    client = JobQueue(admin)
+    boss = Orchestrator(own_valkey.folder / "control.sock")
+    async with await boss.serve():
+        await workers.start(
+            through(front, own_valkey), MACHINE_CONTROL_SOCKET=str(boss.path), WORKER_ID="w-1"
+        )
+        await boss.wait_for("standby")
+        boss.tell(do="go")
+        payload = {"fail": fail, "rant": 3 * 2**20}
+        await client.submit(payload, service_required="simulation", job_id="bad", max_retries=1)
+        async with asyncio.timeout(PATIENCE):
+            said = [event.message async for event in client.watch("bad")]
+        record = await client.get("bad")
+        assert (record.status, record.fence) == ("failed", 1)
+        left_out = "characters are left out"
+        assert "it begins x" in record.error
+        assert record.error.endswith("x and ends")
+        assert left_out in record.error
+        assert any("it begins x" in words and left_out in words for words in said[:-1])
+        told = record.error_details
+        assert told["code"] == ("fake-rant" if fail == "at length" else "job-crashed")
+        assert told["recoverable"] is (fail != "at length")
+        assert told["remedies"][0]["command"]
+        assert len(json.dumps(told)) < 64 * 1024
+        # Nor does a service that is down, at length, end the talk with the orchestrator.
+        payload = {"break_service": True, "rant": 3 * 2**20}
+        await client.submit(payload, service_required="simulation", job_id="next")
+        for say in ("trouble", "disconnected"):
+            assert len(str(await boss.wait_for(say))) < 64 * 1024
+
+
 async def test_a_large_result_that_a_predecessor_left_keeps_no_worker_from_its_work(
     own_valkey: Any, admin: Redis, front: Front, workers: Workers
 ) -> None:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 
 import attrs
 
-from machine_lifecycle.errors import LifecycleError
+from machine_lifecycle.errors import LifecycleError, Remedy
 from machine_lifecycle.model.jobs import Job, JobResult, Output, Progress
 from machine_lifecycle.model.ports import Probe
 
@@ -30,6 +30,23 @@ class FakeRefusal(FakeFailure):
     recoverable: ClassVar[bool] = False
 
 
+@attrs.define(kw_only=True, slots=False, eq=False)
+class FakeRant(FakeRefusal):
+    """The fake was told to fail, at length."""
+
+    code: ClassVar[str] = "fake-rant"
+
+    length: int
+
+    @property
+    def summary(self) -> str:
+        return f"it begins {'x' * self.length} and ends"
+
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        return (Remedy("Say less", "shorter"), Remedy("x" * self.length, "x" * self.length))
+
+
 class FakeConnector:
     """``FAKE_FOLDER``: a file ``down`` in it makes the service unhealthy; ``journal`` is kept."""
 
@@ -47,8 +64,10 @@ class FakeConnector:
         self._note("left")
 
     async def probe(self) -> Probe:
-        down = (self._folder / "down").exists()
-        return Probe(healthy=not down, detail="told to be down" if down else "")
+        down = self._folder / "down"
+        if not down.exists():
+            return Probe(healthy=True)
+        return Probe(healthy=False, detail=down.read_text(encoding="utf-8") or "told to be down")
 
     async def capabilities(self) -> Mapping[str, Any]:
         return {"models": ["sdxl.safetensors"]}
@@ -67,17 +86,11 @@ class FakeConnector:
             progress(Progress(fraction="much", message="?"))  # type: ignore[arg-type]
             await asyncio.sleep(0.5)  # longer than the gap between two reports
             progress(Progress(fraction=0.75, message="clear again"))
-        if payload.get("break_service"):
-            (self._folder / "down").touch()
-            raise FakeFailure
-        if payload.get("fail") == "once" and job.attempt == 1:
-            raise FakeFailure
-        if payload.get("fail") in {"always", True}:
-            raise FakeFailure
-        if payload.get("fail") == "for good":
-            raise FakeRefusal
-        if payload.get("fail") == "bug":
-            raise RuntimeError("a bug")  # noqa: TRY003, RUF100
+        rant = int(payload.get("rant", 0))
+        if rant:
+            progress(Progress(fraction=0.6, message=f"it begins {'x' * rant} and ends"))
+            await asyncio.sleep(0.5)  # longer than the gap between two reports
+        self._fail(payload, job.attempt, rant)
         if payload.get("made"):  # what it made is fetched from here on
             progress(Progress(fraction=1.0, service_free=True))
         if payload.get("wait"):
@@ -105,6 +118,23 @@ class FakeConnector:
             **({"bad": object()} if payload.get("fail") == "no json" else {}),
         }
         return JobResult(outputs=files if size else (), data=data, service_job_id="p1")
+
+    def _fail(self, payload: Mapping[str, Any], attempt: int, rant: int) -> None:
+        if payload.get("break_service"):
+            (self._folder / "down").write_text("x" * rant, encoding="utf-8")
+            raise FakeFailure
+        if payload.get("fail") == "at length":
+            raise FakeRant(length=rant, where="x" * rant, context=("y" * rant,) * 3)
+        if payload.get("fail") == "bug at length":
+            raise RuntimeError(f"it begins {'x' * rant} and ends")  # noqa: TRY003, RUF100
+        if payload.get("fail") == "once" and attempt == 1:
+            raise FakeFailure
+        if payload.get("fail") in {"always", True}:
+            raise FakeFailure
+        if payload.get("fail") == "for good":
+            raise FakeRefusal
+        if payload.get("fail") == "bug":
+            raise RuntimeError("a bug")  # noqa: TRY003, RUF100
 
     async def _file(self, name: str) -> None:
         while not (self._folder / name).exists():  # noqa: ASYNC110 - a stand-in for GPU work

@@ -1,0 +1,49 @@
+"""What services and strangers' connectors say, as far as it is passed on.
+
+The server, and the orchestrator, end a connection at more than they take at once: 1 MiB, at the
+least. What a run says goes several times into one call, and a character may be 12 bytes of JSON.
+"""
+
+from __future__ import annotations
+
+import json
+
+from machine_lifecycle.errors import LifecycleError, RemoteError
+
+__all__ = ["brief", "brief_error"]
+
+_MOST = 8192
+"""Characters of one text."""
+_LONGEST_REMEDY = 1024
+_MOST_REMEDIES = 8
+_LARGEST = 64 * 1024
+"""Bytes of an error as JSON up to which it is passed on as it is."""
+
+
+def brief(text: str) -> str:
+    """A text; the middle of one that is too long is left out."""
+    if len(text) <= _MOST:
+        return text
+    half = _MOST // 2
+    left_out = len(text) - 2 * half
+    return f"{text[:half]} … ({left_out} characters are left out) … {text[-half:]}"
+
+
+def brief_error(error: LifecycleError) -> LifecycleError:
+    """An error; one that is too large as what is left of it: each text is shortened, what can't be
+    (the long remedies, the members of a group) is left out.
+    """
+    if len(json.dumps(error.to_wire(), default=str)) <= _LARGEST:
+        return error
+    told = LifecycleError.to_wire(error)
+    return RemoteError(
+        wire={
+            **told,
+            "summary": brief(error.summary),
+            "where": brief(error.where),
+            "context": brief("\n".join(error.context)).split("\n"),
+            "remedies": [
+                remedy for remedy in told["remedies"] if len(str(remedy)) <= _LONGEST_REMEDY
+            ][:_MOST_REMEDIES],
+        }
+    )
