@@ -101,21 +101,23 @@ class RedisUrl:
 
     @property
     def cli(self) -> str:
-        """The call of ``redis-cli`` that reaches it, or the first Sentinel; it asks for the
-        password.
+        """The call of ``redis-cli`` that reaches it, which asks for the password; for a shell. The
+        first Sentinel is asked where the primary is.
         """
-        if self.path:
-            words = ["-s", self.path]
-        else:
-            host, port = self.nodes[0]
-            words = ["-h", host, "-p", str(port)]
-        if self.secure:
-            ca = self.options.get("ssl_ca_certs")
-            words += ["--tls", *(("--cacert", ca) if ca else ())]
+        host, port = self.nodes[0] if self.nodes else ("", 0)
+        words = ["redis-cli", *(("-s", self.path) if self.path else ("-h", host, "-p", str(port)))]
+        ca = self.options.get("ssl_ca_certs")
+        tls = ["--tls", *(("--cacert", ca) if ca else ())] if self.secure else []
+        rest = ["-n", str(self.database)] if self.database else []
+        rest += ["--user", self.user] if self.user else []
+        rest += ["--askpass"] if self.password else []
         if not self.service:
-            words += ["--user", self.user] if self.user else []
-            words += ["--askpass"] if self.password else []
-        return shlex.join(["redis-cli", *words])
+            return shlex.join([*words, *tls, *rest])
+        ask = shlex.join([*words, *tls, "sentinel", "get-master-addr-by-name", self.service])
+        login = "REDISCLI_AUTH=SENTINEL_PASSWORD " if "sentinel_password" in self.options else ""
+        primary = 'redis-cli -h "${node% *}" -p "${node#* }"'
+        found = f"node=$({login}{ask} | xargs) && {primary}"
+        return f"{found} {shlex.join([*tls, *rest])}".rstrip()
 
     @property
     def masked(self) -> str:

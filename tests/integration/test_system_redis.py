@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +22,7 @@ from machine_lifecycle.system.redis_line import Line
 from machine_lifecycle.system.valkey import find_server
 from tests.support.front import Front
 from tests.support.git_server import self_signed
+from tests.support.patience import PATIENCE
 from tests.support.sentinel import Watched
 
 
@@ -100,3 +105,33 @@ async def test_a_service_that_no_sentinel_knows(watched: Watched) -> None:
         with pytest.raises(RedisUnreachable, match="No master found for 'other'") as refused:
             await check(redis, url)
     assert f"-p {watched.sentinel}" in str(refused.value.remedies[0])
+
+
+REDIS_CLI = f"""#!{sys.executable}
+# As the real one answers where its output is no terminal: each text on a line of its own.
+import sys
+from redis import Redis
+_, host, _, port, *words = sys.argv[1:]
+answer = Redis(host, int(port), decode_responses=True).execute_command(*words)
+print(*(answer if isinstance(answer, list) else [answer]), sep="\\n")
+"""
+
+
+async def test_remedies_reach_the_primary_that_sentinels_name(
+    watched: Watched, tmp_path: Path
+) -> None:
+    url = f"redis+sentinel://127.0.0.1:{watched.sentinel}/main"
+    async with contextlib.aclosing(connect(url)) as redis:
+        await redis.config_set("maxmemory-policy", "allkeys-lru")
+        (warning,) = await check(redis, url)
+        program = tmp_path / "redis-cli"
+        program.write_text(REDIS_CLI, encoding="utf-8")
+        program.chmod(0o700)
+        path = f"{tmp_path}{os.pathsep}{os.defpath}"
+        (remedy,) = warning.remedies
+        shell = await asyncio.create_subprocess_exec(
+            "/bin/sh", "-c", str(remedy.command), env={"PATH": path}, stdout=subprocess.PIPE
+        )
+        said, _ = await asyncio.wait_for(shell.communicate(), PATIENCE)
+        assert said == b"OK\n"
+        assert await check(redis, url) == ()

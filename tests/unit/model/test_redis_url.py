@@ -6,6 +6,8 @@ import pytest
 
 from machine_lifecycle.model.redis_url import RedisUrl
 
+PRIMARY = 'redis-cli -h "${node% *}" -p "${node#* }"'
+
 
 @pytest.mark.parametrize(
     ("text", "address", "masked"),
@@ -40,8 +42,20 @@ def test_what_is_shown_of_it(text: str, address: str, masked: str) -> None:
             "rediss://u:pw@h/0?ssl_ca_certs=/my%20ca",
             "redis-cli -h h -p 6379 --tls --cacert '/my ca' --user u --askpass",
         ),
-        ("unix://:pw@/run/a.sock", "redis-cli -s /run/a.sock --askpass"),
-        ("redis+sentinel://u:pw@a,b:2/main", "redis-cli -h a -p 26379"),
+        ("unix://:pw@/run/a.sock?db=3", "redis-cli -s /run/a.sock -n 3 --askpass"),
+        (
+            "redis+sentinel://a,b:2/main",
+            "node=$(redis-cli -h a -p 26379 sentinel get-master-addr-by-name main | xargs) && "
+            + PRIMARY,
+        ),
+        (
+            "rediss+sentinel://u:pw@a:1/my%20own/2?sentinel_password=pw",
+            (
+                "node=$(REDISCLI_AUTH=SENTINEL_PASSWORD redis-cli -h a -p 1 --tls sentinel "
+                f"get-master-addr-by-name 'my own' | xargs) && {PRIMARY} --tls -n 2 --user u "
+                "--askpass"
+            ),
+        ),
     ],
 )
 def test_how_redis_cli_reaches_it(text: str, cli: str) -> None:
