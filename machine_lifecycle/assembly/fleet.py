@@ -92,24 +92,25 @@ class Fleet:
         except LifecycleError as error:
             self._on_lost(error)
 
-    def worker_died(self, worker_id: str) -> None:
+    def worker_died(self, worker_id: str, pid: int | None) -> None:
         """Hand back what a worker ran whose process has ended: nobody need wait for its lease."""
         if self._registry is not None:
-            self._spawn(self._release(worker_id), f"release {worker_id}")
+            self._spawn(self._release(worker_id, pid), f"release {worker_id}")
 
     def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
         task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _release(self, worker_id: str) -> None:
+    async def _release(self, worker_id: str, pid: int | None) -> None:
         from redis.exceptions import RedisError  # noqa: PLC0415 - redis loads late
 
         from machine_lifecycle.jobs.client import JobQueue  # noqa: PLC0415 - likewise
 
         try:
             queue = JobQueue(self._queue.client)
-            released = await queue.release_worker(worker_id, "the process of its worker ended")
+            reason = "the process of its worker ended"
+            released = await queue.release_worker(worker_id, reason, pid=pid)
         except (RedisError, OSError) as error:
             why = str(error) or "Redis does not answer"
             _log.warning("can't hand back the jobs of %s, its lease must end: %s", worker_id, why)

@@ -48,7 +48,7 @@ class Watching:
     post: Callable[[stimuli.Stimulus], None] = attrs.field(init=False)
     supervisor: Supervisor = attrs.field(init=False)
     links: Links = attrs.field(init=False)
-    worker_died: Callable[[str], None] = attrs.field(init=False)
+    worker_died: Callable[[str, int | None], None] = attrs.field(init=False)
     process_ended: Callable[[ProcessStatus], None] = attrs.field(init=False)
     _idle: asyncio.Event = attrs.field(init=False, factory=asyncio.Event)
     _causes: dict[str, dict[str, str]] = attrs.field(init=False, factory=dict)
@@ -65,7 +65,7 @@ class Watching:
         if status.role is Role.WORKER and status.state in _ENDED:
             for worker in self.links.statuses():
                 if worker.process == status.name:
-                    self.worker_died(worker.id)
+                    self.worker_died(worker.id, self.links.pid(worker.id))
         if status.state in _ENDED:
             self.process_ended(status)
         self.settle()

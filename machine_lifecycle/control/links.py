@@ -79,6 +79,7 @@ class Links:
             wall,
         )
         self._sessions: dict[str, Session] = {}
+        self._pids: dict[str, int] = {}
         self._orders: dict[str, dict[str, Any]] = {}
         self.draining: bool = False
         """Whether workers are told to take no further job."""
@@ -106,6 +107,11 @@ class Links:
         """A worker is no longer of the plan."""
         if worker_id not in self._sessions:
             self._board.forget(worker_id)
+            self._pids.pop(worker_id, None)
+
+    def pid(self, worker_id: str) -> int | None:
+        """The process that said hello as this worker last, which may have ended; or ``None``."""
+        return self._pids.get(worker_id)
 
     def statuses(self) -> tuple[WorkerStatus, ...]:
         """Every worker that is expected or has said hello, in order of appearance."""
@@ -173,6 +179,7 @@ class Links:
             raise ControlMessageUnusable(reason="'pid' must be a number")
         session = Session(text_of(hello, "worker_id"), text_of(hello, "process"), pid, send)
         self._sessions[session.worker_id] = session
+        self._pids[session.worker_id] = pid
         self._board.hello(session.worker_id, session.process)
         if self.draining:
             send({"do": "drain"})

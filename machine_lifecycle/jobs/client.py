@@ -153,17 +153,26 @@ class JobQueue(JobReader):
         """Let a machine take jobs again; how many workers were told."""
         return int(await self._functions.call("ml1_drain", machine_id, 0))
 
-    async def release_worker(self, worker_id: str, reason: str) -> tuple[str, ...]:
+    async def release_worker(
+        self, worker_id: str, reason: str, *, pid: int | None = None
+    ) -> tuple[str, ...]:
         """Put back what a worker held that is known to be dead; the ids of its jobs. For the one
         who saw it die; others wait for its lease to end.
 
+        Args:
+            worker_id: Which worker.
+            reason: In words.
+            pid: Of the process that died: what its successor holds is left to that.
+
         Raises:
-            TimeoutError: Redis does not answer within a second: by the time that it does, these may
-                be jobs of the worker's successor.
+            TimeoutError: No *pid* is known, and Redis does not answer within a second: by the time
+                that it does, these may be jobs of the worker's successor.
         """
-        async with asyncio.timeout(_SOON):
-            asked = ("HGET", keys.worker(worker_id), "connected_at")
-            since = await self._redis.execute_command(*asked)
+        async with asyncio.timeout(_SOON if pid is None else None):
+            asked = ("HMGET", keys.worker(worker_id), "connected_at", "pid")
+            since, living = await self._redis.execute_command(*asked)
+        if pid is not None and living and living != str(pid):
+            return ()
         return tuple(await self._functions.call("ml1_recover", worker_id, reason, since or ""))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -44,6 +45,7 @@ class Registration:
         facts = {
             "worker_id": worker,
             "machine_id": self._config.machine_id,
+            "pid": str(os.getpid()),
             "capabilities": json.dumps(capabilities),
             "status": status,
             "connected_at": iso(now),

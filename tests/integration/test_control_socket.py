@@ -321,6 +321,7 @@ async def test_a_worker_from_hello_to_its_end(place: _Place) -> None:
     links, heard = place.links, place.heard
     links.expect("w0", process="p-w0", type="comfyui", capabilities=("comfyui",), gpu=0)
     assert links.statuses()[0].status == "starting"
+    assert links.pid("w0") is None
     links.go("p-w0")  # before it said hello
     await links.drain()
     async with _Worker(place.path) as worker:
@@ -346,6 +347,7 @@ async def test_a_worker_from_hello_to_its_end(place: _Place) -> None:
     (status,) = links.statuses()
     assert (status.status, status.connected, status.jobs_completed) == ("gone", False, 1)
     assert (status.type, status.gpu) == ("comfyui", 0)
+    assert links.pid("w0") == 1  # by which the jobs of that process are known
     assert not links.tell("p-w0", "go")
     assert heard.words == [
         ("p-w0", True),

@@ -187,6 +187,28 @@ async def test_a_killed_workers_job_is_done_by_its_successor(
     assert end.job.fence == 2
 
 
+async def test_a_successor_that_came_at_once_keeps_its_jobs(
+    valkey: Any, redis: Redis, workers: Workers
+) -> None:
+    client = JobQueue(redis)
+    first = await workers.start(valkey.url, WORKER_ID="w-1")
+    job_id = await client.submit({"wait": "never"}, service_required="simulation")
+    await halfway(client, job_id)
+    first.kill()
+    await first.wait()
+    second = await workers.start(valkey.url, WORKER_ID="w-1")
+    async with asyncio.timeout(PATIENCE):
+        while (await client.get(job_id)).fence < 2:  # noqa: ASYNC110 - no event for it
+            await asyncio.sleep(0.01)  # sleep: between two looks
+    # The first one's death is told late.
+    assert await client.release_worker("w-1", "it died", pid=first.pid) == ()
+    assert (await client.get(job_id)).status in {"assigned", "in_progress"}
+    second.kill()
+    await second.wait()
+    assert await client.release_worker("w-1", "it died", pid=second.pid) == (job_id,)
+    await client.cancel(job_id)
+
+
 async def test_a_frozen_worker_loses_its_job_and_its_late_result_is_refused(
     valkey: Any, redis: Redis, workers: Workers
 ) -> None:
