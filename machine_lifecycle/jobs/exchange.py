@@ -14,42 +14,23 @@ import itertools
 import uuid
 from typing import Protocol
 
-import attrs
 from redis.exceptions import RedisError
 
 from machine_lifecycle.jobs.claims import Claimed
 from machine_lifecycle.jobs.delivery import Delivery
 from machine_lifecycle.jobs.functions import FunctionsWithFiles
 from machine_lifecycle.jobs.outcomes import UNWRITTEN, Outcome
-from machine_lifecycle.jobs.outputs import KEPT
 from machine_lifecycle.jobs.oversize import Oversize, suspected
+from machine_lifecycle.jobs.pushes import Pushes
 from machine_lifecycle.jobs.retrying import passed_over, passing, refused
 from machine_lifecycle.jobs.slots import Slot
+from machine_lifecycle.jobs.turns import MOST, Offer, Turns
 from machine_lifecycle.jobs.worker_config import WorkerConfig
 from machine_lifecycle.system.redis import spread
 
-__all__ = ["Exchange", "Offer"]
+__all__ = ["Exchange"]
 
 _LONGEST_WAIT = 1.0
-_MOST = 1000
-"""Jobs, and results, in one call: Lua passes on no more than 8000 words at once."""
-
-
-@attrs.frozen
-class Offer:
-    """What a worker is ready to take.
-
-    Attributes:
-        digest: Names its capabilities.
-        capabilities: As JSON, told when the queue does not know the digest.
-        slots: How many jobs.
-        whole: How many it takes while none runs.
-    """
-
-    digest: str
-    capabilities: str
-    slots: int
-    whole: int
 
 
 class Offering(Protocol):
@@ -90,10 +71,12 @@ class Exchange:
             delivery: Sees to results while Redis is away.
         """
         self._functions = functions
+        self._turns = Turns(functions, config)
         self._config = config
         self._taker = taker
         self._delivery = delivery
         self._oversize = Oversize(functions)
+        self.pushes: Pushes = Pushes(take=self._begin, stir=self.stir)
         self._outcomes: list[Outcome] = []
         self._stirred = asyncio.Event()
         self._due: asyncio.TimerHandle | None = None
@@ -109,6 +92,11 @@ class Exchange:
     def stir(self) -> None:
         """There may be a job, or room for one."""
         self._stirred.set()
+
+    def listening(self) -> None:
+        """What was told until now may have been missed."""
+        self.pushes.doubt()
+        self.stir()
 
     def give(self, outcome: Outcome) -> None:
         """Write a result with the next call."""
@@ -142,8 +130,8 @@ class Exchange:
             await self._stirred.wait()
             self._stirred.clear()
             offer = self._taker.offer()
-            if offer is None and not self._outcomes and not self._unanswered:
-                continue
+            if not (offer or self._outcomes or self._unanswered or self.pushes.room):
+                continue  # but where the queue believes that it waits, it is told otherwise
             token = token or f"0{self._name}-{next(self._numbers)}"
             self._calling = True
             if self._answers or self._arrived:
@@ -175,38 +163,20 @@ class Exchange:
 
     async def _turn(self, token: str, offer: Offer | None, outcomes: list[Outcome]) -> bool:
         """One call, which takes the first of the list and writes them; whether it brought jobs."""
-        given = outcomes[:_MOST]
-        wanted = min(offer.slots, -(-offer.whole // 2), _MOST) if offer else 0
-        words: list[str | int] = [
-            self._config.worker_id,
-            self._config.machine_id,
-            offer.digest if offer else "",
-            token,
-            self._config.lease_ms,
-            wanted,
-        ]
-        files: dict[str, bytes] = {}
-        for outcome in given:
-            words.extend(outcome.arguments)
-            files.update(outcome.outputs)
-        answers, jobs, state, due = (
-            await self._functions.call_after(files, KEPT, "ml1_turn", *words)
-            if files
-            else await self._functions.call("ml1_turn", *words)
-        )
+        given, heard = outcomes[:MOST], self.pushes.heard
+        turn = await self._turns.call(token, offer, given, heard)
         del outcomes[: len(given)]
-        self._answers += zip(given, map(str, answers), strict=True)
-        for job in jobs:
-            claimed = Claimed.from_answer(job)
-            self._arrived.append((claimed, self._taker.expect(claimed)))
-        if state == "more" or (offer and len(jobs) == wanted < offer.slots):
+        self._answers += zip(given, turn.answers, strict=True)
+        self._arrived += [(claimed, self._taker.expect(claimed)) for claimed in turn.jobs]
+        self.pushes.answered(heard, turn.room(offer), turn.state)
+        if turn.state == "more" or (offer and len(turn.jobs) == offer.wanted < offer.slots):
             self._stirred.set()
-        elif state == "profile" and offer:
-            await self._introduce(offer)
+        elif turn.state == "profile" and offer:
+            await self._turns.introduce(offer)
             self._stirred.set()
-        if int(due) >= 0 or self._due:
-            self._wait_for(float(due))
-        return bool(jobs)
+        if turn.due_ms >= 0 or self._due:
+            self._wait_for(turn.due_ms)
+        return bool(turn.jobs)
 
     def _attend(self) -> None:
         """Begin the jobs that came, and tell of the results that were written."""
@@ -217,18 +187,8 @@ class Exchange:
         for claimed, slot in arrived:
             self._taker.start(claimed, slot)
 
-    async def _introduce(self, offer: Offer) -> None:
-        cursor = ""
-        while cursor != "0":
-            cursor = str(
-                await self._functions.call(
-                    "ml1_profile",
-                    self._config.worker_id,
-                    offer.digest,
-                    offer.capabilities,
-                    cursor,
-                )
-            )
+    def _begin(self, claimed: Claimed) -> None:
+        self._taker.start(claimed, self._taker.expect(claimed))
 
     def _wait_for(self, due_ms: float) -> None:
         """Look again when a job that waits after a failure is due."""

@@ -128,7 +128,7 @@ class Execution:
         self.running[claimed.id] = running
         self._voice.taken(claimed.id)
         began = time.monotonic()
-        if self._voice.holds - {Hold.DRAINING}:  # the answer that brought it came late
+        if self._voice.holds:  # what brought it came late
             running.cut("released", "its worker takes no jobs any more")
         else:
             running.begin()

@@ -22,7 +22,9 @@ LIBRARY = "machine_lifecycle_1"
 may be loaded side by side."""
 
 _SHARED = ("base", "matching", "index", "runs")
-"""Files of the library, in the order in which they build on each other."""
+"""Files of both libraries, in the order in which they build on each other."""
+_OURS = (*_SHARED, "push", "api")
+_THEIRS = (*_SHARED, "compat")
 _HUBS = "jobMatching"
 """The hub's own library, whose one function its workers call."""
 _TOGETHER = 4 * 1024 * 1024
@@ -33,11 +35,9 @@ _REVISION = re.compile(r"^-- revision (\d+)$", re.MULTILINE)
 
 
 @cache
-def _source(last: str = "api", name: str = LIBRARY) -> str:
+def _source(parts: tuple[str, ...] = _OURS, name: str = LIBRARY) -> str:
     folder = files("machine_lifecycle.jobs").joinpath("lua")
-    code = "".join(
-        folder.joinpath(f"{part}.lua").read_text(encoding="utf-8") for part in (*_SHARED, last)
-    )
+    code = "".join(folder.joinpath(f"{part}.lua").read_text(encoding="utf-8") for part in parts)
     return code.replace(f"name={LIBRARY}", f"name={name}", 1)
 
 
@@ -60,7 +60,7 @@ class QueueFunctions:
         await self._load(LIBRARY, _source())
         theirs = await self._code(_HUBS)
         if not theirs or _revision(theirs):
-            await self._load(_HUBS, _source("compat", _HUBS))
+            await self._load(_HUBS, _source(_THEIRS, _HUBS))
         self._loaded = True
 
     async def _load(self, library: str, source: str) -> None:

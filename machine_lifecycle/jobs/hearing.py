@@ -1,4 +1,4 @@
-"""What a worker listens to in Redis: hints that there is a job for it, and cancelled jobs."""
+"""What a worker listens to in Redis: jobs for it, hints at jobs, and that jobs are cancelled."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MOST = 1000
 
 
 class Hearing:
-    """What it hears is a hint: a claim decides.
+    """What it hears is a hint: a claim decides. Jobs that are pushed were claimed for it already.
 
     One worker of the fleet is its *ear*: it hears of jobs that other parties submit, which the
     queue's functions do not see, and has them put into the index.
@@ -36,6 +36,8 @@ class Hearing:
         worker_id: str,
         *,
         stir: Callable[[], None],
+        pushed: Callable[[str], None],
+        ready: Callable[[], None],
         cancelled: Callable[[str], None],
         adopt: Callable[[str], Awaitable[Any]],
     ) -> None:
@@ -45,16 +47,18 @@ class Hearing:
             redis: It connects as this client does.
             worker_id: Whose it is.
             stir: Called when there may be a job.
+            pushed: Called with a job that was pushed.
+            ready: Called when it listens: something may have come while nobody did.
             cancelled: Called with the id of a job that is to be cancelled.
             adopt: Called with the id of a job that another party submitted.
         """
         self._wake = keys.wake(worker_id)
         self._stir = stir
+        self._pushed = pushed
         self._cancelled = cancelled
         self._adopt = adopt
-        # Something may have come while nobody listened.
         self._subscription = Subscription(
-            redis, (self._wake, keys.CANCEL), hear=self._hear, ready=stir
+            redis, (self._wake, keys.CANCEL), hear=self._hear, ready=ready
         )
         self._foreign: asyncio.Queue[str] = asyncio.Queue(_MOST)
 
@@ -71,7 +75,9 @@ class Hearing:
             await end_tasks(adopting)
 
     def _hear(self, channel: str, data: str) -> None:
-        if channel == self._wake:
+        if channel == self._wake and "\n" in data:
+            self._pushed(data)
+        elif channel == self._wake:
             self._stir()
         elif channel == keys.CANCEL:
             self._cancelled(str(json_object(data).get("job_id", "")))

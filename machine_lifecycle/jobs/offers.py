@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from machine_lifecycle.jobs.exchange import Offer
+from machine_lifecycle.jobs.turns import Offer
 from machine_lifecycle.jobs.worker_services import WorkerServices
 
 __all__ = ["Offers"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import random
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -16,17 +15,18 @@ from redis.exceptions import RedisError
 from machine_lifecycle.errors import LifecycleError
 from machine_lifecycle.jobs.claims import Claimed
 from machine_lifecycle.jobs.delivery import Delivery
-from machine_lifecycle.jobs.exchange import Exchange, Offer
+from machine_lifecycle.jobs.exchange import Exchange
 from machine_lifecycle.jobs.execution import Execution
 from machine_lifecycle.jobs.functions import FunctionsWithFiles, QueueFunctions
 from machine_lifecycle.jobs.hearing import Hearing
+from machine_lifecycle.jobs.heartbeat import Heartbeat
 from machine_lifecycle.jobs.offers import Offers
 from machine_lifecycle.jobs.outbox import Outbox
 from machine_lifecycle.jobs.registration import Registration
 from machine_lifecycle.jobs.reporting import Reports
-from machine_lifecycle.jobs.retrying import passed_over
 from machine_lifecycle.jobs.settling import Settler
 from machine_lifecycle.jobs.slots import Slot
+from machine_lifecycle.jobs.turns import Offer
 from machine_lifecycle.jobs.worker_config import WorkerConfig
 from machine_lifecycle.jobs.worker_services import WorkerServices
 from machine_lifecycle.jobs.worker_voice import Hold, WorkerVoice
@@ -49,10 +49,6 @@ worker 3 s for everything.
 _PART = 0.3
 """Seconds for leaving the services, which hear of our end in any case."""
 _LONGEST_WAIT = 5.0
-_MISSED = 1.0
-"""Seconds until a heartbeat is tried again that Redis did not take."""
-_IDLE_BEATS = 1.5
-"""An idle worker has no lease to keep: it beats so much more seldom than one that runs a job."""
 _DOWN = "its service went down"
 _HOLDS = {
     "drain": Hold.DRAINING,
@@ -102,17 +98,23 @@ class Worker:
         self.expect: Callable[[Claimed], Slot] = self._execution.expect
         self.start: Callable[[Claimed, Slot], None] = self._execution.start
         self._hearing = Hearing(
-            redis, config.worker_id, stir=self._exchange.stir, cancelled=self._execution.cancel,
+            redis, config.worker_id, stir=self._exchange.stir, pushed=self._exchange.pushes.hear,
+            ready=self._exchange.listening, cancelled=self._execution.cancel,
             adopt=partial(self._functions.call, "ml1_adopt"),
+        )  # fmt: skip
+        self._heartbeat = Heartbeat(
+            config, self._functions, self._registration, offers=self._offers,
+            exchange=self._exchange, execution=self._execution, voice=self._voice,
+            be_ear=self._hearing.be_ear,
         )  # fmt: skip
         self._changed = asyncio.Event()
         """Something holds it back, or no more, or a service went away."""
         self._ended, self._hurry = asyncio.Event(), asyncio.Event()
-        self._fleet, self._recovered = 1, False
+        self._recovered = False
 
     async def run(self) -> None:
         """Work until told to stop. Leaves within 3 s then, whatever Redis and services do."""
-        keepers = (self._connected, self._beat, self._voice.run, self._hearing.run)
+        keepers = (self._connected, self._heartbeat.run, self._voice.run, self._hearing.run)
         tasks = [asyncio.create_task(run()) for run in (self._exchange.run, *keepers)]
         ended, hurry = (asyncio.create_task(event.wait()) for event in (self._ended, self._hurry))
         try:
@@ -223,41 +225,9 @@ class Worker:
             self._recovered = True
         await self._registration.register(capabilities)
         self._offers.connected(capabilities)
+        await self._heartbeat.beat()
         self._voice.connected(capabilities, self._services.loaded)
         self._exchange.stir()
-        await self._sign_of_life()
-
-    async def _beat(self) -> None:
-        """Say that we live, and keep what we run. A missed beat is soon made up for."""
-        missed = False
-        while True:
-            beat = self._config.beat
-            if self._execution.idle:  # all idle workers of a fleet look as often as one alone would
-                beat = min(self._config.poll * self._fleet, beat * _IDLE_BEATS)
-            beat = min(beat, _MISSED) if missed else beat
-            await asyncio.sleep(beat * random.uniform(0.9, 1.0))  # noqa: S311 - no secret
-            if self._voice.advertised is not None or self._execution.running:
-                missed = True
-                with passed_over():
-                    await self._sign_of_life()
-                    missed = False
-
-    async def _sign_of_life(self) -> None:
-        running = dict(self._execution.running)
-        held = [word for job_id, run in running.items() for word in (job_id, run.fence)]
-        lost, cancelled, known, work, ear, fleet = await self._functions.call(
-            "ml1_beat", self._config.worker_id, self._offers.whole(), self._config.lease_ms, *held
-        )
-        self._fleet = max(1, int(fleet))
-        for job_id in lost:
-            running[job_id].cut("lost", "another worker has it, or it has ended")
-        for job_id in cancelled:
-            running[job_id].cut("cancelled")
-        if not known and self._voice.advertised is not None:
-            await self._registration.register(self._voice.advertised)
-        if work or not known:
-            self._exchange.stir()
-        self._hearing.be_ear(ear=bool(ear))
 
     async def _leave(self) -> None:
         with _unheard():

@@ -12,11 +12,12 @@ from redis.exceptions import RedisError
 from machine_lifecycle.jobs.claims import Claimed
 from machine_lifecycle.jobs.client import JobQueue
 from machine_lifecycle.jobs.delivery import Delivery
-from machine_lifecycle.jobs.exchange import Exchange, Offer
+from machine_lifecycle.jobs.exchange import Exchange
 from machine_lifecycle.jobs.functions import FunctionsWithFiles
 from machine_lifecycle.jobs.outbox import Outbox
 from machine_lifecycle.jobs.outcomes import Outcome
 from machine_lifecycle.jobs.slots import Slot, Slots
+from machine_lifecycle.jobs.turns import Offer
 from machine_lifecycle.jobs.worker_config import WorkerConfig
 from machine_lifecycle.system.redis_line import Line
 from machine_lifecycle.system.tasks import end_tasks

@@ -10,20 +10,30 @@ local function ml1_submit(_, a)
   for i = 4, #a, 2 do job[a[i]] = a[i + 1] end
   local known, reason = known_class(job, at)
   if not known then return 'refused ' .. reason end
-  job.queue_class = known.h
+  job.queue_class, job.queue_score = known.h, a[2]
+  redis.call('PUBLISH', 'job_submitted', a[3])
+  local profiles = not known.personal and fitting(known.h) or {}
+  if push(a[1], job, a, known, profiles, at) then return 'ok' end
   redis.call('HSET', 'job:' .. a[1], 'queue_score', a[2], 'queue_class', known.h, unpack(a, 4))
   redis.call('ZADD', 'jobs:pending', a[2], a[1])
-  redis.call('PUBLISH', 'job_submitted', a[3])
-  file(a[1], job, at, nil, known)
+  file(a[1], job, at, nil, known, profiles)
   return 'ok'
 end
 
+local function ids_of(jobs)
+  local ids = {}
+  for i, job in ipairs(jobs) do ids[i] = job[1] end
+  return table.concat(ids, '\0')
+end
+
 -- worker, machine, digest, token, lease ms, jobs wanted, and for each result: id, fence, result JSON,
--- attestation JSON, its key, ms it took, service. What ended is written down, and what comes next
--- is claimed. Returns: per result `ok` or `lost`; jobs as {id, fence, fields as JSON}; `profile` if the
--- capabilities are to be told, `more` if it should ask again, `drained` if its machine is to take
--- none, or empty; ms until a job is due.
+-- attestation JSON, its key, ms it took, service. At the end, from a worker that takes what is pushed
+-- to it: up to which number it has heard of that. What ended is written down, and what comes next is
+-- claimed. Returns: per result `ok` or `lost`; jobs as {id, fence, fields as JSON}; `profile` if the
+-- capabilities are to be told, `more` if it should ask again, `pushed` if it should once it has
+-- heard of what is on its way, `drained` if its machine is to take none, or empty; ms until a job is due.
 local function ml1_turn(_, a)
+  local heard_of = (#a - 6) % 7 == 1 and tonumber(table.remove(a))
   local worker, machine, digest, token = a[1], a[2], a[3], a[4]
   local lease, want = tonumber(a[5]), math.min(tonumber(a[6]), MOST_AT_ONCE)
   local at = now()
@@ -35,8 +45,10 @@ local function ml1_turn(_, a)
     if want > 0 and drained(machine) then want, again = 0, 'drained' end
   end
   local lane = 'turn_' .. string.sub(token, 1, 1)
-  local seen = seen_of(worker, lane)
-  local last, turn = seen[#seen], nil
+  local seen = seen_of(worker, 'waits', 'pushed', lane)
+  local waited, pushed, last = seen[6] or '', tonumber(seen[7]) or 0, seen[8]
+  local on_its_way = heard_of and math.max(0, pushed - heard_of) or 0
+  local change, room = {}, 0
   if #token > 1 and last and string.sub(last, 1, #token) == token then
     -- A reply that was lost on its way: the same question gets the same answer, also from one who
     -- wants nothing more by now.
@@ -49,24 +61,31 @@ local function ml1_turn(_, a)
   end
   -- Where nothing is left of that answer, as the leases have ended, it is a new question.
   if #jobs == 0 and want > 0 then
+    local free = math.max(0, want - on_its_way)
     if not redis.call('ZSCORE', 'jobs:workers:' .. digest, worker) then
       again = 'profile'
     else
-      jobs, again = claim(worker, machine, digest, want, lease, at, plain)
+      if free > 0 then jobs, again = claim(worker, machine, digest, free, lease, at, plain) end
       -- Who has nothing else to do goes on with this until it is done.
-      if #jobs == 0 and again == '' and tell_some() then again = 'more' end
-      turn = {token}
-      for _, job in ipairs(jobs) do turn[#turn + 1] = job[1] end
-      if #jobs == want then redis.call('ZREM', 'jobs:idle:' .. digest, worker)
-      elseif again == '' then worker_waits(worker, digest, at) end
+      if #jobs == 0 and free > 0 and again == '' and tell_some() then again = 'more' end
+      if #jobs > 0 then set(change, lane, token .. '\0' .. ids_of(jobs)) end
+      if #jobs < free and again == '' then
+        room = free - #jobs
+        worker_waits(worker, digest, at)
+      elseif not heard_of then redis.call('ZREM', 'jobs:idle:' .. digest, worker)
+      elseif again == '' and on_its_way > 0 then again = 'pushed' end
     end
   end
-  if #jobs > 0 then
-    if turn then worker_now(worker, seen, at, jobs[1][1], completed, 0, lane, table.concat(turn, '\0'))
-    else worker_now(worker, seen, at, jobs[1][1], completed, 0) end
-  elseif completed > 0 then
-    worker_now(worker, seen, at, running_here(worker), completed, 0)
+  if heard_of then
+    if pushed < heard_of then set(change, 'pushed', heard_of) end -- the server forgot
+    local waits = room > 0 and words_of(digest, room, lease, at) or ''
+    if waits ~= waited then set(change, 'waits', waits) end
+    if room > 0 and #jobs == 0 then set(change, lane, token) end -- whose name `ml1_leave` looks for
+    waits_no_more(worker, waited, digest, room)
   end
+  local current = nil
+  if #jobs > 0 then current = jobs[1][1] elseif completed > 0 then current = running_here(worker) end
+  if current or #change > 0 then worker_now(worker, seen, at, current, completed, 0, unpack(change)) end
   return {answers, jobs, again, due}
 end
 
@@ -304,7 +323,7 @@ end
 -- worker, how many words its record has, these, and channels with what is told there…: it appears.
 local function ml1_register(_, a)
   local key, last = 'worker:' .. a[1], 2 + tonumber(a[2])
-  redis.call('HSET', key, unpack(a, 3, last))
+  redis.call('HSET', key, 'waits', '', unpack(a, 3, last))
   redis.call('EXPIRE', key, WORKER_TTL)
   redis.call('SET', key .. ':heartbeat', iso(now()), 'EX', HEARTBEAT_TTL)
   redis.call('SADD', 'workers:active', a[1])
@@ -321,13 +340,16 @@ local function forget_workers()
   end
 end
 
--- worker, digest, lease ms, jobs the worker runs and their fences…: heartbeat, leases, and the look
--- that makes up for lost hints. Returns lost and cancelled ones; whether the worker is registered;
--- whether there is work for it; whether it listens for jobs of other parties; how many workers live.
+-- worker, digest, lease ms, jobs the worker runs and their fences…, and, if it takes what is pushed to
+-- it, up to which number it has heard of that: heartbeat, leases, and the look that makes up for lost
+-- hints. Returns lost and cancelled ones; whether the worker is registered; whether there is work for
+-- it; whether it listens for jobs of other parties; how many workers live; and the number up to which
+-- jobs were pushed to it, and those of them that it has not heard of.
 local function ml1_beat(_, a)
+  local heard_of = (#a - 3) % 2 == 1 and tonumber(table.remove(a))
   local worker, digest, at = a[1], a[2], now()
   redis.call('SET', 'worker:' .. worker .. ':heartbeat', iso(at), 'EX', HEARTBEAT_TTL)
-  local known = redis.call('HEXISTS', 'worker:' .. worker, 'worker_id')
+  local known, pushed = unpack(redis.call('HMGET', 'worker:' .. worker, 'worker_id', 'pushed'))
   redis.call('HSET', 'worker:' .. worker, 'last_heartbeat', iso(at))
   redis.call('EXPIRE', 'worker:' .. worker, WORKER_TTL)
   redis.call('EXPIRE', 'jobs:active:' .. worker, ACTIVE_TTL)
@@ -372,7 +394,16 @@ local function ml1_beat(_, a)
       ear = 1
     end
   end
-  return {lost, cancel, known, work, ear, redis.call('SCARD', 'workers:active')}
+  local said = {lost, cancel, known and 1 or 0, work, ear, redis.call('SCARD', 'workers:active')}
+  if heard_of then
+    said[7], said[8] = tonumber(pushed) or 0, {}
+    if said[7] > heard_of then
+      local has = {}
+      for i = 4, #a, 2 do has[a[i]] = true end
+      said[8] = missed_by(worker, heard_of, has)
+    end
+  end
+  return said
 end
 
 -- worker, reason, when it registered, if the caller knows: whatever a dead worker held goes back, but
@@ -381,6 +412,7 @@ local function ml1_recover(_, a)
   local at = now()
   local back = {}
   if a[3] and a[3] ~= (redis.call('HGET', 'worker:' .. a[1], 'connected_at') or '') then return back end
+  redis.call('HDEL', 'worker:' .. a[1], 'waits')
   for _, id in ipairs(redis.call('HKEYS', 'jobs:active:' .. a[1])) do
     local job = hash('job:' .. id)
     if job.worker_id == a[1] and RUNNING[job.status] then

@@ -1,5 +1,5 @@
 #!lua name=machine_lifecycle_1
--- revision 18
+-- revision 19
 
 -- Every change of a job's state is one call here, so that it happens whole or not at all. Times
 -- are the server's own: clocks of workers never count.
@@ -24,6 +24,7 @@ local FORGOTTEN_AT_ONCE = 100
 local MOST_AT_ONCE = 1000 -- jobs: unpack takes 8000 words at most, and a script that fails takes nothing back
 local OUTPUTS_FORGOTTEN = 32
 local NAMES_LOOKED_AT = 3
+local PUSHED_MOST = 262144 -- bytes of a payload: what a worker has not asked for is not to fill its line
 
 local heard -- see below
 
@@ -113,19 +114,24 @@ local function publish(channel, message) redis.call('PUBLISH', channel, cjson.en
 -- can't be seen here: where there is one, or was within the hour, all is told.
 local told_always, looked_at
 
+-- Whether a channel is heard at this server.
+local function listens(channel)
+  if heard[channel] == nil then
+    local counts = redis.call('PUBSUB', 'NUMSUB', channel, unpack(heard.too or {}))
+    for i = 1, #counts, 2 do heard[counts[i]] = counts[i + 1] > 0 end
+    heard.too = nil
+  end
+  return heard[channel]
+end
+
 local function is_heard(channel)
-  local known = heard[channel]
-  if known ~= nil then return known end
+  if heard.all == false then return listens(channel) end
   if told_always == nil or math.abs(heard.at - looked_at) > 1000 then
     looked_at = heard.at
     told_always = not string.find(redis.call('INFO', 'replication'), 'repl_backlog_active:0', 1, true)
   end
   if heard.all == nil then heard.all = told_always or redis.call('PUBSUB', 'NUMPAT') > 0 end
-  if heard.all then return true end
-  local counts = redis.call('PUBSUB', 'NUMSUB', channel, unpack(heard.too or {}))
-  for i = 1, #counts, 2 do heard[counts[i]] = counts[i + 1] > 0 end
-  heard.too = nil
-  return heard[channel]
+  return heard.all or listens(channel)
 end
 
 -- These will be asked for, too: it is found out with the first.

@@ -281,8 +281,8 @@ local function unworkable(h)
 end
 
 -- Put a waiting job into the index. Returns its status: `pending`, `unworkable`, or nil if it is
--- set aside. *known*: its class, where that was found out before.
-local function file(id, job, at, avoided, known)
+-- set aside. *known*, *profiles*: its class and who fits that, where it was found out before.
+local function file(id, job, at, avoided, known, profiles)
   local reason
   if not known then known, reason = known_class(job, at) end
   if not known then
@@ -293,7 +293,7 @@ local function file(id, job, at, avoided, known)
   if redis.call('ZADD', 'jobs:class:' .. h, place, id) == 1 then redis.call('INCR', 'jobs:index:size') end
   if known.personal then arouse_anybody(h, known.class)
   else
-    local profiles = fitting(h)
+    profiles = profiles or fitting(h)
     if #profiles < 3 or redis.call('ZREVRANGE', 'jobs:class:' .. h, 0, 0)[1] == id then
       for _, digest in ipairs(profiles) do redis.call('ZADD', 'jobs:heads:' .. digest, 'GT', place, h) end
     end

@@ -30,11 +30,12 @@ local function worker_event(machine, worker, kind, id, service, outcome, at)
     data = {job_id = id, service_type = service, outcome = outcome}, timestamp = at})
 end
 
--- What the worker's hash says of it. *seen*: what `seen_of` told. More pairs to set may follow.
+-- What the worker's hash says of it. *seen*: what `seen_of` told. *current*: what it runs, nil if that is
+-- as it was. More pairs to set may follow.
 local function worker_now(worker, seen, at, current, completed, failed, ...)
   local key, change = 'worker:' .. worker, {...}
   local function set(name, value) change[#change + 1], change[#change + 2] = name, value end
-  if seen[1] then
+  if seen[1] and current then
     if completed > 0 then set('total_jobs_completed', (tonumber(seen[4]) or 0) + completed) end
     if failed > 0 then set('total_jobs_failed', (tonumber(seen[5]) or 0) + failed) end
     local status = current == '' and 'idle' or 'busy'
@@ -58,6 +59,20 @@ local function running_here(worker)
   return redis.call('HKEYS', 'jobs:active:' .. worker)[1] or ''
 end
 
+local function tell_claimed(id, job, worker, machine, at)
+  if is_heard('job_claimed') then
+    publish('job_claimed', {job_id = id, worker_id = worker, status = 'claimed',
+      message = 'Job claimed by worker', claimed_at = iso(at), timestamp = at,
+      service_required = job.service_required, customer_id = job.customer_id or '',
+      workflow_id = job.workflow_id or '', step_number = job.current_step or '',
+      total_steps = job.total_steps or ''})
+  end
+  if is_heard('update_job_progress') then
+    publish('update_job_progress', {job_id = id, worker_id = worker, progress = 0, timestamp = at})
+  end
+  worker_event(machine, worker, 'job_started', id, job.service_required, nil, at)
+end
+
 -- Give a job to a worker: id, fence, and its fields before that as JSON; and these themselves. Nil if
 -- it can't be given.
 local function take(id, score, worker, machine, at)
@@ -68,8 +83,8 @@ local function take(id, score, worker, machine, at)
     return nil
   end
   if before.status and not WAITING[before.status] then return nil end
-  local fence, when = exactly(before.fence, 0, SPAN, 0) + 1, iso(at)
-  redis.call('HSET', key, 'status', 'assigned', 'worker_id', worker, 'assigned_at', when,
+  local fence = exactly(before.fence, 0, SPAN, 0) + 1
+  redis.call('HSET', key, 'status', 'assigned', 'worker_id', worker, 'assigned_at', iso(at),
     'queue_score', score, 'fence', fence)
   if before.payload and #before.payload > HEAVY then
     redis.call('HSET', key, 'payload_bytes', #before.payload)
@@ -77,17 +92,7 @@ local function take(id, score, worker, machine, at)
   if before.cancel_requested or before.started_at or before.release_reason then
     redis.call('HDEL', key, 'cancel_requested', 'cancel_reason', 'started_at', 'release_reason')
   end
-  if is_heard('job_claimed') then
-    publish('job_claimed', {job_id = id, worker_id = worker, status = 'claimed',
-      message = 'Job claimed by worker', claimed_at = when, timestamp = at,
-      service_required = before.service_required, customer_id = before.customer_id or '',
-      workflow_id = before.workflow_id or '', step_number = before.current_step or '',
-      total_steps = before.total_steps or ''})
-  end
-  if is_heard('update_job_progress') then
-    publish('update_job_progress', {job_id = id, worker_id = worker, progress = 0, timestamp = at})
-  end
-  worker_event(machine, worker, 'job_started', id, before.service_required, nil, at)
+  tell_claimed(id, before, worker, machine, at)
   return {id, fence, cjson.encode(before)}, before
 end
 

@@ -1,0 +1,102 @@
+
+-- Pushed jobs -------------------------------------------------------------------------------------
+--
+-- A job that comes while a worker waits goes to it at once, without its asking: it is claimed for the
+-- worker by the call that submits it, and told on the worker's own channel. That saves both a round trip.
+--
+-- The worker's record says what it waits for, in `waits`: profile, jobs it has room for, ms of a lease,
+-- and since when. `pushed` numbers what was pushed to it. It says with each turn up to which number it has
+-- heard: what is still on its way to it takes of its room, so that it never has more than it can do. What
+-- it missed, as its connection broke, the next beat brings.
+
+local function words_of(...) return table.concat({...}, ' ') end
+
+local function waits_of(words)
+  local digest, room, lease, since = string.match(words or '', '^(%S+) (%d+) (%d+) (%d+)$')
+  return digest, tonumber(room), tonumber(lease), tonumber(since)
+end
+
+-- What a worker waited for before is not what it waits for now.
+local function waits_no_more(worker, before, digest, room)
+  local from = waits_of(before)
+  if from and (room == 0 or from ~= digest) then redis.call('ZREM', 'jobs:idle:' .. from, worker) end
+end
+
+local function set(words, name, value) words[#words + 1], words[#words + 2] = name, value end
+
+-- The first of those who wait that hears us and takes what is pushed, and what is known of it; nil where
+-- it has to be asked the ordinary way.
+local function first_waiting(digest, at)
+  local idle = 'jobs:idle:' .. digest
+  for _, worker in ipairs(redis.call('ZRANGE', idle, 0, 2)) do
+    local seen = seen_of(worker, 'machine_id', 'waits', 'pushed', 'last_heartbeat')
+    local machine, for_digest, room, lease, since = seen[6] or '', waits_of(seen[7])
+    may_be_heard('job_claimed', 'update_job_progress', channel_of(machine, worker))
+    if listens('jobs:wake:' .. worker) then
+      if not (seen[1] and for_digest == digest and room > 0) then return nil end
+      if at - since > lease and at - (ms_of(seen[9]) or 0) > lease then return nil end -- it may be frozen
+      if not nothing_special(worker, machine) then return nil end
+      return {name = worker, machine = machine, seen = seen, room = room, lease = lease, since = since,
+        number = (tonumber(seen[8]) or 0) + 1}
+    end
+    redis.call('ZREM', idle, worker) -- it is gone
+  end
+end
+
+-- Claim a job for a worker, and send it there. *words*: its hash until now, as HSET takes it.
+local function send(id, job, words, digest, worker, at)
+  local text, room, size = cjson.encode(job), worker.room - 1, #(job.payload or '')
+  for _, name in ipairs({'queue_score', 'queue_class'}) do set(words, name, job[name]) end
+  set(words, 'status', 'assigned')
+  set(words, 'worker_id', worker.name)
+  set(words, 'assigned_at', iso(at))
+  set(words, 'fence', 1)
+  set(words, 'pushed', words_of(1, worker.number))
+  if size > HEAVY then set(words, 'payload_bytes', size) end
+  -- Before all else, as what follows may be refused: the lease brings the job back then.
+  redis.call('ZADD', 'jobs:leases', at + worker.lease, id)
+  worker_now(worker.name, worker.seen, at, id, 0, 0, 'pushed', worker.number,
+    'waits', words_of(digest, room, worker.lease, worker.since))
+  redis.call('HSET', 'job:' .. id, unpack(words))
+  redis.call('HSET', 'jobs:active:' .. worker.name, id, text)
+  if room > 0 then redis.call('ZADD', 'jobs:idle:' .. digest, at, worker.name)
+  else redis.call('ZREM', 'jobs:idle:' .. digest, worker.name) end
+  redis.call('PUBLISH', 'jobs:wake:' .. worker.name, words_of(worker.number, 1, cjson.encode(id)) .. '\n' .. text)
+  tell_claimed(id, job, worker.name, worker.machine, at)
+end
+
+-- Push a job that has just come, if a worker waits for it and no other job goes before it. Whether it was.
+-- *a*: what was said of it, its fields from the fourth word on.
+local function push(id, job, a, known, profiles, at)
+  if known.personal or #(job.payload or '') > PUSHED_MOST then return false end
+  for _, digest in ipairs(profiles) do
+    if redis.call('EXISTS', 'jobs:heads:' .. digest) == 1 then return false end
+    local worker = first_waiting(digest, at)
+    if worker then
+      local sent = pcall(send, id, job, {unpack(a, 4)}, digest, worker, at)
+      if not sent then -- another party put something in the place of a key; the ordinary way needs it not
+        redis.pcall('HDEL', 'jobs:active:' .. worker.name, id)
+        redis.pcall('ZREM', 'jobs:leases', id)
+        redis.pcall('DEL', 'job:' .. id)
+      end
+      return sent
+    end
+  end
+  return false
+end
+
+-- What was pushed to a worker since the number that it names, and has not ended: id, fence, fields as JSON,
+-- number. *known*: the jobs that it has.
+local function missed_by(worker, number, known)
+  local missed = {}
+  for _, id in ipairs(redis.call('HKEYS', 'jobs:active:' .. worker)) do
+    if not known[id] then
+      local job = hash('job:' .. id)
+      local fence, pushed = string.match(job.pushed or '', '^(%d+) (%d+)$')
+      if RUNNING[job.status] and job.worker_id == worker and fence == job.fence and tonumber(pushed) > number then
+        missed[#missed + 1] = {id, tonumber(fence), cjson.encode(job), tonumber(pushed)}
+      end
+    end
+  end
+  return missed
+end

@@ -1,0 +1,128 @@
+"""Pushed jobs are taken in their order, each once, whatever the connection does."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import attrs
+
+from machine_lifecycle.jobs.claims import Claimed
+from machine_lifecycle.jobs.pushes import Pushes
+
+
+@attrs.define
+class Taken:
+    jobs: list[str] = attrs.field(factory=list)
+    stirred: int = 0
+
+    def take(self, claimed: Claimed) -> None:
+        self.jobs.append(claimed.id)
+
+    def stir(self) -> None:
+        self.stirred += 1
+
+    def pushes(self) -> Pushes:
+        return Pushes(take=self.take, stir=self.stir)
+
+
+def message(number: int, job_id: str = "") -> str:
+    return f"{number} 1 {json.dumps(job_id or f'job {number}')}\n{json.dumps({'payload': '{}'})}"
+
+
+def again(number: int) -> list[Any]:
+    return [f"job {number}", 1, "{}", number]
+
+
+async def missed(pushes: Pushes) -> bool:
+    """Whether something is known to be missed."""
+    try:
+        async with asyncio.timeout(0):
+            await pushes.until_missed(60)
+    except TimeoutError:
+        return False
+    return True
+
+
+async def test_they_are_taken_in_their_order() -> None:
+    taken = Taken()
+    pushes = taken.pushes()
+    for number in (1, 2, 3):
+        pushes.hear(message(number))
+    assert taken.jobs == ["job 1", "job 2", "job 3"]
+    assert (pushes.heard, await missed(pushes)) == (3, False)
+
+
+async def test_an_id_may_be_any_text() -> None:
+    taken = Taken()
+    taken.pushes().hear(message(1, 'a "b"\n c 4'))
+    assert taken.jobs == ['a "b"\n c 4']
+
+
+async def test_what_is_told_twice_is_taken_once() -> None:
+    taken = Taken()
+    pushes = taken.pushes()
+    pushes.hear(message(1))
+    pushes.hear(message(1))
+    pushes.catch_up(1, [again(1)])
+    assert taken.jobs == ["job 1"]
+
+
+async def test_after_a_gap_all_of_it_comes_with_the_next_beat() -> None:
+    taken = Taken()
+    pushes = taken.pushes()
+    pushes.hear(message(1))
+    pushes.hear(message(3))
+    assert taken.jobs == ["job 1"]
+    assert await missed(pushes)
+    pushes.catch_up(3, [again(3), again(2)])
+    assert sorted(taken.jobs) == ["job 1", "job 2", "job 3"]
+    pushes.hear(message(3))  # which was on its way, too
+    pushes.hear(message(4))
+    assert taken.jobs[3:] == ["job 4"]
+
+
+async def test_what_came_while_the_beat_was_on_its_way_is_not_taken_again() -> None:
+    taken = Taken()
+    pushes = taken.pushes()
+    pushes.hear(message(1))  # after the queue had answered that it was not heard of
+    pushes.catch_up(2, [again(1), again(2)])
+    assert taken.jobs == ["job 1", "job 2"]
+
+
+async def test_a_break_while_it_waits_may_have_swallowed_something() -> None:
+    pushes = Taken().pushes()
+    pushes.doubt()
+    assert not await missed(pushes), "nothing was waited for"
+    pushes.answered(0, 1, "")
+    pushes.doubt()
+    assert await missed(pushes)
+    assert not await missed(pushes), "it is told once"
+
+
+async def test_it_asks_again_once_it_has_heard_of_what_is_on_its_way() -> None:
+    taken = Taken()
+    pushes = taken.pushes()
+    pushes.answered(0, 0, "pushed")
+    assert taken.stirred == 0
+    pushes.hear(message(1))
+    pushes.hear(message(2))
+    assert taken.stirred == 1
+
+
+async def test_it_asks_again_at_once_if_that_has_come_by_the_answer() -> None:
+    taken = Taken()
+    pushes = taken.pushes()
+    pushes.hear(message(1))
+    pushes.answered(0, 0, "pushed")
+    assert taken.stirred == 1
+
+
+async def test_the_room_is_what_is_left_of_it() -> None:
+    pushes = Taken().pushes()
+    pushes.answered(0, 2, "")
+    pushes.hear(message(1))
+    assert pushes.room == 1
+    pushes.answered(0, 3, "")  # the call left before that came
+    assert pushes.room == 2
