@@ -74,7 +74,6 @@ class Fleet:
                 on_drained=self._on_drained,
             )
         await self._registry.register(plan)
-        self._hear(None)
         if self._keeper is None or self._keeper.done():
             self._keeper = asyncio.create_task(self._keep(self._registry), name="fleet")
 

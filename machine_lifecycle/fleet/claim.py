@@ -21,8 +21,9 @@ __all__ = ["Claim"]
 
 _TTL = 30
 
-# Take or renew the claim if nobody else has it. KEYS: owner. ARGV: mine, ttl, the one seen before.
-_CLAIM = """
+# Take or renew the claim if nobody else has it; in a full server too, whose jobs want to be done.
+# KEYS: owner. ARGV: mine, ttl, the one seen before.
+_CLAIM = """#!lua flags=allow-oom
 local now = redis.call('GET', KEYS[1])
 if not now or now == ARGV[1] or now == ARGV[3] then
   redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])

@@ -18,7 +18,8 @@ from machine_lifecycle.model.plan import BootPlan
 from machine_lifecycle.model.ports import Check
 from machine_lifecycle.model.status import StatusReport
 from machine_lifecycle.system import redis_keys as keys
-from machine_lifecycle.system.redis import as_lifecycle_error, spread
+from machine_lifecycle.system.redis import as_lifecycle_error, refusal_of, spread
+from machine_lifecycle.system.redis_errors import Refusal
 from machine_lifecycle.system.redis_keys import iso
 
 __all__ = ["Registry"]
@@ -27,6 +28,13 @@ _INFO_TTL = 120
 _RENEW = 10.0
 _FIRST_WAIT = 0.1
 _LONGEST_WAIT = 5.0
+
+
+# What is known of the machine, in a full server too. KEYS: info. ARGV: ttl, names and values.
+_APPEAR = """#!lua flags=allow-oom
+redis.call('HSET', KEYS[1], unpack(ARGV, 2))
+redis.call('EXPIRE', KEYS[1], ARGV[1])
+"""
 
 
 class Registry:
@@ -69,7 +77,8 @@ class Registry:
         self._claim = Claim(redis, machine_id)
 
     async def register(self, plan: BootPlan) -> None:
-        """Claim the machine's id and appear. Safe to repeat.
+        """Claim the machine's id and appear. Safe to repeat. A server that is full is no error: it
+        has jobs that want to be done.
 
         Raises:
             MachineIdTaken: Another living machine holds it.
@@ -82,7 +91,12 @@ class Registry:
             await self._look_for_drain()
             await self._tell("event_driven")
         except (RedisError, OSError) as error:
-            raise as_lifecycle_error(error, self._url) from error
+            trouble = as_lifecycle_error(error, self._url)
+            if refusal_of(error) is not Refusal.FULL:
+                raise trouble from error
+            self._on_answer(trouble)
+        else:
+            self._on_answer(None)
 
     async def publish(self, update_type: str) -> None:
         """Say how the machine is, now.
@@ -184,27 +198,28 @@ class Registry:
         await pipeline.execute()
 
     async def _tell(self, update_type: str) -> None:
+        """Say it; where the server is full, which is raised, it is said all the same."""
         now = _now()
         message = status_message(self._report(), self._plan, update_type, now)
         machine, structure = message["status"]["machine"], message["structure"]
-        pipeline = self._redis.pipeline()
+        key = keys.machine_info(self._machine_id)
+        pipeline = self._redis.pipeline(transaction=False)
         if self._registered:
-            key = keys.machine_info(self._machine_id)
-            pipeline.hset(
-                key,
-                mapping={
-                    "machine_id": self._machine_id,
-                    "status": machine["phase"],
-                    "last_activity": iso(now),
-                    "gpu_count": structure["gpu_count"],
-                    "capabilities": json.dumps(structure["capabilities"]),
-                    "structure": json.dumps(structure),
-                    "uptime_ms": machine["uptime_ms"],
-                    "health_url": message["health_url"],
-                },
-            )
-            pipeline.expire(key, _INFO_TTL)
+            facts = {
+                "machine_id": self._machine_id,
+                "status": machine["phase"],
+                "last_activity": iso(now),
+                "gpu_count": structure["gpu_count"],
+                "capabilities": json.dumps(structure["capabilities"]),
+                "structure": json.dumps(structure),
+                "uptime_ms": machine["uptime_ms"],
+                "health_url": message["health_url"],
+            }
+            words = [word for pair in facts.items() for word in pair]
+            pipeline.eval(_APPEAR, 1, key, _INFO_TTL, *words)
         pipeline.publish(keys.machine_status(self._machine_id), json.dumps(message))
+        if self._registered:  # refused by a full server, as all that is not meant for one
+            pipeline.hset(key, "last_activity", iso(now))
         await pipeline.execute()
 
     async def _check(self, name: str, question: Any, detail: str) -> Check:

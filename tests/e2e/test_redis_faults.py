@@ -162,6 +162,24 @@ def test_a_job_that_runs_when_redis_refuses_ends_once_it_takes_writes_again(
     assert (told["status"], told["retry_count"]) == ("completed", 0)
 
 
+def test_a_machine_comes_up_while_redis_is_full_and_takes_what_waits_there(bed: Bed) -> None:
+    machine = bed.machine
+    machine.signal(signal.SIGTERM)
+    assert machine.wait() == 0
+    job = machine.call("submit", graph(machine.folder)).stdout.strip()
+    bed.admin.config_set("maxmemory", 1)
+    machine.start()
+    machine.until("machine_ready")
+    report = machine.until_report(lambda report: report["workers"][0]["current_job_id"] == job)
+    bed.until_trouble("memory is full")
+    key = f"machine:{report['machine_id']}:info"
+    assert bed.admin.hget(key, "status") == "ready"
+    assert bed.admin.ttl(key) > 60
+    give_room(bed)
+    machine.until("job_finished", job_id=job, outcome="completed")  # its picture needs room
+    bed.until_trouble("")
+
+
 def test_a_worker_that_finds_redis_full_is_told_of_until_there_is_room(bed: Bed) -> None:
     machine = bed.machine
     bed.admin.function_flush()  # so that it has something to write before it can do anything
