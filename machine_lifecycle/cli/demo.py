@@ -94,7 +94,7 @@ async def _demo(out: Path, prompt: str, seed: int, *, keep: bool) -> int:
 
 async def _one_job(paths: Paths, graph: dict[str, Any], out: Path, screen: Console) -> str:
     """Put the job into the queue, show it, save what it made; its path, empty if it failed."""
-    from machine_lifecycle.cli.jobs import follow, save_outputs  # noqa: PLC0415 - see cli
+    from machine_lifecycle.cli.watching import follow, save_outputs  # noqa: PLC0415 - see cli
     from machine_lifecycle.jobs.client import open_job_queue  # noqa: PLC0415
     from machine_lifecycle.system.valkey import read_discovery  # noqa: PLC0415
 

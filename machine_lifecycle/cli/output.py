@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "cell",
+    "coloured",
     "console",
     "emit_json",
     "human_bytes",
@@ -25,6 +26,7 @@ __all__ = [
 ]
 
 _ANY_WIDTH = 100_000  # columns; wider than any table of ours
+_STATE_COLOURS = {"ready": "green", "processing": "green", "failed": "red", "fatal": "red"}
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -40,11 +42,20 @@ def emit_json(value: Any) -> None:
     sys.stdout.write("\n")
 
 
-def cell(text: str) -> str:
-    """What others wrote, for a cell of a table: as it is, but on one line."""
+def coloured(state: str) -> str:
+    """The word of a machine's or a process's state, in the colour of how well it is."""
+    return f"[{_STATE_COLOURS.get(state, 'yellow')}]{state}[/]"
+
+
+def cell(value: object) -> str:
+    """A value as it is printed in a line or a table: on one line, none of it read as markup.
+
+    ``None`` is printed as nothing.
+    """
     from rich.markup import escape  # noqa: PLC0415 - see above
 
-    return escape("".join(each if each.isprintable() else " " for each in text))
+    words = "" if value is None else str(value)
+    return escape("".join(each if each.isprintable() else " " for each in words))
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str = "") -> None:
