@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import attrs
@@ -21,6 +21,7 @@ __all__ = [
     "Problems",
     "Remedy",
     "RemoteError",
+    "as_one",
     "import_remedies",
     "our_python",
     "registered_errors",
@@ -245,6 +246,16 @@ class RemoteError(LifecycleError):
             Remedy(str(told.get("text", "")), told.get("command"))
             for told in self.wire.get("remedies", ())
         )
+
+
+def as_one(subject: str, errors: Sequence[LifecycleError]) -> LifecycleError:
+    """What to raise for several errors: the only one as it is, else a group of them.
+
+    Args:
+        subject: What was looked at, for the words of the group.
+        errors: At least one.
+    """
+    return errors[0] if len(errors) == 1 else Problems(subject=subject, errors=tuple(errors))
 
 
 def registered_errors() -> dict[str, type[LifecycleError]]:

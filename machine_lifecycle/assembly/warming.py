@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from machine_lifecycle.assembly.errors import WarmUpUnusable
-from machine_lifecycle.errors import Problems
+from machine_lifecycle.errors import as_one
 from machine_lifecycle.model.plan import BootPlan, WorkerPlan
 from machine_lifecycle.model.warming import VARIABLE, PayloadChecker, WarmUp, warm_ups_from
 
@@ -34,7 +34,7 @@ def check_warm_ups(plan: BootPlan) -> None:
         if (problems := tuple(_problems(warm_up, worker.connectors[service])))
     )
     if errors:
-        raise errors[0] if len(errors) == 1 else Problems(subject="warm-ups", errors=errors)
+        raise as_one("warm-ups", errors)
 
 
 def _problems(warm_up: WarmUp, connector: str) -> Iterator[str]:

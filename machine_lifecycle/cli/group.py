@@ -2,53 +2,62 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import os
 import sys
 
 import click
 
+from machine_lifecycle.cli.did_you_mean import GroupThatHints
 from machine_lifecycle.errors import LifecycleError
 
 __all__ = ["cli", "run"]
 
-_COMMANDS = {
-    # name: (module, attribute, one line of help, group)
-    "boot": ("boot", "boot", "Boot this machine and run until told to stop (the default)."),
-    "demo": ("demo", "demo", "Boot a simulated machine, do one job, save the picture, stop."),
-    "plan": ("plan", "plan", "Show what a boot would install and start; changes nothing."),
-    "install": ("install", "install", "Install what a boot would, and stop there: for images."),
-    "verify": ("verify", "verify", "Hold what is installed against the lock; changes nothing."),
-    "lock": ("lock", "lock", "Turn the list of node packs into commits, versions and hashes."),
-    "snapshot": ("snapshot", "snapshot", "Write down what is installed, as a list and its lock."),
-    "models": ("models", "models", "List the models that are downloaded; pin their digests."),
-    "export": ("export", "export", "Write the plan for systemd, PM2, supervisord, Compose …"),
-    "doctor": ("doctor", "doctor", "Look at everything that a boot needs; changes nothing."),
-    "diagnose": ("diagnose", "diagnose", "Gather what a bug report needs into one file."),
-    "settings": ("settings", "settings", "Show the effective settings and where each came from."),
-    "services": ("services", "services", "List the services that can be run."),
-    "status": ("status", "status", "Show how the running machine does."),
-    "ps": ("processes", "ps", "List the running machine's processes."),
-    "logs": ("logs", "logs", "Show or follow the logs of processes."),
-    "start": ("processes", "start", "Start processes that are stopped."),
-    "restart": ("processes", "restart", "Restart processes of the running machine."),
-    "stop": ("stop", "stop", "Stop the running machine, or one of its processes."),
-    "signal": ("processes", "signal_process", "Send a signal to one process."),
-    "reload": ("reload", "reload", "Read the settings anew; restart only what they change."),
-    "drain": ("drain", "drain", "Let running jobs end and take no further ones."),
-    "undrain": ("drain", "undrain", "Take jobs again after a drain."),
-    "submit": ("submit", "submit", "Put a job into the queue; watch it, save what it makes."),
-    "jobs": ("jobs", "jobs", "List, show, cancel and retry jobs."),
-    "health-server": (
-        "health_server",
-        "health_server",
-        "Serve the health pages of a machine that another supervisor runs.",
-    ),
-    "explain": ("explain", "explain", "Explain an error code and its remedies."),
-    "diagram": ("diagram", "diagram", "Print the state diagram (Mermaid)."),
+_SECTIONS: dict[str, dict[str, tuple[str, str, str]]] = {
+    # name: (module, attribute, one line of help), by the section of the help that shows it
+    "Boot a machine": {
+        "boot": ("boot", "boot", "Boot this machine and run until told to stop (the default)."),
+        "demo": ("demo", "demo", "Boot a simulated machine, do one job, save the picture, stop."),
+        "plan": ("plan", "plan", "Show what a boot would install and start; changes nothing."),
+        "doctor": ("doctor", "doctor", "Look at everything that a boot needs; changes nothing."),
+        "settings": ("settings", "settings", "Show the effective settings and their origins."),
+        "services": ("services", "services", "List the services that can be run."),
+    },
+    "Look after the running machine": {
+        "status": ("status", "status", "Show how the running machine does."),
+        "ps": ("processes", "ps", "List its processes."),
+        "logs": ("logs", "logs", "Show or follow the logs of processes."),
+        "start": ("processes", "start", "Start processes that are stopped."),
+        "restart": ("processes", "restart", "Restart processes."),
+        "stop": ("stop", "stop", "Stop the machine, or some of its processes."),
+        "signal": ("processes", "signal_process", "Send a signal to one process."),
+        "reload": ("reload", "reload", "Read the settings anew; restart only what they change."),
+        "drain": ("drain", "drain", "Let running jobs end and take no further ones."),
+        "undrain": ("drain", "undrain", "Take jobs again after a drain."),
+    },
+    "Jobs": {
+        "submit": ("submit", "submit", "Put a job into the queue; watch it, save what it makes."),
+        "jobs": ("jobs", "jobs", "List, show, cancel and retry jobs."),
+    },
+    "Install": {
+        "install": ("install", "install", "Install what a boot would, and stop: for images."),
+        "lock": ("lock", "lock", "Turn the list of node packs into commits, versions, hashes."),
+        "verify": ("verify", "verify", "Hold what is installed against the lock."),
+        "snapshot": ("snapshot", "snapshot", "Write what is installed as a list and its lock."),
+        "models": ("models", "models", "List the models and how far each is; pin their digests."),
+    },
+    "Live beside other supervisors": {
+        "export": ("export", "export", "Write the plan for systemd, PM2, supervisord, Compose …"),
+        "health-server": ("health_server", "health_server", "Serve the pages of what they run."),
+    },
+    "When something is wrong": {
+        "explain": ("explain", "explain", "Explain an error code and its remedies."),
+        "diagnose": ("diagnose", "diagnose", "Gather what a bug report needs into one file."),
+        "diagram": ("diagram", "diagram", "Print the state diagram (Mermaid)."),
+    },
 }
-_ELSEWHERE = {
+_COMMANDS = {name: where for section in _SECTIONS.values() for name, where in section.items()}
+_ELSEWHERE = {  # what other programs call it
     "list": "ps",
     "ls": "ps",
     "top": "ps",
@@ -64,12 +73,13 @@ _ELSEWHERE = {
     "check": "doctor",
     "config": "settings",
 }
-"""What other programs call it."""
 _STDERR = 2
 
 
-class LazyGroup(click.Group):
+class LazyGroup(GroupThatHints):
     """A group whose commands are imported when they are asked for."""
+
+    elsewhere = _ELSEWHERE
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's
         """Every command, in the order a newcomer meets them."""
@@ -90,22 +100,17 @@ class LazyGroup(click.Group):
             raise TypeError(f"{module}.{attribute} is no command")
         return command
 
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Say which command may have been meant, where there is none of a name."""
-        name = args[0]
-        if name not in _COMMANDS and not name.startswith("-"):
-            near = difflib.get_close_matches(name, _COMMANDS, n=1)
-            meant = _ELSEWHERE.get(name) or "".join(near)
-            hint = f" Did you mean {meant!r}?" if meant else ""
-            ctx.fail(f"No such command {name!r}.{hint}")
-        return super().resolve_command(ctx, args)
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the commands without importing them."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, _COMMANDS[name][2]) for name in self.list_commands(ctx)])
+    def format_commands(
+        self,
+        ctx: click.Context,  # noqa: ARG002 - click's
+        formatter: click.HelpFormatter,
+    ) -> None:
+        """List the commands by what they are for, without importing them."""
+        widest = max(map(len, _COMMANDS))
+        for title, commands in _SECTIONS.items():
+            with formatter.section(title):
+                rows = [(name.ljust(widest), line) for name, (_, _, line) in commands.items()]
+                formatter.write_dl(rows)
 
 
 @click.group(
@@ -124,7 +129,9 @@ class LazyGroup(click.Group):
     is_flag=True,
     help="Be safe as the first process of a container: reap, forward signals, respawn.",
 )
-@click.version_option(package_name="machine-lifecycle", prog_name="machine-lifecycle")
+@click.version_option(
+    None, "-V", "--version", package_name="machine-lifecycle", prog_name="machine-lifecycle"
+)
 @click.pass_context
 def cli(ctx: click.Context, env_file: str | None, as_init: bool) -> None:  # noqa: FBT001 - click
     """Turn this machine into one that takes jobs.

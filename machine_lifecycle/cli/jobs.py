@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import click
 
+from machine_lifecycle.cli.did_you_mean import GroupThatHints
 from machine_lifecycle.cli.output import cell, emit_json, human_seconds, table
 from machine_lifecycle.cli.queue import age, open_queue, record_json
 from machine_lifecycle.cli.watching import PREVIEWS, conclude, watched
-from machine_lifecycle.errors import ConfigurationError, Problems
+from machine_lifecycle.errors import ConfigurationError, as_one
 from machine_lifecycle.model.wire import to_json_value
 
 if TYPE_CHECKING:
@@ -29,8 +30,21 @@ _JOBS = click.argument("job_ids", metavar="JOB_ID...", nargs=-1, required=True)
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
-class _ListsByDefault(click.Group):
+class _ListsByDefault(GroupThatHints):
     """A group that lists when no command is named: ``jobs``, ``jobs --json``."""
+
+    elsewhere: ClassVar = {
+        "delete": "cancel",
+        "kill": "cancel",
+        "rm": "cancel",
+        "stop": "cancel",
+        "describe": "show",
+        "get": "show",
+        "info": "show",
+        "view": "show",
+        "follow": "watch",
+        "rerun": "retry",
+    }
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Put the command in where it was left out."""
@@ -204,7 +218,7 @@ async def _each(
     """Ask it of each job, and tell the answers; what is refused about one holds up no other.
 
     Raises:
-        Problems: It was refused about some.
+        LifecycleError: It was refused about some.
     """
     answers, refused = {}, []
     async with open_queue(ctx) as queue:
@@ -218,7 +232,5 @@ async def _each(
                     click.echo(f"{job_id} {answers[job_id]}")
     if as_json:
         emit_json(answers)
-    if len(refused) == 1:
-        raise refused[0]
     if refused:
-        raise Problems(subject="jobs", errors=tuple(refused))
+        raise as_one("jobs", refused)

@@ -15,7 +15,7 @@ from machine_lifecycle.cli.output import (
     human_seconds,
     table,
 )
-from machine_lifecycle.cli.talking import PROCESS, SIGNAL, ask
+from machine_lifecycle.cli.talking import PROCESS, SIGNAL, ask, ask_each
 
 __all__ = ["ps", "restart", "signal_process", "start"]
 
@@ -76,9 +76,7 @@ def _process_row(process: dict[str, Any]) -> list[str]:
 @click.pass_context
 def start(ctx: click.Context, names: tuple[str, ...]) -> None:
     """Start processes that are stopped, have ended or were given up."""
-    for name in names:
-        ask(ctx, lambda client, name=name: client.call("start_process", name=name))  # type: ignore[misc]  # a bound default
-        click.echo(f"{name} starts; see: machine-lifecycle ps")
+    ask_each(ctx, "start_process", names, "{name} starts; see: machine-lifecycle ps")
 
 
 @click.command()
@@ -86,9 +84,7 @@ def start(ctx: click.Context, names: tuple[str, ...]) -> None:
 @click.pass_context
 def restart(ctx: click.Context, names: tuple[str, ...]) -> None:
     """Restart processes of the running machine, one after another."""
-    for name in names:
-        ask(ctx, lambda client, name=name: client.call("restart", name=name))  # type: ignore[misc]  # a bound default
-        click.echo(f"{name} restarts; see: machine-lifecycle ps")
+    ask_each(ctx, "restart", names, "{name} restarts; see: machine-lifecycle ps")
 
 
 @click.command("signal")

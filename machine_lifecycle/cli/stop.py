@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from machine_lifecycle.cli.output import human_seconds
-from machine_lifecycle.cli.talking import PROCESS, ask
+from machine_lifecycle.cli.talking import PROCESS, ask, ask_each
 from machine_lifecycle.control.client import ControlClient
 from machine_lifecycle.control.errors import MachineUnresponsive
 from machine_lifecycle.system.errors import MachineNotRunning
@@ -19,17 +19,19 @@ __all__ = ["stop"]
 
 
 @click.command()
-@click.argument("name", required=False, type=PROCESS)
+@click.argument("names", nargs=-1, type=PROCESS, metavar="[NAME]...")
 @click.option("--no-wait", is_flag=True, help="Return at once; only without a name.")
 @click.pass_context
-def stop(ctx: click.Context, name: str | None, no_wait: bool) -> None:  # noqa: FBT001 - click
-    """Stop the running machine, or keep one process of it stopped.
+def stop(ctx: click.Context, names: tuple[str, ...], no_wait: bool) -> None:  # noqa: FBT001 - click
+    """Stop the running machine, or keep some processes of it stopped.
 
     Without a name it waits until the machine is down. Exit status 3 if no machine runs.
     """
-    if name is not None:
-        ask(ctx, lambda client: client.call("stop_process", name=name))
-        click.echo(f"{name} stops, and stays so until: machine-lifecycle start {name}")
+    if names and no_wait:
+        raise click.UsageError("--no-wait is for the whole machine: name no process with it")
+    if names:
+        told = "{name} stops, and stays so until: machine-lifecycle start {name}"
+        ask_each(ctx, "stop_process", names, told)
         return
     ask(ctx, lambda client: _stop_machine(client, wait=not no_wait))
 

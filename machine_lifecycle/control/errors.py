@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import attrs
 
-from machine_lifecycle.errors import LifecycleError, Remedy
+from machine_lifecycle.errors import ConfigurationError, LifecycleError, Remedy
 
 __all__ = [
     "ControlMessageUnusable",
@@ -104,11 +104,10 @@ class UnknownCall(LifecycleError):
 
 
 @attrs.define(kw_only=True, slots=False, eq=False)
-class ProcessUnknown(LifecycleError):
+class ProcessUnknown(ConfigurationError):
     """No process of the machine has this name."""
 
     code: ClassVar[str] = "process-unknown"
-    recoverable: ClassVar[bool] = False
 
     name: str
     known: tuple[str, ...] = ()

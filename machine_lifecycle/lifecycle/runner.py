@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 import attrs
 
-from machine_lifecycle.errors import LifecycleError, Problems
+from machine_lifecycle.errors import LifecycleError, as_one
 from machine_lifecycle.lifecycle import directives, events
 from machine_lifecycle.lifecycle.core import Lifecycle
 from machine_lifecycle.lifecycle.gates import AFTER, BEFORE, GatePoint, Gates, Passage
@@ -214,7 +214,7 @@ def as_error(error: BaseException, *, during: str) -> LifecycleError:
         return error
     if isinstance(error, BaseExceptionGroup):
         parts = tuple(as_error(part, during=during) for part in error.exceptions)
-        return parts[0] if len(parts) == 1 else Problems(subject=during, errors=parts)
+        return as_one(during, parts)
     fault = InternalFault(during=during, kind=type(error).__name__, message=str(error))
     fault.context = _where(error)
     fault.__cause__ = error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from machine_lifecycle.errors import LifecycleError, Problems
+from machine_lifecycle.errors import LifecycleError, as_one
 from machine_lifecycle.model.processes import ProcessSpec, ProcessState
 from machine_lifecycle.model.status import ConditionKind
 from machine_lifecycle.states.context import Context
@@ -36,7 +36,7 @@ async def wait_for_enough(ctx: Context, specs: Sequence[ProcessSpec], what: str)
         return
     floor = max(1, ctx.settings.min_healthy)
     if essential or len(specs) - len(errors) < floor:
-        raise errors[0] if len(errors) == 1 else Problems(subject=what, errors=tuple(errors))
+        raise as_one(what, errors)
     reasons = "; ".join(error.summary for error in errors)
     words = f"{len(errors)} of {len(specs)} {what} are out: {reasons}"
     ctx.condition(ConditionKind.DEGRADED, what, words)

@@ -142,7 +142,7 @@ async def test_commands(env: dict[str, str]) -> None:
         assert code == 2
         assert "neither a span" in text
         code, text = await _run(env, "restart", "no")
-        assert code == 3
+        assert code == 2
         assert "process-unknown" in text
         assert "comfyui-gpu0" in text
         assert (await _run(env, "drain"))[0] == 0
@@ -160,6 +160,23 @@ async def test_commands(env: dict[str, str]) -> None:
         assert code == 0
         assert "stopped in" in text
         assert machine.done == ["drain", "shutdown"]
+    finally:
+        await server.close()
+
+
+@pytest.mark.parametrize("command", ["restart", "stop", "start"])
+async def test_a_process_that_is_none_holds_up_no_other(env: dict[str, str], command: str) -> None:
+    runtime, workspace = Path(env["MACHINE_RUNTIME_DIR"]), Path(env["WORKSPACE_PATH"])
+    settings = Settings(runtime_dir=runtime, workspace=workspace)
+    machine = _Machine()
+    server = ControlServer(find_paths(settings, env).control_socket, machine, Links())
+    await server.start()
+    try:
+        code, text = await _run(env, command, "no", "comfyui-gpu0", "neither", "comfyui-gpu0")
+        assert code == 2
+        assert machine.done == [f"{command} comfyui-gpu0"]
+        assert text.count("[process-unknown]") == 2
+        assert "comfyui-gpu0 st" in text or "comfyui-gpu0 restarts" in text
     finally:
         await server.close()
 
@@ -183,9 +200,9 @@ async def test_steering(env: dict[str, str]) -> None:
             assert (await _run(env, *args))[0] == 0
         for written in ("HUP", "SIGHUP", "1", "hup"):
             assert (await _run(env, "signal", one, written))[0] == 0
-        code, text = await _run(env, "signal", one, "SIGNOTHING")
-        assert code != 0
-        assert "there is no signal" in text
+        code, text = await _run(env, "signal", one, "SIGHOP")
+        assert code == 2
+        assert "there is no signal 'SIGHOP'. Did you mean 'SIGHUP'?" in text
         code, text = await _run(env, "reload")
         assert text == "added: a\nleft alone: s\nfrom the next start of the machine on: LATER\n"
         assert json.loads((await _run(env, "reload", "--json"))[1])["same"] == ["s"]

@@ -11,7 +11,7 @@ from machine_lifecycle.assembly.doctor import host, programs
 from machine_lifecycle.assembly.doctor.finding import Doubtful, NoPlan, Skipped
 from machine_lifecycle.assembly.errors import ClockWrong, NoQueue, SpaceShort
 from machine_lifecycle.assembly.planner import MachinePlanner
-from machine_lifecycle.errors import LifecycleError, Problems
+from machine_lifecycle.errors import LifecycleError, as_one
 from machine_lifecycle.model.hardware import GpuSource, Hardware
 from machine_lifecycle.model.paths import Paths
 from machine_lifecycle.model.plan import BootPlan
@@ -114,7 +114,7 @@ class Examination:
         except LifecycleError as error:
             raise NoPlan from error  # that line tells it
         if wrong := [part for part in self._wrong(hardware) if not isinstance(part, NoGpu)]:
-            raise wrong[0] if len(wrong) == 1 else Problems(subject="plan", errors=tuple(wrong))
+            raise as_one("plan", wrong)
         made = await self._planned()
         return f"{self._settings.workers}: {len(made.processes)} processes"
 
