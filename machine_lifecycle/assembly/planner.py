@@ -109,6 +109,17 @@ class MachinePlanner:
             raise Problems(subject="The plan", errors=tuple(errors))
         return plan
 
+    def capabilities(self) -> tuple[str, ...]:
+        """What jobs may ask of this machine, in the order of ``WORKERS``: a job's
+        ``service_required`` is one of them. Definitions that the mapping has not are left out.
+
+        Raises:
+            LifecycleError: ``WORKERS`` or the mapping can't be read.
+        """
+        workers = self.mapping().workers
+        entries = [workers.get(request.worker) for request in parse_workers(self.settings.workers)]
+        return tuple(route.asks for entry in entries if entry for route in entry.routes)
+
     def simulated(self) -> bool:
         """Whether every service that is asked for is simulated: an island is no surprise then.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -99,8 +100,8 @@ def list_jobs(ctx: click.Context, status: str | None, limit: int, as_json: bool)
         )
         for record in records
     ]
-    columns = ("id", "status", "service", "prio", "done", "run", "age", "worker or error")
-    table(columns, rows)
+    columns = ("id", "status", "service", "priority", "done", "run", "age", "worker or error")
+    table(columns, rows, empty="no such jobs" if status else "no jobs")
     click.echo(", ".join(f"{number} {kind}" for kind, number in counts.items()))
 
 
@@ -157,7 +158,11 @@ def show(ctx: click.Context, job_id: str, as_json: bool) -> None:  # noqa: FBT00
         emit_json(facts)
         return
     for name, value in facts.items():
-        if value not in ("", None, {}):
+        if value in ("", None, {}, []):
+            continue
+        if isinstance(value, dict | list):  # many lines, to be read and copied as they are
+            click.echo(f"{name:>16}\n{json.dumps(value, indent=2, ensure_ascii=False)}")
+        else:
             click.echo(f"{name:>16}  {value}")
 
 

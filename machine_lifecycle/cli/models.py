@@ -45,7 +45,8 @@ def models(ctx: click.Context, pin: bool, dry_run: bool, as_json: bool) -> None:
             )
             for one in states
         ]
-        table(("MODEL", "STATE", "HAVE", "SIZE", "SHA-256", "REQUIRED"), rows)
+        columns = ("model", "state", "have", "size", "sha-256", "required")
+        table(columns, rows, empty="no models are listed: MODELS_MANIFEST names a list")
         return
 
     def say(line: str) -> None:

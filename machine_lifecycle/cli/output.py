@@ -58,15 +58,24 @@ def cell(value: object) -> str:
     return escape("".join(each if each.isprintable() else " " for each in words))
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str = "") -> None:
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, empty: str = "") -> None:
     """Print rows under headings. Cells may hold rich markup.
 
     Nothing is cut or folded, however narrow the terminal: names are there to be copied.
+
+    Args:
+        columns: The headings; they are printed in capitals.
+        rows: A cell for each column.
+        empty: What is printed instead where there are no rows; nothing: the headings alone.
     """
     from rich.measure import Measurement  # noqa: PLC0415 - see above
     from rich.table import Table  # noqa: PLC0415 - likewise
 
-    drawn = Table(*columns, title=title or None, box=None, header_style="bold", pad_edge=False)
+    if empty and not rows:
+        sys.stdout.write(f"{empty}\n")
+        return
+    headings = [column.upper() for column in columns]
+    drawn = Table(*headings, box=None, header_style="bold", pad_edge=False)
     for row in rows:
         drawn.add_row(*row)
     out = console()

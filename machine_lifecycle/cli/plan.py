@@ -83,7 +83,7 @@ def _installs(made: BootPlan) -> None:
 def _processes(made: BootPlan, health: int) -> None:
     rows = [("health-server", "support", str(health) if health else "any", "", "")]
     rows += [_row(spec) for spec in made.processes]
-    table(("PROCESS", "ROLE", "PORT", "GPU", "NEEDS"), rows)
+    table(("process", "role", "port", "gpu", "needs"), rows)
     click.echo()
     for spec in made.processes:
         click.echo(f"{spec.name}: {shlex.join(spec.command.argv)}")
@@ -105,4 +105,4 @@ def _workers(made: BootPlan) -> None:
         (one.id, ", ".join(f"{asks} -> {does}" for asks, does in one.capabilities.items()))
         for one in made.workers
     ]
-    table(("WORKER", "DOES"), rows)
+    table(("worker", "does"), rows)

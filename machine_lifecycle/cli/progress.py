@@ -112,7 +112,7 @@ def timing_table(
     """Each state of a boot: how long it took, how long it usually takes; and the imports of node
     packs, by instance, that took longest.
     """
-    drawn = Table("state", "took", "usually", box=None, header_style="bold", pad_edge=False)
+    drawn = Table("STATE", "TOOK", "USUALLY", box=None, header_style="bold", pad_edge=False)
     for timing in timings:
         if timing.seconds is not None:
             usual = f"{timing.expected[0]:g}-{timing.expected[1]:g} s" if timing.expected else ""

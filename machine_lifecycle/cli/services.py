@@ -39,7 +39,7 @@ def services(as_json: bool) -> None:  # noqa: FBT001 - click
         )
         return
     table(
-        ("NAME", "KIND", "BOUND TO", "PACKAGE", "WHAT IT IS"),
+        ("name", "kind", "bound to", "package", "what it is"),
         [
             (
                 one.name,

@@ -41,11 +41,12 @@ def settings(ctx: click.Context, as_json: bool, only_set: bool) -> None:  # noqa
     from rich.markup import escape  # noqa: PLC0415 - 60 ms that --json does without
 
     table(
-        ("VARIABLE", "VALUE", "ORIGIN"),
+        ("variable", "value", "origin"),
         [
             (info.env[0], escape(values[info.field]), str(loaded.origins[info.field]))
             for info in infos
         ],
+        empty="every setting is at its default",
     )
     for warning in loaded.warnings:
         console(stderr=True).print(f"warning: {warning}", markup=False)

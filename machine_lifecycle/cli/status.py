@@ -55,7 +55,8 @@ def _show_report(report: dict[str, Any]) -> None:
     if report["failure"]:
         print_error(out, report["failure"], indent="  ")
     queue = "connected" if report["redis_connected"] else "[red]not connected[/]"
-    out.print(f"  queue    {queue} {cell(report['redis_where'])}")
+    # An address is there to be copied: it is not folded.
+    out.print(f"  queue    {queue} {cell(report['redis_where'])}", soft_wrap=True)
     if report["redis_trouble"]:
         out.print(f"           [red]{cell(report['redis_trouble'])}[/]")
     out.print(f"  pages    {cell(report['health_url']) or 'none'}")

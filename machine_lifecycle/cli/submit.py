@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from machine_lifecycle.cli.environment import open_paths, open_settings
 from machine_lifecycle.cli.queue import open_queue
 from machine_lifecycle.cli.watching import PREVIEWS, conclude, watched
 
@@ -16,9 +17,15 @@ __all__ = ["submit"]
 
 
 @click.command()
-@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--service", default="simulation", show_default=True, help="What does the job.")
-@click.option("--priority", type=click.IntRange(0, 100), default=50, show_default=True)
+@click.argument("file", type=click.Path(dir_okay=False, allow_dash=True, path_type=Path))
+@click.option("--service", help="What does the job; default: the first that WORKERS serves.")
+@click.option(
+    "--priority",
+    type=click.IntRange(0, 100),
+    default=50,
+    show_default=True,
+    help="Jobs of a higher one go first.",
+)
 @click.option("--count", type=click.IntRange(1), default=1, help="Submit it so many times.")
 @click.option("--watch/--no-watch", default=None, help="Follow it to its end; implied by --out.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Save outputs here.")
@@ -49,7 +56,7 @@ __all__ = ["submit"]
 def submit(  # noqa: PLR0917 - click passes options by name
     ctx: click.Context,
     file: Path,
-    service: str,
+    service: str | None,
     priority: int,
     count: int,
     watch: bool | None,  # noqa: FBT001 - click
@@ -61,7 +68,8 @@ def submit(  # noqa: PLR0917 - click passes options by name
     key: str,
     as_json: bool,  # noqa: FBT001 - click
 ) -> None:
-    """Put FILE into the queue: a graph in ComfyUI's API form, or a whole payload.
+    """Put FILE into the queue: a graph in ComfyUI's API form, or a whole payload; `-` reads it
+    from stdin.
 
     With --watch its progress is shown and what it makes is saved to ./outputs; nothing is
     overwritten. Ends with status 1 if a watched job failed.
@@ -75,6 +83,7 @@ def submit(  # noqa: PLR0917 - click passes options by name
     if key and count > 1:
         raise click.UsageError("--key names one job, and --count asks for several")
     payload = read_payload(file)
+    asked = service or _first_served(ctx)
     follows = watch or (watch is None and (out is not None or previews is not None))
 
     async def work() -> list[dict[str, Any]]:
@@ -82,7 +91,7 @@ def submit(  # noqa: PLR0917 - click passes options by name
             ids = [
                 await client.submit(
                     payload,
-                    service_required=service,
+                    service_required=asked,
                     priority=priority,
                     timeout_minutes=timeout_minutes,
                     requirements=requirements,
@@ -96,6 +105,25 @@ def submit(  # noqa: PLR0917 - click passes options by name
             return await watched(client, ids, out, quiet=as_json, previews=previews)
 
     conclude(asyncio.run(work()), single=count == 1, as_json=as_json)
+
+
+def _first_served(ctx: click.Context) -> str:
+    """What a machine with these settings serves first.
+
+    Raises:
+        UsageError: It serves nothing that the mapping knows of.
+    """
+    # Imported here: it loads the mapping and the plug-ins.
+    from machine_lifecycle.assembly.planner import MachinePlanner  # noqa: PLC0415
+
+    loaded = open_settings(ctx)
+    planner = MachinePlanner(
+        settings=loaded.settings, paths=open_paths(ctx), machine_id="", environ=loaded.variables
+    )
+    served = planner.capabilities()
+    if not served:
+        raise click.UsageError(f"name a --service: none is known of {loaded.settings.workers}")
+    return served[0]
 
 
 def _object(text: str | None) -> dict[str, Any] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import mimetypes
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,14 @@ __all__ = ["bare_name", "is_graph", "read_payload", "save", "save_preview"]
 def read_payload(path: Path) -> dict[str, Any]:
     """What a file asks to be done: a graph is put under ``workflow``, all else is as it is.
 
+    Args:
+        path: The file; ``-`` is what comes over stdin.
+
     Raises:
         PayloadUnusable: It holds no JSON object, or a graph in the form of the editor.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(_text(path))
     except OSError as error:
         raise PayloadUnusable(path=str(path), reason=f"can't be read: {error.strerror}") from error
     except ValueError as error:
@@ -33,6 +37,10 @@ def read_payload(path: Path) -> dict[str, Any]:
     if isinstance(value.get("nodes"), list) and "links" in value:
         raise PayloadUnusable(path=str(path), reason="is a workflow in the editor's own form")
     return {"workflow": value} if is_graph(value) else value
+
+
+def _text(path: Path) -> str:
+    return sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
 
 
 def is_graph(value: dict[str, Any]) -> bool:

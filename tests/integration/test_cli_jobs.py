@@ -33,10 +33,11 @@ class Terminal:
             "WORKSPACE_PATH": str(folder / "workspace"),
         }
 
-    def run(self, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *words: str, typed: str = "", **env: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "machine_lifecycle", *words], env=self.environ | env,
             cwd=self.folder, capture_output=True, text=True, timeout=PATIENCE, check=False,
+            input=typed,
         )  # fmt: skip
 
     def put(self, job_id: str, **fields: str) -> None:
@@ -142,6 +143,30 @@ def test_why_a_job_waits(terminal: Terminal) -> None:
     told = json.loads(terminal.run("jobs", "why", job_id, "--json").stdout)
     assert told["status"] == "unworkable"
     assert told["fits"][0]["lacks"] == ["serves no nobody"]
+
+
+def test_a_job_comes_over_stdin_for_the_first_service_of_the_settings(terminal: Terminal) -> None:
+    asked = terminal.run("submit", "-", "--json", typed='{"a": 1}', WORKERS="comfyui-remote:1")
+    job_id = json.loads(asked.stdout)["id"]
+    assert terminal.run("jobs", "show", job_id, "--json").stdout.count('"comfyui"') == 1
+    unserved = terminal.run("submit", "-", typed='{"a": 1}', WORKERS="some.module:SERVICE")
+    assert unserved.returncode == 2
+    assert "name a --service" in unserved.stderr
+    nothing = terminal.run("submit", "-", typed="")
+    assert nothing.returncode == 2
+    assert "payload-unusable" in nothing.stderr
+
+
+def test_what_is_empty_is_said_and_what_is_long_can_be_copied(terminal: Terminal) -> None:
+    assert terminal.run("jobs").stdout.splitlines()[0] == "no jobs"
+    assert terminal.run("jobs", "dead").stdout.splitlines()[0] == "no such jobs"
+    done = json.loads(
+        terminal.run("submit", terminal.payload(bytes=10), "--watch", "--json").stdout
+    )
+    shown = terminal.run("jobs", "show", done["id"]).stdout
+    assert "history" not in shown
+    result = shown.partition("result\n")[2]
+    assert json.loads(result) == done["result"]
 
 
 def test_jobs_alone_lists(terminal: Terminal) -> None:

@@ -70,7 +70,7 @@ def test_plan_warns_of_a_port_that_is_taken(tmp_path: Path) -> None:
     assert ended.returncode == 0, ended.stderr
     assert f"port {port}, meant for simulation-gpu0, is taken now by process" in ended.stderr
     ended = run(tmp_path, "plan", WORKERS="simulation:1", SIMULATION_BASE_PORT=port)
-    assert "is taken now" not in ended.stderr
+    assert f"port {port}, " not in ended.stderr  # who has another port is no business of this test
 
 
 def test_an_unreadable_env_file_is_told(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ def test_a_table_cuts_no_name_however_narrow_the_terminal(
     name = "redis-worker-comfyui-with-a-long-name-0"
     table(("name", "waits"), [(name, "GET /object_info answers with status 200")])
     heading, row = capsys.readouterr().out.splitlines()
-    assert heading.split() == ["name", "waits"]
+    assert heading.split() == ["NAME", "WAITS"]
     assert row.rstrip() == f"{name}  GET /object_info answers with status 200"
 
 
