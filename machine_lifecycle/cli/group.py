@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from collections.abc import Mapping
+from typing import ClassVar
 
 import click
 
@@ -79,7 +81,7 @@ _STDERR = 2
 class LazyGroup(GroupThatHints):
     """A group whose commands are imported when they are asked for."""
 
-    elsewhere = _ELSEWHERE
+    elsewhere: ClassVar[Mapping[str, str]] = _ELSEWHERE
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's
         """Every command, in the order a newcomer meets them."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -34,7 +34,7 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 class _ListsByDefault(GroupThatHints):
     """A group that lists when no command is named: ``jobs``, ``jobs --json``."""
 
-    elsewhere: ClassVar = {
+    elsewhere: ClassVar[Mapping[str, str]] = {
         "delete": "cancel",
         "kill": "cancel",
         "rm": "cancel",
