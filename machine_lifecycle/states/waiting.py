@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from machine_lifecycle.errors import LifecycleError, as_one
 from machine_lifecycle.model.processes import ProcessSpec, ProcessState
+from machine_lifecycle.model.progress import ProgressSink
 from machine_lifecycle.model.status import ConditionKind
 from machine_lifecycle.states.context import Context
 
@@ -22,7 +23,8 @@ async def wait_for_enough(ctx: Context, specs: Sequence[ProcessSpec], what: str)
     Raises:
         LifecycleError: Too much is lost; every failure is in it.
     """
-    waits = [ctx.supervisor.wait_ready((spec.name,), ctx.progress) for spec in specs]
+    progress = _AsOne(ctx.progress, len(specs))
+    waits = [ctx.supervisor.wait_ready((spec.name,), progress) for spec in specs]
     results = await asyncio.gather(*waits, return_exceptions=True)
     errors: list[LifecycleError] = []
     essential = False
@@ -40,6 +42,24 @@ async def wait_for_enough(ctx: Context, specs: Sequence[ProcessSpec], what: str)
     reasons = "; ".join(error.summary for error in errors)
     words = f"{len(errors)} of {len(specs)} {what} are out: {reasons}"
     ctx.condition(ConditionKind.DEGRADED, what, words)
+
+
+class _AsOne:
+    """The progress of several waits, for one process each, told as that of one wait for all."""
+
+    def __init__(self, progress: ProgressSink, total: int) -> None:
+        self._progress = progress
+        self._ready = 0
+        self._total = total
+
+    def step(self, name: str, detail: str = "", **_counts_of_the_one: int) -> None:
+        """One of them goes on."""
+        self._progress.step(name, detail, done=self._ready, total=self._total)
+
+    def finished(self, name: str, *, seconds: float, skipped: bool = False) -> None:
+        """One of them is ready."""
+        self._ready += 1
+        self._progress.finished(name, seconds=seconds, skipped=skipped)
 
 
 def given_up(ctx: Context) -> frozenset[str]:

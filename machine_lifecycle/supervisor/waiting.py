@@ -82,8 +82,10 @@ async def wait_ready(
                 sign = (unit.state, unit.ready, unit.restarts, unit.startup.told, size(unit.log))
                 if seen.get(unit.spec.name) != sign:
                     seen[unit.spec.name] = sign
-                    detail = unit.status().waiting_for or unit.state.value
-                    progress.step(unit.spec.name, detail, done=len(ready), total=len(names))
+                    # What is ready is no step any more: whoever needs it goes on by its change.
+                    told = units[name] if unit.ready else unit
+                    detail = told.status().waiting_for or told.state.value
+                    progress.step(told.spec.name, detail, done=len(ready), total=len(names))
         try:
             async with asyncio.timeout(_LOOK):
                 await changed.wait()

@@ -178,6 +178,23 @@ async def test_workers_start_when_their_service_is_ready(main_house: House) -> N
     assert not main_house.status("b").ready
 
 
+async def test_what_is_ready_is_no_step_of_a_wait(main_house: House) -> None:
+    stands_by = spec("b", role=Role.WORKER, needs=("s",), standby=True, readiness=(LinkReady(),))
+    supervisor = main_house.supervisor
+    await supervisor.launch([spec("s"), stands_by])
+    await main_house.ready("s")
+    steps: list[str] = []
+
+    class Heard(Progress):
+        def step(self, name: str, detail: str = "", **_counts: int) -> None:  # noqa: ARG002 - nobody reads it
+            steps.append(name)
+            supervisor.link_ready("b", ready=True)
+
+    async with asyncio.timeout(PATIENCE):
+        await supervisor.wait_ready(["b"], Heard())
+    assert set(steps) == {"b"}
+
+
 async def test_one_that_stands_by_may_be_launched_before_what_it_needs(main_house: House) -> None:
     """A worker's imports need not wait until its service is launched."""
     stands_by = spec("b", role=Role.WORKER, needs=("s",), standby=True, readiness=(LinkReady(),))
