@@ -22,9 +22,15 @@ _NAMES = (
 Civitai's ``token``, and the signatures of what is open to who has them (S3, Google Cloud, Azure).
 """
 _NAME = re.compile(_NAMES, re.IGNORECASE)
-_LOGIN = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<login>[^/\s]+)@", re.IGNORECASE)
+# Both take time in proportion to the text, whatever that is: programs write lines of megabytes. No
+# match begins within a word that might be a scheme, and no name is looked through twice.
+_LOGIN = re.compile(
+    r"(?<![a-z0-9+.-])(?P<scheme>[a-z0-9+.-]+)://(?P<login>[^/\s]+)@", re.IGNORECASE
+)
 _IN_QUERY = re.compile(
-    rf"(?P<name>[?&;][^=&;#\s]*(?:{_NAMES})[^=&;#\s]*)=(?!\*{{3}})[^&;#\s\"'<>]+", re.IGNORECASE
+    r"(?P<name>[?&;](?=[^=?&;#\s]*+=)"
+    rf"(?>[^=?&;#\s]*(?:{_NAMES})[^=?&;#\s]*))=(?!\*{{3}})[^&;#\s\"'<>]+",
+    re.IGNORECASE,
 )
 
 
