@@ -26,13 +26,22 @@ from machine_lifecycle.model.redaction import MASK, without_credentials
 __all__ = ["CommandRunner", "Journal", "Redactor"]
 
 _TAIL = 40
+"""Last lines of a program that its error tells."""
+_TAIL_LINE = 1 << 16
+"""Letters of such a line at most."""
 _OUTPUT = 1 << 20
+"""Letters of a program's output that are kept in memory: the last ones. A line without an end is
+cut there, too. The log has all of it."""
 _LINE = 300
-"""Letters of a line that are reported; the log has all of it."""
+"""Letters of a line that are reported."""
 _MARK = "MACHINE_INSTALLATION"
+"""The variable by which the programs of an installation are found again."""
 _ROUNDS = 20
+"""Looks for such programs, since one may start another between two."""
 _SHORT = 3
 _WORDS = frozenset({"true", "false", "none", "null"})
+"""Values of that many letters, and these words, are masked nowhere: they are no secrets, and stand
+in every line."""
 _GRACE = 3.0
 """Seconds between asking a program to end and killing it."""
 
@@ -41,7 +50,6 @@ class Redactor:
     """Masks secrets in text: given values, and credentials in URLs."""
 
     def __init__(self, values: Collection[str] = ()) -> None:
-        # Short values and such words would mask half of every log and are no secrets.
         kept = (one for one in values if len(one) > _SHORT and one.lower() not in _WORDS)
         self._values = sorted(kept, key=len, reverse=True)
 
@@ -68,7 +76,7 @@ class Journal:
         self.inherited: tuple[int, ...] = ()
 
     def write(self, event: str, **facts: object) -> None:
-        """Add a line; it is on disk when this returns."""
+        """Add a line; no kill of this process loses it any more."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         line = json.dumps({"event": event, "at": time.time(), **facts}) + "\n"
         with self._path.open("a", encoding="utf-8") as file:
@@ -211,7 +219,7 @@ class CommandRunner:
     async def _follow(
         self, process: asyncio.subprocess.Process, log: IO[str], tail: deque[str]
     ) -> str:
-        output: list[str] = []
+        output = _LastLines()
 
         async def read(stream: asyncio.StreamReader, *, keep: bool) -> None:
             # What comes may end in the middle of a letter.
@@ -220,14 +228,17 @@ class CommandRunner:
                 *lines, rest = re.split(r"[\r\n]+", rest + decoder.decode(data))
                 for line in lines:
                     take(line, keep=keep)
+                if len(rest) > _OUTPUT:
+                    take(rest, keep=keep)
+                    rest = ""
             take(rest + decoder.decode(b"", final=True), keep=keep)
 
         def take(line: str, *, keep: bool) -> None:
             if keep:
-                output.append(line)
+                output.add(line)
             if line.strip():
                 shown = self._redact(line)
-                tail.append(shown)
+                tail.append(shown[:_TAIL_LINE])
                 log.write(shown + "\n")
                 log.flush()
                 self._report(shown[:_LINE])
@@ -240,7 +251,24 @@ class CommandRunner:
             await process.wait()
             # A background process that it left would hold the pipes open.
             _signal_group(process.pid, signal.SIGKILL)
-        return "\n".join(output)[-_OUTPUT:]
+        return output.text()
+
+
+class _LastLines:
+    """The last ``_OUTPUT`` letters of what a program writes, however much that is."""
+
+    def __init__(self) -> None:
+        self._lines: deque[str] = deque()
+        self._size = 0
+
+    def add(self, line: str) -> None:
+        self._lines.append(line)
+        self._size += len(line) + 1
+        while self._size - len(self._lines[0]) - 1 > _OUTPUT:
+            self._size -= len(self._lines.popleft()) + 1
+
+    def text(self) -> str:
+        return "\n".join(self._lines)[-_OUTPUT:]
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sys
+import tracemalloc
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -180,6 +181,29 @@ async def test_a_letter_that_comes_in_two_parts_is_one(paths: Paths) -> None:
 
     await executor(paths, step("a", run)).install(PLAN, "base", KeptProgress())
     assert told == ["café\n\ufffd"]
+
+
+@pytest.mark.parametrize("end", ["\n", ""], ids=["lines", "one line without an end"])
+async def test_a_program_may_write_more_than_fits_into_memory(paths: Paths, end: str) -> None:
+    written, pieces = 100_000, 200
+    words = f"import sys\nfor _ in range({pieces}): sys.stdout.write('x' * {written} + {end!r})"
+    told = []
+
+    async def run(ctx: StepContext) -> None:
+        found = await ctx.run_command([sys.executable, "-c", words], env=ENV)
+        told.append(found.output)
+
+    tracemalloc.start()
+    try:
+        await executor(paths, step("a", run)).install(PLAN, "base", KeptProgress())
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert set(told[0]) == {"x", end} - {""} or set(told[0]) == {"x", "\n"}
+    assert 1 << 19 < len(told[0]) <= 1 << 20
+    assert most < written * pieces / 2
+    log = paths.logs / "install" / "thing" / "a.log"
+    assert log.stat().st_size > written * pieces
 
 
 async def test_a_step_over_its_time_ends_with_all_its_processes(paths: Paths) -> None:
