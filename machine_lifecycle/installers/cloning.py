@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import filecmp
+import os
 from pathlib import Path
 
 from machine_lifecycle.installers.commits import Commits
@@ -101,7 +102,8 @@ def _clashes(source: Path, target: Path) -> list[str]:
         there = target / path.name
         if path.is_dir() and not path.is_symlink() and there.is_dir():
             found += [f"{path.name}/{name}" for name in _clashes(path, there)]
-        elif there.exists() and not (
+        # A link to nowhere counts: what it should lead to may not be mounted yet.
+        elif os.path.lexists(there) and not (
             there.is_file() and path.is_file() and filecmp.cmp(path, there, shallow=False)
         ):
             found.append(path.name)

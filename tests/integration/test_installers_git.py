@@ -157,6 +157,22 @@ async def test_files_of_the_user_are_kept_and_clashes_refused(
     assert (other / "a").read_text() == "something else"
 
 
+@pytest.mark.parametrize("name", ["a", "sub"])
+async def test_a_link_to_what_is_not_mounted_yet_is_kept(
+    tmp_path: Path, origin: Origin, ctx: StepContext, name: str
+) -> None:
+    (origin.folder / "sub").mkdir(exist_ok=True)
+    (origin.folder / "sub" / "file").write_text("of the repository")
+    origin.commit()
+    target = tmp_path / "c"
+    target.mkdir()
+    (target / name).symlink_to("/nowhere/models")
+    with pytest.raises(FolderInTheWay, match=name):
+        await _bring(ctx, target, str(origin.folder))
+    assert (target / name).readlink() == Path("/nowhere/models")
+    assert [path.name for path in target.iterdir()] == [name]
+
+
 async def test_what_a_killed_run_left_is_repaired(
     tmp_path: Path, origin: Origin, ctx: StepContext
 ) -> None:
