@@ -19,7 +19,7 @@ async def to_the_end(function: Callable[..., None], *arguments: object) -> None:
     try:
         await asyncio.shield(running)
     except asyncio.CancelledError:
-        await running
+        await asyncio.wait({running})  # not awaited: its own failure would hide the cancellation
         raise
 
 
