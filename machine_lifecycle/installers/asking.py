@@ -23,7 +23,7 @@ from machine_lifecycle.installers.download_errors import (
 if TYPE_CHECKING:
     import aiohttp
 
-__all__ = ["Unreached", "announced", "ask", "opened", "seconds_to_wait"]
+__all__ = ["Unreached", "announced", "ask", "host_in", "opened", "seconds_to_wait"]
 
 _REDIRECTS = 10
 _MOVED = frozenset({301, 302, 303, 307, 308})
@@ -108,7 +108,7 @@ async def ask(
         try:
             asked = await session.get(address, headers=headers, allow_redirects=False, proxy=proxy)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            raise Unreached(_host(url), _reason(error)) from error
+            raise Unreached(host_in(url), _reason(error)) from error
         async with asked as answer:
             if answer.status not in _MOVED:
                 _check(answer, credentials, url)
@@ -147,13 +147,13 @@ async def announced(session: aiohttp.ClientSession, credentials: Credentials) ->
             tag = answer.headers.get("X-Linked-ETag", "").strip('"')
             size = answer.headers.get("X-Linked-Size", "")
     except (aiohttp.ClientError, TimeoutError) as error:
-        raise Unreached(_host(url), _reason(error)) from error
+        raise Unreached(host_in(url), _reason(error)) from error
     if not re.fullmatch(r"[0-9a-f]{64}", tag):
         return "", 0
     return tag, int(size) if size.isdigit() else 0
 
 
-def _host(url: str) -> str:
+def host_in(url: str) -> str:
     """Host and port of an address; where a server sends on to may have a login, too."""
     return urlsplit(url).netloc.rpartition("@")[2]
 
@@ -186,7 +186,7 @@ def _check(answer: aiohttp.ClientResponse, credentials: Credentials, url: str) -
         DownloadInterrupted: The server can't answer now.
     """
     shown = plain_address(credentials.url)
-    host = _host(url)
+    host = host_in(url)
     problem = f"{host} answers with HTTP status {answer.status}"
     page = answer.content_type == "text/html" and answer.status in _GOOD
     if page:  # a login page: whatever is wanted, it is no web page

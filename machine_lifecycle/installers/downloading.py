@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 import attrs
 
-from machine_lifecycle.installers.asking import Unreached, announced, ask, opened
+from machine_lifecycle.installers.asking import Unreached, announced, ask, host_in, opened
 from machine_lifecycle.installers.credentials import Credentials
 from machine_lifecycle.installers.download_errors import DownloadDiffers, DownloadInterrupted
 from machine_lifecycle.installers.errors import DiskFull, HostDown
@@ -245,7 +245,9 @@ class Downloader:
                 if host.unreached >= _HOST_TRIES:
                     raise self._down(error.host, file) from None
                 raise broken(file, f"{error.host}: {error}") from None
-            self._hosts[start].unreached = 0
+            # Both answered: the one that was asked, and the storage that it sent on to.
+            for reached in (start, host_in(str(answer.url))):
+                self._hosts[reached].unreached = 0
             yield answer
 
 

@@ -270,6 +270,21 @@ async def test_a_host_that_is_down_is_named_once_and_left_alone(bed: Bed) -> Non
     assert len(bed.lines) == 2
 
 
+async def test_a_storage_that_answered_meanwhile_is_not_down(bed: Bed) -> None:
+    """Failures count in a row: of the host that a server sends on to, too."""
+    port = free_port()
+    made = Downloader({}, attrs.evolve(QUICK, tries=2))
+    bed.server.add("m", DATA, answers=[(302, {"Location": f"http://127.0.0.1:{port}/m"})] * 5)
+    with pytest.raises(DownloadInterrupted):
+        await made.bring(bed.file(), bed.path, bed.lines.take)
+    async with serving_files(port=port) as storage:
+        storage.add("m", DATA)
+        assert await made.bring(bed.file(), bed.path, bed.lines.take) == SHA
+    bed.path.unlink()
+    with pytest.raises(DownloadInterrupted):
+        await made.bring(bed.file(), bed.path, bed.lines.take)
+
+
 async def test_no_room_is_seen_before_anything_is_fetched(bed: Bed) -> None:
     bed.server.add("m", DATA)
     usage = os.statvfs(bed.path.parent)

@@ -166,13 +166,14 @@ class FileServer:
 
 @contextlib.asynccontextmanager
 async def serving_files(
-    host: str = "127.0.0.1", tls: tuple[Path, Path] | None = None
+    host: str = "127.0.0.1", tls: tuple[Path, Path] | None = None, port: int = 0
 ) -> AsyncIterator[FileServer]:
     """Serve files over loopback.
 
     Args:
         host: Address.
         tls: Certificate and key; None: plain HTTP.
+        port: Where; 0: any that is free.
     """
     context = None
     if tls is not None:
@@ -184,7 +185,7 @@ async def serving_files(
     app.router.add_get("/{path:.*}", served.answer)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
-    site = web.TCPSite(runner, host, 0, ssl_context=context)
+    site = web.TCPSite(runner, host, port, ssl_context=context)
     await site.start()
     served.port = runner.addresses[0][1]
     try:
