@@ -25,7 +25,7 @@ class JobTooLarge(ConfigurationError):
     """A job that is submitted is more than the server takes at once; nothing is kept of it.
 
     Attributes:
-        size: Bytes that are sent for it; its payload goes twice, in its record and to listeners.
+        size: Bytes that are sent for it.
         limits: What the server takes, in bytes, by the names of its settings; empty where it does
             not tell this user.
         said: How the connection ended at which it was sent.
@@ -42,8 +42,8 @@ class JobTooLarge(ConfigurationError):
         """How large it is, and may be."""
         limits = ", ".join(f"{name} {human_bytes(most)}" for name, most in self.limits.items())
         return (
-            f"the job, {human_bytes(self.size)} with its payload twice, is more than Redis takes "
-            f"at once{f' ({limits})' if limits else ''}: {self.said}"
+            f"the job, {human_bytes(self.size)} as it is sent, is more than Redis takes at once"
+            f"{f' ({limits})' if limits else ''}: {self.said}"
         )
 
     @property

@@ -16,6 +16,11 @@ from machine_lifecycle.system.redis_keys import iso
 
 __all__ = ["INDEXED", "Submission"]
 
+_TOLD_MOST = 1024 * 1024
+"""Bytes of a payload up to which it is told to who listens: a server ends the connection of those
+who are told more than 32 MB at once (``client-output-buffer-limit`` of redis.conf).
+"""
+
 INDEXED = '{"indexed": true'
 """How the message of a job begins that was submitted through the queue's functions: it is in the
 index already. Other parties' messages begin otherwise."""
@@ -69,8 +74,10 @@ class Submission:
 
     def words(self) -> tuple[str | int, ...]:
         """As ``ml1_submit`` takes it."""
-        fields = (word for field in self.fields().items() for word in field)
-        return (self.job_id, self.place(), self.message(), *fields)
+        fields = self.fields()
+        message = self._message(fields["payload"])
+        words = (word for field in fields.items() for word in field)
+        return (self.job_id, self.place(), message, *words)
 
     @property
     def key(self) -> str:
@@ -91,15 +98,14 @@ class Submission:
             and known.requirements == json_object(fields["requirements"] or "{}")
         )
 
-    def message(self) -> str:
-        """What is told to those who listen for new jobs."""
-        return json.dumps(
+    def _message(self, payload: str) -> str:
+        """What is told to those who listen for new jobs; of a large one, all but its payload."""
+        message = json.dumps(
             {
                 "indexed": True,
                 "job_id": self.job_id,
                 "service_required": self.service_required,
                 "priority": self.priority,
-                "payload": self.payload,
                 "requirements": self.requirements,
                 "customer_id": self.customer_id,
                 "created_at": iso(self.now),
@@ -108,6 +114,7 @@ class Submission:
                 **self._step(),
             }
         )
+        return f'{message[:-1]}, "payload": {payload}}}' if len(payload) <= _TOLD_MOST else message
 
     def place(self) -> int:
         """Its score: steps of one workflow share the workflow's."""

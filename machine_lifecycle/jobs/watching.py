@@ -74,7 +74,8 @@ async def result_of(redis: Any, messages: Messages, job_id: str) -> Mapping[str,
             while told is not None and _event(told, 0) is not None:
                 told = await heard.next(_LOOK)
             if told is not None and told.channel == keys.COMPLETE_CHANNEL:
-                # As it was written: its record need not be read. Other parties tell less.
+                # As it was written: its record need not be read. Other parties tell less, and so
+                # does the queue of what is large.
                 result = told.facts.get("result")
                 if isinstance(result, dict) and "output_files" in result:
                     return result

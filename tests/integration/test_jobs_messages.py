@@ -16,6 +16,7 @@ from machine_lifecycle.model.jobs import Preview
 from machine_lifecycle.system import redis_keys as keys
 from machine_lifecycle.system.redis import connect
 from machine_lifecycle.system.redis_errors import RedisUnreachable
+from tests.integration.test_jobs_queue import call, claim
 from tests.support.patience import PATIENCE
 from tests.support.redis_server import ValkeyServer
 
@@ -116,6 +117,41 @@ async def test_pictures_go_on_after_a_break(own_server: ValkeyServer) -> None:
                 pass
             assert told.preview == Preview(mime="image/png", data=b"\0\0\0")
             await redis.client_kill_filter(_type="pubsub")
+    await redis.aclose()
+
+
+async def _heard(listener: Any) -> dict[str, Any]:
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            message = await listener.get_message(ignore_subscribe_messages=True, timeout=PATIENCE)
+            if message is not None:
+                return json.loads(message["data"])  # type: ignore[no-any-return]
+
+
+async def test_what_is_large_is_not_told_to_all_who_listen(own_server: ValkeyServer) -> None:
+    """A server ends the connections of those who are told more than 32 MB at once."""
+    large = "x" * 40 * 2**20
+    redis = connect(own_server.url)
+    async with open_job_queue(own_server.url) as client, redis.pubsub() as listener:
+        await listener.subscribe(keys.COMPLETE_CHANNEL, keys.SUBMITTED)
+        before = {entry["id"] for entry in await redis.client_list(_type="pubsub")}
+        small = await client.submit({"is": "small"}, service_required="x")
+        assert (await _heard(listener))["payload"] == {"is": "small"}
+        job_id = await client.submit({"is": large}, service_required="simulation")
+        told = await _heard(listener)
+        assert (told["job_id"], "payload" in told) == (job_id, False)
+        assert (await client.get(job_id)).payload == {"is": large}
+        waiting = asyncio.create_task(client.result(job_id))
+        _, _, fence, _ = await claim(redis)
+        result = json.dumps({"output_files": [], "data": {"is": large}})
+        words = (job_id, fence, result, "{}", "worker:completion:x", 5, "simulation")
+        assert (await call(redis, "ml1_turn", "w1", "m1", "", "0", 20000, 0, *words))[0] == ["ok"]
+        told = await _heard(listener)
+        assert (told["job_id"], told["status"], "result" in told) == (job_id, "completed", False)
+        async with asyncio.timeout(PATIENCE):
+            assert (await waiting).data == {"is": large}
+        await client.cancel(small)
+        assert before <= {entry["id"] for entry in await redis.client_list(_type="pubsub")}
     await redis.aclose()
 
 

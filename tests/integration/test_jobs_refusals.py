@@ -235,10 +235,8 @@ async def test_a_job_that_is_too_large_for_its_server_is_told_as_that(
                     {"x": "y" * 3 * 2**20}, service_required="simulation", job_id="large"
                 )
             error = told.value
-            assert (error.size // 2**20, error.limits[limit]) == (6, 2**20)
-            assert "6.0 MiB with its payload twice, is more than Redis takes at once (" in str(
-                error
-            )
+            assert (error.size // 2**20, error.limits[limit]) == (3, 2**20)
+            assert "3.0 MiB as it is sent, is more than Redis takes at once (" in str(error)
             assert f"{limit} 1.0 MiB" in error.summary
             assert "redis-cli config set" in str(error.remedies[-1])
             assert not await redis.exists(keys.job("large"))

@@ -1,5 +1,5 @@
 #!lua name=machine_lifecycle_1
--- revision 19
+-- revision 20
 
 -- Every change of a job's state is one call here, so that it happens whole or not at all. Times
 -- are the server's own: clocks of workers never count.
@@ -24,6 +24,7 @@ local FORGOTTEN_AT_ONCE = 100
 local MOST_AT_ONCE = 1000 -- jobs: unpack takes 8000 words at most, and a script that fails takes nothing back
 local OUTPUTS_FORGOTTEN = 32
 local NAMES_LOOKED_AT = 3
+local TOLD_MOST = 1048576 -- bytes of a result: a server ends the connection of who is told 32 MB at once
 local PUSHED_MOST = 262144 -- bytes of a payload: what a worker has not asked for is not to fill its line
 
 local heard -- see below

@@ -255,7 +255,8 @@ local function tell_completed(worker, at, id, result)
   for i, name in ipairs(STEP) do job[name] = seen[i] end
   local message = cjson.encode(workflow_fields(job, {job_id = id, worker_id = worker,
     progress = 100, status = 'completed', message = 'Job completed successfully', timestamp = at}))
-  redis.call('PUBLISH', 'complete_job', string.sub(message, 1, -2) .. ',"result":' .. result .. '}')
+  if #result <= TOLD_MOST then message = string.sub(message, 1, -2) .. ',"result":' .. result .. '}' end
+  redis.call('PUBLISH', 'complete_job', message)
 end
 
 -- That a job be cancelled was asked for before its result came: it ends so, and the result is dropped.
