@@ -13,6 +13,7 @@ import attrs
 from machine_lifecycle.assembly.commands import Commands, Steered
 from machine_lifecycle.assembly.crash_loop import CrashLoop, configuration_digest, crash_loop
 from machine_lifecycle.assembly.fleet import Fleet
+from machine_lifecycle.assembly.from_settings import boot_policy, log_rules, state_limits
 from machine_lifecycle.assembly.gpu_memory import gpu_memory_gate
 from machine_lifecycle.assembly.hooks import hooked
 from machine_lifecycle.assembly.host_watch import HostWatch, host_watch
@@ -28,16 +29,14 @@ from machine_lifecycle.assembly.retention import Retention, rules_of
 from machine_lifecycle.assembly.verify import RunningParts
 from machine_lifecycle.assembly.watching import Watching
 from machine_lifecycle.config.settings import secret_values
-from machine_lifecycle.config.values import parse_limits
 from machine_lifecycle.control.links import Links
 from machine_lifecycle.control.server import ControlServer
+from machine_lifecycle.control.workers import Listeners
 from machine_lifecycle.health.server import HealthServer
 from machine_lifecycle.lifecycle import events
 from machine_lifecycle.lifecycle.core import Lifecycle
 from machine_lifecycle.lifecycle.gates import Gates
 from machine_lifecycle.lifecycle.hooks import EventBus
-from machine_lifecycle.lifecycle.policy import BootPolicy
-from machine_lifecycle.lifecycle.record import Limits
 from machine_lifecycle.lifecycle.runner import Runner
 from machine_lifecycle.model.paths import Paths
 from machine_lifecycle.model.plan import BootPlan
@@ -48,9 +47,7 @@ from machine_lifecycle.plan.manifest import manifest
 from machine_lifecycle.states import stimuli
 from machine_lifecycle.states.context import Context
 from machine_lifecycle.states.names import MachineState
-from machine_lifecycle.states.table import TABLE
 from machine_lifecycle.supervisor.core import Supervisor
-from machine_lifecycle.supervisor.rotation import LogRules
 from machine_lifecycle.system.clock import SystemClock
 from machine_lifecycle.system.files import write_atomically
 from machine_lifecycle.system.folders import find_paths, prepare
@@ -98,8 +95,8 @@ class Parts:
         self.bus.machine_id = identity
         self.gates: Gates = Gates(self.clock)
         self.lifecycle: Lifecycle = Lifecycle(
-            policy=_boot_policy(settings),
-            limits=_limits(settings),
+            policy=boot_policy(settings),
+            limits=state_limits(settings),
             stop_budget=settings.stop_budget,
             stay=settings.on_failed is OnFailed.STAY,
         )
@@ -120,7 +117,7 @@ class Parts:
             on_fatal=self.watching.process_given_up,
             on_needs=self.watching.needs_changed,
             tee=_tee if settings.tee_logs else None,
-            log_rules=_log_rules(settings),
+            log_rules=log_rules(settings),
             on_alarm=self.watching.logs_in_trouble,
             before_start=gpu_memory_gate(settings, self.clock, self.lifecycle.record).wait,
             guest=guest,
@@ -136,14 +133,16 @@ class Parts:
             conditions=self.watching,
         )
         self.links: Links = Links(
-            on_connected=self.watching.worker_connected,
-            on_job_taken=self.watching.job_taken,
-            on_job_done=self.watching.job_done,
-            on_trouble=self.mending.worker_in_trouble,
-            on_troubled=self.watching.worker_troubled,
-            on_warming=self.watching.worker_warms,
-            on_loaded=self.packs.heard,
-            on_change=lambda: self.health.changed(),  # noqa: PLW0108 - it is made further down
+            Listeners(
+                connected=self.watching.worker_connected,
+                job_taken=self.watching.job_taken,
+                job_done=self.watching.job_done,
+                trouble=self.mending.worker_in_trouble,
+                troubled=self.watching.worker_troubled,
+                warming=self.watching.worker_warms,
+                loaded=self.packs.heard,
+                change=lambda: self.health.changed(),  # noqa: PLW0108 - it is made further down
+            ),
             wall=self.clock.wall,
         )
         self.planner: MachinePlanner = MachinePlanner(
@@ -298,38 +297,6 @@ def _drained(parts: Parts, *, ordered: bool) -> None:
 
 def _page(host: str, port: int) -> str:
     return f"http://{'127.0.0.1' if host in _ANYWHERE else host}:{port}"
-
-
-def _boot_policy(settings: Settings) -> BootPolicy:
-    return BootPolicy(
-        attempts=settings.boot_attempts,
-        backoff=settings.boot_backoff,
-        backoff_max=settings.boot_backoff_max,
-    )
-
-
-def _limits(settings: Settings) -> dict[MachineState, Limits]:
-    stalls, caps = parse_limits(settings.stall_limits), dict(parse_limits(settings.state_caps))
-    warms = settings.comfyui_warmup or settings.simulation_warmup or settings.service_mapping
-    waits = MachineState.WORKERS_STARTING
-    if usual := TABLE.spec(MachineState.STARTING).cap:  # what failed before holds it back
-        caps.setdefault(MachineState.STARTING.value, usual + settings.crash_backoff_max)
-    if warms and (usual := TABLE.spec(waits).cap):  # a warm-up is bounded by its own time
-        caps.setdefault(waits.value, usual + settings.comfyui_warmup_timeout)
-    return {
-        state: Limits(stall=stalls.get(state.value), cap=caps.get(state.value))
-        for state in MachineState
-        if state.value in stalls or state.value in caps
-    }
-
-
-def _log_rules(settings: Settings) -> LogRules:
-    return LogRules(
-        max_bytes=settings.log_max_mb << 20,
-        archives=settings.log_archives,
-        max_age=settings.log_max_age_days * 86400,
-        compress=settings.log_compress,
-    )
 
 
 def _registered(settings: Settings) -> dict[str, str]:

@@ -6,15 +6,15 @@ No sockets here: the server hands over what it hears, and gets lines to send.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import attrs
 
 from machine_lifecycle.control.errors import ControlMessageUnusable
 from machine_lifecycle.control.messages import text_of
-from machine_lifecycle.control.workers import LOST, Listeners, WorkerBoard, unheard
-from machine_lifecycle.model.packs import Loaded, Run
+from machine_lifecycle.control.workers import LOST, Listeners, WorkerBoard
+from machine_lifecycle.model.packs import Run
 from machine_lifecycle.model.status import WorkerStatus
 from machine_lifecycle.model.wire import to_json_value
 
@@ -39,45 +39,14 @@ class Links:
     """All workers of the machine. Fulfils ``model.ports.WorkerLinks``.
 
     Args:
-        on_connected: Told a process's name and whether its worker is connected to its service and
-            registered in Redis, whenever that changes.
-        on_job_taken: Told worker and job, once per job, though a worker repeats itself after a
-            break.
-        on_job_done: Told worker, job and outcome: ``completed``, ``failed``, ``cancelled``,
-            ``released`` or ``lost``.
-        on_trouble: Told worker and the wire form of an error that it met, whenever it says so.
-        on_troubled: Told a worker whose trouble is another than before, or over.
-        on_loaded: Told the node packs of the services that a worker is connected to.
-        on_change: Called after anything changed.
+        listeners: Told what workers say.
         wall: The clock, in seconds since 1970.
     """
 
     def __init__(
-        self,
-        *,
-        on_connected: Callable[[str, bool], None] = unheard,
-        on_job_taken: Callable[[str, str], None] = unheard,
-        on_job_done: Callable[[str, str, str], None] = unheard,
-        on_trouble: Callable[[str, Mapping[str, Any]], None] = unheard,
-        on_troubled: Callable[[WorkerStatus], None] = unheard,
-        on_warming: Callable[[str, str, str], None] = unheard,
-        on_loaded: Callable[[tuple[Loaded, ...]], None] = unheard,
-        on_change: Callable[[], None] = unheard,
-        wall: Callable[[], float] = time.time,
+        self, listeners: Listeners | None = None, *, wall: Callable[[], float] = time.time
     ) -> None:
-        self._board = WorkerBoard(
-            Listeners(
-                connected=on_connected,
-                job_taken=on_job_taken,
-                job_done=on_job_done,
-                trouble=on_trouble,
-                troubled=on_troubled,
-                warming=on_warming,
-                loaded=on_loaded,
-                change=on_change,
-            ),
-            wall,
-        )
+        self._board = WorkerBoard(listeners or Listeners(), wall)
         self._sessions: dict[str, Session] = {}
         self._pids: dict[str, int] = {}
         self._orders: dict[str, dict[str, Any]] = {}

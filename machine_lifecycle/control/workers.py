@@ -14,7 +14,7 @@ from machine_lifecycle.control.messages import text_of
 from machine_lifecycle.model.packs import Loaded
 from machine_lifecycle.model.status import WorkerStatus
 
-__all__ = ["LOST", "Listeners", "WorkerBoard", "unheard"]
+__all__ = ["LOST", "Listeners", "WorkerBoard"]
 
 LOST = "lost"
 """Outcome of a job whose worker went away; the queue's lease decides what becomes of it."""
@@ -22,7 +22,7 @@ LOST = "lost"
 _STATUSES = frozenset({"idle", "busy", "paused", "draining"})
 
 
-def unheard(*_: Any) -> None:
+def _unheard(*_: Any) -> None:
     """Stands for a listener where nobody listens."""
 
 
@@ -44,14 +44,14 @@ class Listeners:
         change: Called after anything changed.
     """
 
-    connected: Callable[[str, bool], None] = unheard
-    job_taken: Callable[[str, str], None] = unheard
-    job_done: Callable[[str, str, str], None] = unheard
-    trouble: Callable[[str, Mapping[str, Any]], None] = unheard
-    troubled: Callable[[WorkerStatus], None] = unheard
-    warming: Callable[[str, str, str], None] = unheard
-    loaded: Callable[[tuple[Loaded, ...]], None] = unheard
-    change: Callable[[], None] = unheard
+    connected: Callable[[str, bool], None] = _unheard
+    job_taken: Callable[[str, str], None] = _unheard
+    job_done: Callable[[str, str, str], None] = _unheard
+    trouble: Callable[[str, Mapping[str, Any]], None] = _unheard
+    troubled: Callable[[WorkerStatus], None] = _unheard
+    warming: Callable[[str, str, str], None] = _unheard
+    loaded: Callable[[tuple[Loaded, ...]], None] = _unheard
+    change: Callable[[], None] = _unheard
 
 
 class WorkerBoard:

@@ -21,6 +21,7 @@ from machine_lifecycle.control.errors import ControlSocketInUse, MachineUnrespon
 from machine_lifecycle.control.links import LOST, Links
 from machine_lifecycle.control.messages import MAX_LINE
 from machine_lifecycle.control.server import ControlServer
+from machine_lifecycle.control.workers import Listeners
 from machine_lifecycle.errors import RemoteError
 from machine_lifecycle.model.figures import Figures
 from machine_lifecycle.model.processes import ProcessState, ProcessStatus, Role
@@ -139,7 +140,8 @@ def folder() -> Iterator[Path]:
 async def place(folder: Path) -> AsyncIterator[_Place]:
     machine, heard = _Machine(), _Heard()
     links = Links(
-        on_connected=heard.take, on_job_taken=heard.take, on_job_done=heard.take, wall=lambda: 1.0
+        Listeners(connected=heard.take, job_taken=heard.take, job_done=heard.take),
+        wall=lambda: 1.0,
     )
     path = folder / "control.sock"
     server = ControlServer(path, machine, links, patience=0.3)
@@ -364,8 +366,10 @@ async def test_trouble_that_a_worker_repeats_is_told_once_and_when_it_is_over(
 ) -> None:
     machine, heard = _Machine(), _Heard()
     links = Links(
-        on_trouble=lambda _worker, error: heard.take("met", error["summary"]),
-        on_troubled=lambda worker: heard.take("has", worker.trouble),
+        Listeners(
+            trouble=lambda _worker, error: heard.take("met", error["summary"]),
+            troubled=lambda worker: heard.take("has", worker.trouble),
+        )
     )
     path = folder / "control.sock"
     server = ControlServer(path, machine, links, patience=0.3)
