@@ -157,7 +157,7 @@ class HttpConnector:
         if answer.mime == "application/json":
             try:
                 value = json.loads(answer.body)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 said = f"no JSON, as it said: {error}"
                 url = self._endpoint.url(self.run_path)
                 raise ServiceFailedJob(url=url, status=answer.status, said=said) from error

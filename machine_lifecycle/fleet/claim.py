@@ -20,6 +20,7 @@ from machine_lifecycle.system.redis_keys import iso
 __all__ = ["Claim"]
 
 _TTL = 30
+"""Seconds that a claim holds without being renewed: so long is a dead machine's id taken."""
 
 # Take or renew the claim if nobody else has it; in a full server too, whose jobs want to be done.
 # KEYS: owner. ARGV: mine, ttl, the one seen before.
@@ -100,4 +101,8 @@ class Claim:
 
 
 def _owner(text: str) -> _Owner:
-    return _Owner(**json.loads(text))
+    """Who wrote a claim; nobody that could be named where another version wrote it otherwise."""
+    try:
+        return _Owner(**json.loads(text))
+    except (ValueError, TypeError, RecursionError):
+        return _Owner(token="", host="", boot="", pid=0, started=0.0, since="")

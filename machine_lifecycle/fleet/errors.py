@@ -17,9 +17,10 @@ class MachineIdTaken(ConfigurationError):
 
     Attributes:
         machine_id: The id.
-        host: Where the other one runs.
-        pid: Its orchestrator.
-        since: When it came, ISO 8601.
+        host: Where the other one runs; empty: it wrote its claim in a way that this version does
+            not know.
+        pid: Its orchestrator; 0 likewise.
+        since: When it came, ISO 8601; empty likewise.
     """
 
     code: ClassVar[str] = "machine-id-taken"
@@ -32,10 +33,10 @@ class MachineIdTaken(ConfigurationError):
     @property
     def summary(self) -> str:
         """Who has it."""
-        return (
-            f"machine id {self.machine_id} is taken by a living machine: "
-            f"process {self.pid} on {self.host}, since {self.since}"
-        )
+        taken = f"machine id {self.machine_id} is taken by a living machine"
+        if not self.pid:
+            return f"{taken}, which is of another version"
+        return f"{taken}: process {self.pid} on {self.host}, since {self.since}"
 
     @property
     def remedies(self) -> tuple[Remedy, ...]:
@@ -43,7 +44,8 @@ class MachineIdTaken(ConfigurationError):
         return (
             Remedy("Give this machine an id of its own", f"export MACHINE_ID={self.machine_id}-2"),
             Remedy(
-                f"Or stop the other one on {self.host}; if its host is dead, wait 30 seconds",
-                f"kill -TERM {self.pid}",
+                f"Or stop the other one{f' on {self.host}' if self.host else ''}; "
+                "if its host is dead, wait 30 seconds",
+                f"kill -TERM {self.pid}" if self.pid else None,
             ),
         )

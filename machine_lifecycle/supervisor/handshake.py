@@ -93,7 +93,7 @@ def _strange(body: bytes, argv: Sequence[str]) -> str:
     """
     try:
         said = _pairs(str(word) for word in json.loads(body)["system"]["argv"])
-    except (ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError, RecursionError):
         return ""  # a page of another kind, or one that doesn't say
     for name, value in _pairs(argv).items():
         if said.get(name, value) != value:

@@ -40,7 +40,7 @@ def read(path: Path) -> dict[str, Any] | None:
     try:
         with path.open("rb") as file:
             said = json.loads(file.read(_LONGEST))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):  # the last: it is nested deeper than can be read
         return None
     match said:
         case {"code": str(), "summary": str()}:

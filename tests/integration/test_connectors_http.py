@@ -143,7 +143,8 @@ async def test_statuses_say_whether_another_run_may_help(
 
 
 async def test_json_that_is_none_is_a_failure_of_the_service(studio: Place) -> None:
-    assert "no JSON" in (await failure(studio, text="<html>")).summary
+    for text in ("<html>", "[" * 100_000):
+        assert "no JSON" in (await failure(studio, text=text)).summary
 
 
 async def test_nobody_answers() -> None:

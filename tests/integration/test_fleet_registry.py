@@ -109,6 +109,20 @@ async def test_our_own_killed_run_is_taken_over_at_once(valkey: Any, redis: Redi
         await registry(redis, valkey.url).register(PLAN)
 
 
+@pytest.mark.parametrize("claim", ["", "v2:a1b2", '{"token": "a"}', "[" * 100_000])
+async def test_a_claim_that_another_version_wrote_holds(
+    valkey: Any, redis: Redis, claim: str
+) -> None:
+    await redis.set("machine:m1:owner", claim)
+    if not claim:  # it names nobody
+        await registry(redis, valkey.url).register(PLAN)
+        return
+    with pytest.raises(MachineIdTaken, match="of another version") as caught:
+        await registry(redis, valkey.url).register(PLAN)
+    assert not any("kill" in str(one.command) for one in caught.value.remedies)
+    assert await redis.get("machine:m1:owner") == claim
+
+
 async def test_it_is_registered_again_after_redis_was_away_and_empty(own_valkey: Any) -> None:
     redis = connect(own_valkey.url)
     back = asyncio.Event()

@@ -19,11 +19,11 @@ Serve = Callable[[Any], Awaitable[int]]
 
 @pytest_asyncio.fixture
 async def serve() -> AsyncIterator[Serve]:
-    """Serves one JSON value as every page; the port."""
+    """Serves one JSON value, or bytes as they are, as every page; the port."""
     async with AsyncExitStack() as stack:
 
         async def start(value: Any) -> int:
-            body = json.dumps(value).encode()
+            body = value if isinstance(value, bytes) else json.dumps(value).encode()
 
             async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
                 await reader.readuntil(b"\r\n\r\n")
@@ -38,6 +38,11 @@ async def serve() -> AsyncIterator[Serve]:
             return int(server.sockets[0].getsockname()[1])
 
         yield start
+
+
+async def test_a_page_that_is_nested_too_deep_says_nothing(serve: Serve) -> None:
+    port = await serve(b"[" * 100_000)
+    assert await answers_http("127.0.0.1", port, "/system_stats", ARGV) == ""
 
 
 @pytest.mark.parametrize(

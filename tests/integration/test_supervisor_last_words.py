@@ -68,7 +68,7 @@ async def test_it_tells_its_exit_status_too(house: House) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "gone", "[1]", '{"code": 7, "summary": "x"}', '{"code": "x"}']
+    "text", ["", "gone", "[1]", "[" * 60_000, '{"code": 7, "summary": "x"}', '{"code": "x"}']
 )
 async def test_what_is_no_error_is_not_taken_for_one(house: House, text: str) -> None:
     await house.supervisor.launch([spec("p", argv=says(text))])
