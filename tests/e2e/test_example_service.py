@@ -78,6 +78,7 @@ def test_it_boots_does_jobs_and_is_installed_once(machine: Outside) -> None:
     code, answer = shouted(machine, {"words": "hello"})
     assert code == 1
     assert "there is no text in the job" in answer["error"]
+    assert answer["retry_count"] == 0, "it says itself that another run would end the same"
     steps = [e for e in machine.events if e["kind"] == "step_finished" and e["step"] == "marks"]
     assert [step["skipped"] for step in steps] == [False]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable, Mapping
+from http import HTTPStatus
 from typing import Any, ClassVar, Self
 
 import aiohttp
@@ -33,7 +34,7 @@ __all__ = ["SERVICE", "ShoutConnector", "ShoutInstaller"]
 
 @attrs.define(kw_only=True, slots=False, eq=False)
 class ShoutFailed(LifecycleError):
-    """The service did not take a text, or is away."""
+    """The service could not do it now, or is away: the job is tried again."""
 
     code: ClassVar[str] = "shout-failed"
 
@@ -43,6 +44,14 @@ class ShoutFailed(LifecycleError):
     def summary(self) -> str:
         """Why."""
         return f"shout: {self.reason}"
+
+
+@attrs.define(kw_only=True, slots=False, eq=False)
+class ShoutRefused(ShoutFailed):
+    """The service won't take the job. Another run would end the same, so that there is none."""
+
+    code: ClassVar[str] = "shout-refused"
+    recoverable: ClassVar[bool] = False
 
 
 class ShoutInstaller:
@@ -119,7 +128,8 @@ class ShoutConnector:
         except (aiohttp.ClientError, TimeoutError) as error:
             raise ShoutFailed(reason=str(error) or "no answer in time") from error
         if not answer.ok:
-            raise ShoutFailed(reason=said)
+            refused = answer.status == HTTPStatus.BAD_REQUEST
+            raise ShoutRefused(reason=said) if refused else ShoutFailed(reason=said)
         text = Output(name="said.txt", kind="text", mime="text/plain", data=said.encode())
         return JobResult(outputs=(text,), data={"said": said})
 
