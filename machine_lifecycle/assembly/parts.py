@@ -132,19 +132,7 @@ class Parts:
             moved=self.installer.moved,
             conditions=self.watching,
         )
-        self.links: Links = Links(
-            Listeners(
-                connected=self.watching.worker_connected,
-                job_taken=self.watching.job_taken,
-                job_done=self.watching.job_done,
-                trouble=self.mending.worker_in_trouble,
-                troubled=self.watching.worker_troubled,
-                warming=self.watching.worker_warms,
-                loaded=self.packs.heard,
-                change=lambda: self.health.changed(),  # noqa: PLW0108 - it is made further down
-            ),
-            wall=self.clock.wall,
-        )
+        self.links: Links = Links(_listeners(self), wall=self.clock.wall)
         self.planner: MachinePlanner = MachinePlanner(
             settings=settings, paths=paths, machine_id=identity, environ=environ
         )
@@ -274,6 +262,20 @@ class Parts:
     async def _ready(self, _: events.MachineReady) -> None:
         self.watching.settle()
         await self.fleet.publish("machine_ready")
+
+
+def _listeners(parts: Parts) -> Listeners:
+    """Who is told what workers say."""
+    return Listeners(
+        connected=parts.watching.worker_connected,
+        job_taken=parts.watching.job_taken,
+        job_done=parts.watching.job_done,
+        trouble=parts.mending.worker_in_trouble,
+        troubled=parts.watching.worker_troubled,
+        warming=parts.watching.worker_warms,
+        loaded=parts.packs.heard,
+        change=lambda: parts.health.changed(),  # noqa: PLW0108 - it is made later
+    )
 
 
 def _tie(parts: Parts) -> None:
