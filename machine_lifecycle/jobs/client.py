@@ -11,6 +11,7 @@ from typing import Any
 from redis.exceptions import RedisError, ResponseError
 
 from machine_lifecycle.errors import LifecycleError
+from machine_lifecycle.jobs.brevity import brief
 from machine_lifecycle.jobs.errors import JobIdTaken, JobNotFound, JobStateRefuses
 from machine_lifecycle.jobs.listing import read_job
 from machine_lifecycle.jobs.messages import Messages
@@ -126,7 +127,7 @@ class JobQueue(JobReader):
             JobNotFound: There is none.
             JobStateRefuses: It has ended.
         """
-        said = str(await self._functions.call("ml1_cancel", job_id, reason))
+        said = str(await self._functions.call("ml1_cancel", job_id, brief(reason)))
         if said not in {"cancelled", "cancelling"}:
             raise _refusal(job_id, said, "cancelled")
         return said

@@ -14,6 +14,9 @@ from machine_lifecycle.model.jobs import Output, Preview
 
 __all__ = ["bare_name", "is_graph", "read_payload", "save", "save_preview"]
 
+_LONGEST_NAME = 200
+"""Bytes of a file's name, of which file systems take 255; a number may follow."""
+
 
 def read_payload(path: Path) -> dict[str, Any]:
     """What a file asks to be done: a graph is put under ``workflow``, all else is as it is.
@@ -52,8 +55,12 @@ def is_graph(value: dict[str, Any]) -> bool:
 
 
 def bare_name(name: str) -> str:
-    """The last part of a name that somebody else gave, whatever system it was made on."""
-    return Path(name.replace("\\", "/")).name or "output"
+    """The last part of a name that somebody else gave, whatever system it was made on, as far as a
+    file may have it here.
+    """
+    text = name.encode(errors="replace").decode().replace("\\", "/").replace("\0", "_")
+    last = Path(text).name or "output"
+    return last.encode()[-_LONGEST_NAME:].decode(errors="ignore")
 
 
 def save_preview(preview: Preview, folder: Path, job_id: str) -> Path:

@@ -44,7 +44,8 @@ async def read_job(redis: Any, job_id: str) -> JobRecord | None:
         return None
     job = record_from_hash({**fields, "id": job_id}, progress)
     if done and job.status == "completed":
-        job = attrs.evolve(job, result=json_object(done).get("data") or {})
+        data = json_object(done).get("data") or {}
+        job = attrs.evolve(job, result=data if isinstance(data, dict) else {"data": data})
     return job
 
 

@@ -184,6 +184,6 @@ class Messages:
             job_id = self._pictures[channel]
         else:
             told = Told(channel, json_object(text))
-            job_id = str(told.facts.get("job_id"))
+            job_id = str(told.facts.get("job_id", ""))
         for heard in self._followers.get(job_id, ()):
             heard.take(told)

@@ -76,24 +76,27 @@ async def fetch(
     Raises:
         OutputUnreadable: The site's store has lost one, or does not give it.
     """
-    entries = [(entry, entry.get("metadata", {})) for entry in result.get("output_files", ())]
-    kept = [facts["key"] for _, facts in entries if facts.get("key")]
+    files = result.get("output_files")
+    listed = files if isinstance(files, list) else ()
+    entries = [(entry, _mapping(entry.get("metadata"))) for entry in listed if _mapping(entry)]
+    kept = [key for _, facts in entries if (key := _text(facts, "key"))]
     small = dict(zip(kept, await asyncio.gather(*map(get, kept)), strict=True))
     outputs = []
     for entry, facts in entries:
-        data = small.get(facts.get("key", ""))
-        if facts.get("stored") and not facts.get("key"):
-            data = await read(facts["stored"], str(facts.get("sha256", "")))
+        key, stored = _text(facts, "key"), _text(facts, "stored")
+        data = small.get(key)
+        if stored and not key:
+            data = await read(stored, _text(facts, "sha256"))
         outputs.append(
             Output(
-                name=entry.get("filename", ""),
-                kind=entry.get("type", "binary"),
-                mime=entry.get("mime_type", "application/octet-stream"),
+                name=_text(entry, "filename"),
+                kind=_text(entry, "type") or "binary",
+                mime=_text(entry, "mime_type") or "application/octet-stream",
                 data=data or b"",
-                node=facts.get("node", ""),
+                node=_text(facts, "node"),
                 temporary=bool(facts.get("temporary")),
-                reference=entry.get("path", ""),
-                stored=facts.get("stored", ""),
+                reference=_text(entry, "path"),
+                stored=stored,
             )
         )
     return tuple(outputs)
@@ -113,6 +116,11 @@ def with_files(result: Mapping[str, Any], outputs: tuple[Output, ...]) -> JobRes
             if isinstance(part, Mapping)
         ),
     )
+
+
+def _text(facts: Mapping[str, Any], name: str) -> str:
+    found = facts.get(name)
+    return found if isinstance(found, str) else ""
 
 
 def _mapping(found: Any) -> Mapping[str, Any]:

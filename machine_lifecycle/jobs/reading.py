@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from typing import Any
 
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from machine_lifecycle.jobs.errors import JobNotFound, JobStateRefuses
 from machine_lifecycle.jobs.functions import QueueFunctions
@@ -57,6 +58,8 @@ class JobReader:
                 or ``dead``.
             limit: At most so many of each kind.
         """
+        if limit < 1:
+            return ()
         ids = await job_ids(self._redis, status, limit)
         found = [await read_job(self._redis, job_id) for job_id in ids]
         return tuple(record for record in found if record)
@@ -80,7 +83,7 @@ class JobReader:
 
     async def watch(
         self, job_id: str, *, previews: bool = False, replay: bool = False
-    ) -> AsyncIterator[JobEvent]:
+    ) -> AsyncGenerator[JobEvent, None]:
         """Everything that happens to a job, from its present state to its end; with *previews* also
         pictures of what it is about to make, a few each second, which are sent only to who asks.
         With *replay* it begins with what has happened already: the last two hundred steps, which
@@ -131,6 +134,11 @@ class JobReader:
         return await fetch(self._bytes, result)
 
     async def _bytes(self, key: str) -> bytes | None:
-        # What is read is text, else; an output is bytes.
-        found: bytes | None = await self._redis.execute_command("GET", key, NEVER_DECODE=True)
+        try:
+            # What is read is text, else; an output is bytes.
+            found: bytes | None = await self._redis.execute_command("GET", key, NEVER_DECODE=True)
+        except ResponseError as error:
+            if "WRONGTYPE" not in str(error):
+                raise
+            return None  # another party has named it, or put something else there
         return found

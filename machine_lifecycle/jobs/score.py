@@ -41,7 +41,7 @@ def id_of_key(key: str) -> str:
     """The id of the job that goes by an idempotency key; empty for no key."""
     if not key:
         return ""
-    digest = hashlib.sha256(key.encode()).digest()
+    digest = hashlib.sha256(key.encode(errors="surrogatepass")).digest()
     return str(
         uuid.UUID(
             bytes=digest[:6]

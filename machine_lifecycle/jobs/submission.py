@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
@@ -24,6 +23,49 @@ who are told more than 32 MB at once (``client-output-buffer-limit`` of redis.co
 INDEXED = '{"indexed": true'
 """How the message of a job begins that was submitted through the queue's functions: it is in the
 index already. Other parties' messages begin otherwise."""
+
+_LARGEST = 2**53
+"""Beyond it a double, of which JSON and Redis make all numbers, leaves some out."""
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        return f"must be a text, not {type(value).__name__}"
+    whole = "\0" not in value and value.encode(errors="replace").decode() == value
+    return "" if whole else "holds what is no character"
+
+
+def _object(value: Any) -> str:
+    return "" if isinstance(value, Mapping) else f"must be an object, not {type(value).__name__}"
+
+
+def _number(value: Any) -> str:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return f"must be a number, not {type(value).__name__}"
+    # What is no number at all is not less than any.
+    return "" if abs(value) <= _LARGEST else "is more than can be counted with"
+
+
+def _minutes(value: Any) -> str:
+    return _number(value) or ("" if value > 0 else f"is {value:g}, and must be more than 0")
+
+
+def _if_given(fault: Callable[[Any], str]) -> Callable[[Any], str]:
+    return lambda value: "" if value is None else fault(value)
+
+
+_FAULTS: Mapping[str, Callable[[Any], str]] = {
+    "payload": _object,
+    **dict.fromkeys(("job_id", "service_required", "customer_id", "workflow_id"), _text),
+    **dict.fromkeys(("priority", "max_retries"), _number),
+    **dict.fromkeys(("requirements", "ctx"), _if_given(_object)),
+    **dict.fromkeys(("workflow_priority", "workflow_datetime"), _if_given(_number)),
+    **dict.fromkeys(("current_step", "total_steps"), _if_given(_number)),
+    "timeout_minutes": _if_given(_minutes),
+}
+"""What is wrong with a field, if it is of another kind than it should be: a submitter may pass on
+what somebody sent it.
+"""
 
 
 @attrs.frozen(kw_only=True)
@@ -51,9 +93,9 @@ class Submission:
     total_steps: int | None
 
     def __attrs_post_init__(self) -> None:
-        if self.timeout_minutes is not None and not 0 < self.timeout_minutes < math.inf:
-            reason = f"timeout_minutes is {self.timeout_minutes:g}, and must be more than 0"
-            raise JobUnrunnable(reason=reason)
+        found = ((name, fault(getattr(self, name))) for name, fault in _FAULTS.items())
+        if faults := [f"{name} {words}" for name, words in found if words]:
+            raise JobUnrunnable(reason=", and ".join(faults))
 
     def fields(self) -> dict[str, Any]:
         """The job's hash. What is empty is left out where that reads alike."""

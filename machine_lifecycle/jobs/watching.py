@@ -95,13 +95,13 @@ async def _past(redis: Any, record: JobRecord) -> list[JobEvent]:
         JobEvent(
             kind=_KINDS.get(fields["status"], "retrying"),
             job_id=record.id,
-            percent=float(fields["progress"]),
-            message=fields["message"],
-            worker_id=fields["worker_id"],
-            at=int(float(fields["timestamp"])),
+            percent=number(fields.get("progress"), 0.0),
+            message=fields.get("message", ""),
+            worker_id=fields.get("worker_id", ""),
+            at=integer(fields.get("timestamp"), 0),
         )
         for fields in (hash_of(told) for _, told in kept)
-        if fields["status"] not in TERMINAL
+        if fields.get("status", "completed") not in TERMINAL  # without one it is no step
     ]
     began = record.assigned_ms
     if began and not any(step.kind == "claimed" and step.at == began for step in steps):

@@ -99,6 +99,28 @@ async def test_a_job_that_makes_no_sense_is_refused_and_leaves_nothing(redis: Re
     assert await redis.keys("job*") == []
 
 
+async def test_what_is_of_another_kind_is_refused_all_at_once(redis: Redis) -> None:
+    client = JobQueue(redis)
+    body: dict[str, Any] = {
+        "payload": [1], "service_required": None, "priority": "high", "requirements": "gpu",
+        "customer_id": "\ud800", "max_retries": float("nan"), "timeout_minutes": True,
+        "ctx": [1], "workflow_id": 7, "workflow_datetime": "yesterday", "workflow_priority": 1e300,
+        "current_step": "1", "total_steps": {}, "job_id": "a\0b",
+    }  # fmt: skip
+    with pytest.raises(JobUnrunnable) as told:
+        await client.submit(**body)
+    assert all(f"{name} " in told.value.reason for name in body)
+    assert "payload must be an object, not list, and job_id holds what is" in told.value.reason
+    assert "max_retries is more than can be counted with" in told.value.reason
+    assert await redis.keys("job*") == []
+    # A key that is no text in Redis names a job like any other, and each another one.
+    ids = [
+        await client.submit({}, service_required="simulation", idempotency_key=key)
+        for key in ("\ud800", "\udfff", "\ud800")
+    ]
+    assert ids[0] == ids[2] != ids[1]
+
+
 async def test_what_was_set_aside_and_is_no_better_is_not_tried_again(redis: Redis) -> None:
     client = JobQueue(redis)
     await put(redis, "bad", requirements="[1]")

@@ -116,3 +116,59 @@ async def test_over_a_line_jobs_look_as_they_do_to_a_client(
         assert {job.id for job in found[""]} == {done, failed, cancelled, waiting}
         assert (counts["active"], counts["completed"], counts["failed"]) == (1, 1, 2)
         assert files == [b"\xff" * 10]
+
+
+@pytest.mark.parametrize(
+    ("result", "files"),
+    [
+        ([1], ()),
+        ("done", ()),
+        ({"output_files": None}, ()),
+        ({"output_files": "a.png"}, ()),
+        ({"output_files": [1, None, {}]}, ()),
+        ({"output_files": [{"filename": "a.png", "metadata": None}]}, ("a.png",)),
+        ({"output_files": [{"filename": 7, "metadata": {"key": keys.PENDING}}]}, ("",)),
+        ({"output_files": [{"filename": "b", "metadata": {"key": 5, "stored": 5}}]}, ("b",)),
+    ],
+    ids=str,
+)
+async def test_whatever_another_party_left_as_a_result_is_read(
+    redis: Redis, result: Any, files: tuple[str, ...]
+) -> None:
+    queue = JobQueue(redis)
+    await queue.submit({}, service_required="clock")  # so that the key of those that wait is there
+    job_id = await queue.submit({}, service_required="clock")
+    await redis.hset(keys.job(job_id), mapping={"status": "completed"})
+    await redis.hset(keys.COMPLETED, job_id, json.dumps({"success": True, "data": result}))
+    outputs = await queue.outputs(job_id)
+    assert tuple((one.name, one.data) for one in outputs) == tuple((name, b"") for name in files)
+    assert (await queue.result(job_id)).outputs == outputs
+    assert (await queue.get(job_id)).result == (
+        result if isinstance(result, dict) else {"data": result}
+    )
+
+
+async def test_whatever_another_party_tells_of_a_job_is_followed(redis: Redis) -> None:
+    queue = JobQueue(redis)
+    job_id = await queue.submit({}, service_required="clock", job_id="None")
+    steps = keys.progress_stream(job_id)
+    await redis.xadd(steps, {"hello": "there"})
+    odd: Any = {"status": "in_progress", "progress": "nan", "timestamp": "yesterday"}
+    await redis.xadd(steps, odd)
+    async with asyncio.timeout(PATIENCE), aclosing(queue.watch(job_id, replay=True)) as events:
+        told = [await anext(events), await anext(events)]
+        assert [(event.kind, event.percent, event.at) for event in told] == [
+            ("progress", 0.0, 0),
+            ("submitted", 0.0, 0),
+        ]
+        for text in ("nothing", "[]", "{}", '{"job_id": null}'):
+            await redis.publish(keys.PROGRESS_CHANNEL, text)
+        message: Any = {"job_id": job_id, "progress": [], "message": None, "current_step": "x"}
+        await redis.publish(keys.PROGRESS_CHANNEL, json.dumps(message))
+        event = await anext(events)
+        while event.kind != "progress":
+            event = await anext(events)
+        assert (event.percent, event.step) == (0.0, 0)
+        await queue.cancel(job_id, "x" * 100_000)
+        assert [event.kind async for event in events][-1] == "cancelled"
+    assert "characters are left out" in (await queue.get(job_id)).error

@@ -50,6 +50,22 @@ def test_outputs_stay_in_their_folder_and_replace_nothing(tmp_path: Path, name: 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
 
 
+@pytest.mark.parametrize(
+    ("name", "saved"),
+    [
+        ("a\0b.png", "a_b.png"),
+        ("\ud800.png", "?.png"),
+        ("", "output"),
+        ("..", "..-1"),
+        (f"{'é' * 300}.png", f"{'é' * 98}.png"),
+    ],
+)
+def test_outputs_that_no_file_may_be_called_like_are_saved(
+    tmp_path: Path, name: str, saved: str
+) -> None:
+    assert save(output(name), tmp_path / "out", "j1") == tmp_path / "out" / saved
+
+
 def test_a_folder_that_can_not_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputNotSaved, match=r"what job j1 made .*/file/out: Not a"):
