@@ -185,6 +185,7 @@ async def open_job_queue(url: str) -> AsyncIterator[JobQueue]:
         url: As ``HUB_REDIS_URL`` takes it.
 
     Raises:
+        ValueError: It is no address; the words tell why, and hold no password.
         RedisUnreachable: It does not answer, also later.
         RedisRefuses: It answers, and does not do what it is asked.
         RedisKeyForeign: Something else stands in the place of one of the queue's keys.

@@ -23,6 +23,7 @@ from machine_lifecycle.system.valkey import find_server
 from tests.support.front import Front
 from tests.support.git_server import self_signed
 from tests.support.patience import PATIENCE
+from tests.support.ports import free_port
 from tests.support.sentinel import Watched
 
 
@@ -97,6 +98,19 @@ async def test_the_primary_that_sentinels_name_is_followed(watched: Watched) -> 
         assert {record.id for record in await client.list()} == {first, second}
         await line.aclose()
         await alone.aclose()
+
+
+async def test_sentinels_that_are_down_are_passed_over(watched: Watched) -> None:
+    down = f"127.0.0.1:{free_port()},127.0.0.1:{free_port()}"
+    url = f"redis+sentinel://{down},127.0.0.1:{watched.sentinel}/main"
+    async with contextlib.aclosing(connect(url)) as redis:
+        assert await check(redis, url) == ()
+    url = f"redis+sentinel://{down}/main"
+    async with contextlib.aclosing(connect(url)) as redis:
+        with pytest.raises(RedisUnreachable) as refused:
+            await check(redis, url)
+    told = refused.value
+    assert told.reason == "No master found for 'main', and not all Sentinels answer"
 
 
 async def test_a_service_that_no_sentinel_knows(watched: Watched) -> None:
