@@ -90,10 +90,33 @@ def test_a_port_that_is_taken_is_a_doubt_with_a_name(outside: Callable[..., Outs
         taker.listen()
         code, found = findings(machine)
         said = machine.call("doctor").stdout.rstrip()
-    assert code == 0, "it may be this machine, which runs"
+    assert code == 0, "whoever has it may be gone by then"
     assert said.endswith("\nports may make a boot fail")
     assert found["ports"]["verdict"] == "warn"
     assert f"process {os.getpid()}" in found["ports"]["detail"]
+
+
+def test_all_ports_that_are_taken_are_told_at_once(outside: Callable[..., Outside]) -> None:
+    machine = outside(WORKERS="simulation:2")
+    first = int(machine.env["SIMULATION_BASE_PORT"])
+    with (
+        socket.create_server(("127.0.0.1", first)),
+        socket.create_server(("127.0.0.1", first + 1)),
+    ):
+        _, found = findings(machine)
+    told = [one["summary"] for one in found["ports"]["error"]["errors"]]
+    assert [str(first + number) in words for number, words in enumerate(told)] == [True, True]
+
+
+def test_a_machine_that_runs_is_not_in_its_own_way(outside: Callable[..., Outside]) -> None:
+    machine = outside()
+    machine.start().until("machine_ready")
+    code, found = findings(machine)
+    assert code == 0
+    assert found["ports"]["verdict"] == "pass"
+    port = machine.env["SIMULATION_BASE_PORT"]
+    assert found["ports"]["detail"].startswith(f"{port} ")
+    assert "used by this machine, which runs" in found["ports"]["detail"]
 
 
 @pytest.mark.parametrize("folder", ["/proc/machine", "/etc/hostname/machine"])

@@ -7,7 +7,7 @@ import shutil
 import time
 from collections.abc import Mapping
 
-from machine_lifecycle.assembly.doctor import host, programs
+from machine_lifecycle.assembly.doctor import host, ports, programs
 from machine_lifecycle.assembly.doctor.finding import Doubtful, NoPlan, Skipped
 from machine_lifecycle.assembly.errors import ClockWrong, NoQueue, SpaceShort
 from machine_lifecycle.assembly.planner import MachinePlanner
@@ -18,9 +18,8 @@ from machine_lifecycle.model.plan import BootPlan
 from machine_lifecycle.model.redis_url import RedisUrl
 from machine_lifecycle.model.settings import RedisMode, Settings
 from machine_lifecycle.model.text import human_bytes
-from machine_lifecycle.plan.errors import NoGpu, PortTaken
+from machine_lifecycle.plan.errors import NoGpu
 from machine_lifecycle.system.gpus import detect
-from machine_lifecycle.system.network import listeners
 from machine_lifecycle.system.valkey import find_server
 
 __all__ = ["Examination"]
@@ -128,19 +127,7 @@ class Examination:
 
     async def ports(self) -> str | Doubtful:
         """Whether the ports of the plan are free."""
-        made = await self._planned()
-        address = self._settings.health_host
-        wanted = [("the health pages", address, self._settings.health_port, "MACHINE_HEALTH_PORT")]
-        wanted += [(one.name, one.host, one.port or 0, one.port_variable) for one in made.processes]
-        taken = await asyncio.to_thread(listeners)
-        for who, where, port, variable in wanted:
-            if port and port in taken:
-                error = PortTaken(
-                    host=where, port=port, wanted_by=who, owner=taken[port], variable=variable
-                )
-                # It may be this machine itself, which runs.
-                return Doubtful(detail=error.summary, error=error)
-        return ", ".join(str(port) for _, _, port, _ in wanted if port) + " are free"
+        return await ports.ports(await self._planned(), self._settings, self._paths)
 
     async def _planned(self) -> BootPlan:
         try:
