@@ -37,6 +37,7 @@ ERROR_MODULES = (
     "machine_lifecycle.installers.package_errors",
     "machine_lifecycle.installers.preflight_errors",
     "machine_lifecycle.jobs.errors",
+    "machine_lifecycle.jobs.oversize_errors",
     "machine_lifecycle.jobs.result_errors",
     "machine_lifecycle.jobs.unrunnable_errors",
     "machine_lifecycle.jobs.worker_errors",
