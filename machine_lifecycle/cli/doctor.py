@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from machine_lifecycle.cli.environment import open_paths, open_settings
-from machine_lifecycle.cli.output import console, emit_json, human_seconds
+from machine_lifecycle.cli.output import console, emit_json, human_seconds, print_remedies
 from machine_lifecycle.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -65,16 +65,13 @@ def _show(finding: Finding) -> None:
     out = console()
     mark = _MARKS.get(finding.verdict.value, _SKIPPED)
     slow = f" [dim]({human_seconds(finding.seconds)})[/]" if finding.seconds > _SLOW else ""
-    out.print(f"{mark} {finding.name:<10} {escape(finding.detail)}{slow}")
+    out.print(f"{mark} {finding.name:<10} {escape(finding.detail)}{slow}", soft_wrap=True)
     if finding.error is None:
         return
     for part in finding.error.parts():
         if part is not finding.error:
-            out.print(f"     {escape(part.summary)} [dim]\\[{part.code}][/]")
-        for remedy in part.remedies:
-            out.print(f"     [green]->[/] {escape(remedy.text)}")
-            if remedy.command:
-                out.print(f"          [bold]{escape(remedy.command)}[/]")
+            out.print(f"     {escape(part.summary)} [dim]\\[{part.code}][/]", soft_wrap=True)
+        print_remedies(out, part.to_wire()["remedies"], indent="     ")
 
 
 def _value(finding: Finding) -> dict[str, object]:

@@ -10,6 +10,7 @@ import click
 
 from machine_lifecycle.cli.queue import open_queue
 from machine_lifecycle.cli.talking import ask
+from machine_lifecycle.model.text import counted
 
 if TYPE_CHECKING:
     from machine_lifecycle.jobs.client import JobQueue
@@ -56,4 +57,5 @@ def _order(ctx: click.Context, order: Callable[[JobQueue], Awaitable[int]]) -> N
             return await order(queue)
 
     told = asyncio.run(work())
-    click.echo(f"{told} workers of it are told" if told else "no worker of it is up: it is kept")
+    workers = counted(told, "worker")
+    click.echo(f"told {workers} of it" if told else "no worker of it is up: the order is kept")

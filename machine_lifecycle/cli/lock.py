@@ -10,6 +10,7 @@ import click
 
 from machine_lifecycle.cli.environment import open_paths, open_settings
 from machine_lifecycle.cli.output import emit_json
+from machine_lifecycle.model.text import counted
 
 if TYPE_CHECKING:
     from machine_lifecycle.assembly.locking import Locking, Outcome
@@ -67,10 +68,10 @@ def lock(
         return
     for line in outcome.changes:
         click.echo(line)
-    count = len(outcome.lock.packages)
-    packs = len(outcome.lock.installed)
+    packs = counted(len(outcome.lock.installed), "pack")
+    packages = counted(len(outcome.lock.packages), "package")
     kept = "would be" if dry_run else "is" if outcome.changes else "stays"
-    click.echo(f"{locking.path} {kept} the lock of {packs} packs and {count} packages")
+    click.echo(f"{locking.path} {kept} the lock of {packs} and {packages}")
     for one in outcome.lock.quarantined:
         beside = f" beside {', '.join(one.against)}" if one.against else ""
         click.echo(f"left out: {one.pack}{beside}: {one.fault.value}", err=True)

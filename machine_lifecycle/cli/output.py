@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from machine_lifecycle.errors import LifecycleError
@@ -21,6 +21,7 @@ __all__ = [
     "human_bytes",
     "human_seconds",
     "print_error",
+    "print_remedies",
     "show_error",
     "table",
 ]
@@ -93,17 +94,29 @@ def print_error(out: Console, wire: Mapping[str, Any], *, indent: str = "") -> N
     """Print an error, from its wire form: each of a group, with context and remedies."""
     from rich.markup import escape  # noqa: PLC0415 - see above
 
+    def say(line: str) -> None:
+        out.print(f"{indent}{line}", soft_wrap=True)
+
     if wire.get("errors"):
         for part in wire["errors"]:
             print_error(out, part, indent=indent)
         return
-    out.print(f"{indent}[bold red]error[/] {escape(wire['summary'])} [dim]\\[{wire['code']}][/]")
+    say(f"[bold red]error[/] {escape(wire['summary'])} [dim]\\[{wire['code']}][/]")
     if wire.get("where"):
-        out.print(f"{indent}  [dim]at[/] {escape(wire['where'])}")
+        say(f"  [dim]at[/] {escape(wire['where'])}")
     for line in wire.get("context", ()):
-        out.print(f"{indent}  [dim]|[/] {escape(line)}")
-    for remedy in wire.get("remedies", ()):
-        out.print(f"{indent}  [green]->[/] {escape(remedy['text'])}")
+        say(f"  [dim]|[/] {escape(line)}")
+    print_remedies(out, wire.get("remedies", ()), indent=f"{indent}  ")
+    say(f"  [dim]more: machine-lifecycle explain {wire['code']}[/]")
+
+
+def print_remedies(out: Console, remedies: Iterable[Mapping[str, Any]], *, indent: str) -> None:
+    """Print what to do about an error, from the wire form. Nothing is folded, however narrow the
+    terminal: commands are there to be pasted.
+    """
+    from rich.markup import escape  # noqa: PLC0415 - see above
+
+    for remedy in remedies:
+        out.print(f"{indent}[green]->[/] {escape(remedy['text'])}", soft_wrap=True)
         if remedy.get("command"):
-            out.print(f"{indent}       [bold]{escape(remedy['command'])}[/]")
-    out.print(f"{indent}  [dim]more: machine-lifecycle explain {wire['code']}[/]")
+            out.print(f"{indent}     [bold]{escape(remedy['command'])}[/]", soft_wrap=True)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from machine_lifecycle.cli.output import human_seconds
 from machine_lifecycle.model.packs import Pack, PackState, PackTimes
+from machine_lifecycle.model.text import counted
 
 __all__ = ["costliest", "pack_summary", "parts_of", "slowest"]
 
@@ -21,7 +22,7 @@ def pack_summary(packs: Sequence[Pack]) -> str:
     told = [pack.seconds for pack in packs if pack.seconds is not None]
     took = f" in {human_seconds(sum(told))}" if sum(told) else ""
     rest = f", not loaded: {', '.join(out)}" if out else ""
-    return f"{loaded} node pack{'' if loaded == 1 else 's'} loaded{took}{rest}"
+    return f"{counted(loaded, 'node pack')} loaded{took}{rest}"
 
 
 def slowest(packs: Sequence[Pack]) -> tuple[tuple[Pack, float], ...]:

@@ -36,7 +36,7 @@ from machine_lifecycle.model.offers import Offer
 from machine_lifecycle.model.paths import Paths
 from machine_lifecycle.model.progress import ProgressSink
 from machine_lifecycle.model.settings import BundleMode, Settings
-from machine_lifecycle.model.text import human_bytes
+from machine_lifecycle.model.text import counted, human_bytes
 
 __all__ = ["GROUP", "bring_bundle", "find_bundle"]
 
@@ -119,7 +119,7 @@ async def bring_bundle(
         await asyncio.to_thread(staged.rename, bundle.folder)
     await asyncio.to_thread(_leave_only, bundle.folder)
     count = len(tuple(_offered(bundle.folder)))
-    progress.step(_STEP, f"{count} connector{'' if count == 1 else 's'}")
+    progress.step(_STEP, counted(count, "connector"))
 
 
 def _leave_only(folder: Path) -> None:

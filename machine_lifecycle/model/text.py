@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-__all__ = ["frozen_map", "human_bytes", "human_seconds"]
+__all__ = ["counted", "frozen_map", "human_bytes", "human_seconds"]
 
 _KIB = 1024
-_MINUTE = 60.0
-_HOUR = 3600.0
-_DAY = 86400.0
 
 
 def frozen_map(values: Mapping[str, str]) -> dict[str, str]:
@@ -17,23 +14,32 @@ def frozen_map(values: Mapping[str, str]) -> dict[str, str]:
     return dict(sorted(values.items()))
 
 
+def counted(count: int, what: str, many: str = "") -> str:
+    """How many there are of something: ``1 worker``, ``2 workers``, ``2 processes``."""
+    return f"{count} {what if count == 1 else many or f'{what}s'}"
+
+
 def human_seconds(seconds: float) -> str:
     """A duration for people: ``340 ms``, ``4.8 s``, ``3 min 20 s``, ``2 h 5 min``, ``3 d 4 h``."""
-    if seconds < 1:
+    if round(seconds * 1000) < 1000:  # noqa: PLR2004 - milliseconds of a second
         return f"{seconds * 1000:.0f} ms"
-    if seconds < _MINUTE:
+    if round(seconds, 1) < 60:  # noqa: PLR2004 - seconds of a minute
         return f"{seconds:.1f} s"
-    if seconds < _HOUR:
-        return f"{seconds // _MINUTE:.0f} min {seconds % _MINUTE:.0f} s"
-    if seconds < _DAY:
-        return f"{seconds // _HOUR:.0f} h {seconds % _HOUR // _MINUTE:.0f} min"
-    return f"{seconds // _DAY:.0f} d {seconds % _DAY // _HOUR:.0f} h"
+    # Rounded first: else 59.7 s of a minute would be told as 60 s.
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    days, hour = divmod(hours, 24)
+    if not hours:
+        return f"{minute} min {second} s"
+    if not days:
+        return f"{hour} h {minute} min"
+    return f"{days} d {hour} h"
 
 
 def human_bytes(count: float) -> str:
     """A size for people, in powers of 1024: ``512 B``, ``3.4 KiB``, ``1.2 GiB``."""
     for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < _KIB:
+        if round(count, 1) < _KIB:
             return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
         count /= _KIB
     return f"{count:.1f} TiB"

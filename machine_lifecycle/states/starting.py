@@ -7,6 +7,7 @@ import asyncio
 from machine_lifecycle.errors import LifecycleError, Problems
 from machine_lifecycle.model.plan import BootPlan
 from machine_lifecycle.model.status import ConditionKind
+from machine_lifecycle.model.text import counted
 from machine_lifecycle.states.context import Context
 from machine_lifecycle.states.stimuli import PlanMade, Stimulus
 
@@ -42,14 +43,14 @@ async def run(ctx: Context) -> Stimulus:
 async def _plan(ctx: Context) -> BootPlan:
     began = ctx.clock.monotonic()
     hardware = await ctx.hardware.detect()
-    count = len(hardware.gpus)
-    many = "" if count == 1 else "s"
-    ctx.progress.step("hardware", f"{count} GPU{many} ({hardware.source.value})")
+    gpus = counted(len(hardware.gpus), "GPU")
+    ctx.progress.step("hardware", f"{gpus} ({hardware.source.value})")
     ctx.progress.finished("hardware", seconds=ctx.clock.monotonic() - began)
     began = ctx.clock.monotonic()
     await ctx.planner.prepare(ctx.progress)
     plan = ctx.planner.plan(hardware)
-    ctx.progress.step("plan", f"{len(plan.processes)} processes, {len(plan.workers)} workers")
+    processes = counted(len(plan.processes), "process", "processes")
+    ctx.progress.step("plan", f"{processes}, {counted(len(plan.workers), 'worker')}")
     ctx.progress.finished("plan", seconds=ctx.clock.monotonic() - began)
     return plan
 

@@ -176,7 +176,7 @@ def test_drain_takes_no_more_and_undrain_does(machine: Outside) -> None:
 def test_a_machine_is_drained_by_redis_and_undrained_here(machine: Outside) -> None:
     """The queue gives it nothing at once; that it is draining shows when it next looks."""
     done = machine.call("drain", "--machine", machine.id)
-    assert "1 workers of it are told" in done.stdout
+    assert "told 1 worker of it" in done.stdout
     job = machine.call("submit", graph_file(machine, GRAPH)).stdout.strip()
     machine.until("condition_changed", condition="draining", holds=True)
     assert page(machine, "/ready")[0] == 503

@@ -17,7 +17,7 @@ from machine_lifecycle.model.paths import Paths
 from machine_lifecycle.model.plan import BootPlan
 from machine_lifecycle.model.redis_url import RedisUrl
 from machine_lifecycle.model.settings import RedisMode, Settings
-from machine_lifecycle.model.text import human_bytes
+from machine_lifecycle.model.text import counted, human_bytes
 from machine_lifecycle.plan.errors import NoGpu
 from machine_lifecycle.system.gpus import detect
 from machine_lifecycle.system.valkey import find_server
@@ -103,7 +103,8 @@ class Examination:
     async def mapping(self) -> str:
         """Whether the service mapping can be read."""
         read = self._planner.mapping()
-        return f"{read.source}: {len(read.workers)} workers, {len(read.services)} services"
+        workers, services = len(read.workers), len(read.services)
+        return f"{read.source}: {counted(workers, 'worker type')}, {counted(services, 'service')}"
 
     async def plan(self) -> str | Skipped:
         """Whether what is asked for can be run here."""
@@ -115,7 +116,7 @@ class Examination:
         if wrong := [part for part in self._wrong(hardware) if not isinstance(part, NoGpu)]:
             raise as_one("plan", wrong)
         made = await self._planned()
-        return f"{self._settings.workers}: {len(made.processes)} processes"
+        return f"{self._settings.workers}: {counted(len(made.processes), 'process', 'processes')}"
 
     def _wrong(self, hardware: Hardware) -> tuple[LifecycleError, ...]:
         """Everything for which no plan can be made."""
@@ -167,7 +168,7 @@ class Examination:
         folder = host.nearest(lacking[0].path.parent)
         free = shutil.disk_usage(folder).free
         if free < needed:
-            why = f"{len(lacking)} models"
+            why = counted(len(lacking), "model")
             raise SpaceShort(folder=folder, free=free, needed=needed, why=why)
         unknown = sum(not one.entry.size for one in lacking)
         more = f", {unknown} of unknown size" if unknown else ""

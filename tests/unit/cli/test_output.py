@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
+import io
 
-from machine_lifecycle.cli.output import table
+import pytest
+from rich.console import Console
+
+from machine_lifecycle.cli.output import print_error, table
 from machine_lifecycle.cli.watching import ProgressLines
 from machine_lifecycle.jobs.records import JobEvent
 
@@ -38,3 +41,12 @@ def test_progress_is_told_now_and_then_and_each_change_at_once(
         "job 23456789  50% progress",
         "job 23456789 100% completed",
     ]
+
+
+def test_commands_of_remedies_are_not_folded() -> None:
+    screen = Console(file=io.StringIO(), width=40, force_terminal=True, color_system=None)
+    command = "git ls-remote https://example.org/a/repository/with/a/long/name.git refs/heads/main"
+    remedies = [{"text": "Ask it", "command": command}]
+    print_error(screen, {"summary": "gone " * 20, "code": "gone", "remedies": remedies})
+    assert isinstance(screen.file, io.StringIO)
+    assert command in screen.file.getvalue()
