@@ -74,14 +74,14 @@ class Hearing:
         finally:
             await end_tasks(adopting)
 
-    def _hear(self, channel: str, data: str) -> None:
-        if channel == self._wake and "\n" in data:
-            self._pushed(data)
+    def _hear(self, channel: str, data: bytes) -> None:
+        if channel == self._wake and b"\n" in data:
+            self._pushed(data.decode(errors="replace"))
         elif channel == self._wake:
             self._stir()
         elif channel == keys.CANCEL:
             self._cancelled(str(json_object(data).get("job_id", "")))
-        elif not data.startswith(INDEXED):
+        elif not data.decode(errors="replace").startswith(INDEXED):
             with contextlib.suppress(asyncio.QueueFull):
                 self._foreign.put_nowait(str(json_object(data).get("job_id", "")))
 

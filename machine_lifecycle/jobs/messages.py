@@ -55,6 +55,8 @@ class Heard:
     """What is heard of one job, in its order."""
 
     def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+        """Small files of the job, by their keys: they are told right before its end."""
         self._messages: deque[Told] = deque(maxlen=_KEPT)
         self._news = asyncio.Event()
         self._look = False
@@ -110,8 +112,8 @@ class Messages:
             hear=self._hear, ready=self._ready, broken=self._up.clear, tries=_TRIES,
         )  # fmt: skip
         self._followers: dict[str, set[Heard]] = {}
-        self._pictures: dict[str, str] = {}
-        """Channels of pictures that somebody looks at, and the jobs they are of."""
+        self._own: dict[str, str] = {}
+        """Channels of one job alone that are heard, and the job."""
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -122,27 +124,31 @@ class Messages:
             await end_tasks(self._task)
 
     @contextlib.asynccontextmanager
-    async def of(self, job_id: str, *, previews: bool = False) -> AsyncIterator[Heard]:
-        """What is told of a job from here on; with its pictures, if they are asked for.
+    async def of(
+        self, job_id: str, *, previews: bool = False, files: bool = False
+    ) -> AsyncIterator[Heard]:
+        """What is told of a job from here on; with its pictures, or small files, if they are asked
+        for.
 
         Raises:
             RedisError: The server is away.
             OSError: Likewise.
         """
-        heard, pictures = Heard(), keys.preview(job_id)
+        heard = Heard()
+        asked = (keys.preview(job_id), previews), (keys.outputs(job_id), files)
         self._followers.setdefault(job_id, set()).add(heard)
         try:
             await self._listening()
-            if previews and pictures not in self._pictures:
-                self._pictures[pictures] = job_id
-                self._subscription.change(pictures, heard=True)
+            for channel in (channel for channel, wanted in asked if wanted):
+                self._own[channel] = job_id
+                self._subscription.change(channel, heard=True)
             yield heard
         finally:
             self._followers[job_id].discard(heard)
             if not self._followers[job_id]:
                 del self._followers[job_id]
-                if self._pictures.pop(pictures, None):
-                    self._subscription.change(pictures, heard=False)
+                for channel in (channel for channel, _ in asked if self._own.pop(channel, None)):
+                    self._subscription.change(channel, heard=False)
 
     async def _listening(self) -> None:
         if self._up.is_set():
@@ -169,7 +175,7 @@ class Messages:
             self._up.clear()
 
     def _ready(self) -> None:
-        if self._up.is_set():  # pictures are heard, too
+        if self._up.is_set():  # a channel of one job is heard, too
             return
         self._up.set()
         for heard in self._everybody():  # who followed before has missed what was told meanwhile
@@ -178,12 +184,18 @@ class Messages:
     def _everybody(self) -> list[Heard]:
         return [heard for some in self._followers.values() for heard in some]
 
-    def _hear(self, channel: str, text: str) -> None:
-        if channel in self._pictures:
-            told = Told(channel, {}, preview_from_message(text))
-            job_id = self._pictures[channel]
-        else:
-            told = Told(channel, json_object(text))
+    def _hear(self, channel: str, data: bytes) -> None:
+        job_id = self._own.get(channel)
+        if job_id is None:
+            told = Told(channel, json_object(data))
             job_id = str(told.facts.get("job_id", ""))
+        elif channel == keys.preview(job_id):
+            told = Told(channel, {}, preview_from_message(data))
+        else:
+            number, _, file = data.partition(b"\n")
+            key = keys.output(job_id, number.decode(errors="replace"))
+            for heard in self._followers.get(job_id, ()):
+                heard.files[key] = file
+            return
         for heard in self._followers.get(job_id, ()):
             heard.take(told)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from machine_lifecycle.jobs.stores import digest, read
@@ -65,13 +66,16 @@ def result_metadata(
 
 
 async def fetch(
-    get: Callable[[str], Awaitable[bytes | None]], result: Mapping[str, Any]
+    get: Callable[[str], Awaitable[bytes | None]],
+    result: Mapping[str, Any],
+    told: Mapping[str, bytes] = MappingProxyType({}),
 ) -> tuple[Output, ...]:
     """The files of a result; those that can't be had from here come without bytes.
 
     Args:
         get: What a key of the queue's Redis holds.
         result: As the queue keeps it.
+        told: Files that are here already, by their keys.
 
     Raises:
         OutputUnreadable: The site's store has lost one, or does not give it.
@@ -79,8 +83,9 @@ async def fetch(
     files = result.get("output_files")
     listed = files if isinstance(files, list) else ()
     entries = [(entry, _mapping(entry.get("metadata"))) for entry in listed if _mapping(entry)]
-    kept = [key for _, facts in entries if (key := _text(facts, "key"))]
-    small = dict(zip(kept, await asyncio.gather(*map(get, kept)), strict=True))
+    kept = [key for _, facts in entries if (key := _text(facts, "key")) and key not in told]
+    asked = await asyncio.gather(*map(get, kept)) if kept else ()
+    small = {**told, **dict(zip(kept, asked, strict=True))}
     outputs = []
     for entry, facts in entries:
         key, stored = _text(facts, "key"), _text(facts, "stored")

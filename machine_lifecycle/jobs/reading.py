@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from typing import Any
 
@@ -107,8 +107,8 @@ class JobReader:
             OutputUnreadable: As of ``outputs``.
         """
         async with self._listening() as messages:
-            result = await result_of(self._redis, messages, job_id)
-        return with_files(result, await self._files(result))
+            result, files = await result_of(self._redis, messages, job_id)
+        return with_files(result, await fetch(self._bytes, result, files))
 
     async def outputs(self, job: str | JobRecord) -> tuple[Output, ...]:
         """The files that a completed job made. Those over 8 MiB that no store keeps, and those of a
@@ -125,13 +125,10 @@ class JobReader:
         record = job if isinstance(job, JobRecord) else await self.get(job)
         if record.result is None:
             raise JobStateRefuses(job_id=record.id, status=record.status, asked="read")
-        return await self._files(record.result)
+        return await fetch(self._bytes, record.result)
 
     def _listening(self) -> AbstractAsyncContextManager[Messages]:
         return nullcontext(self._messages) if self._messages else Messages(self._client)
-
-    async def _files(self, result: Mapping[str, Any]) -> tuple[Output, ...]:
-        return await fetch(self._bytes, result)
 
     async def _bytes(self, key: str) -> bytes | None:
         try:

@@ -43,8 +43,8 @@ def from_iso(text: str) -> int:
         return 0
 
 
-def json_object(text: str | None) -> dict[str, Any]:
-    """A JSON object out of a hash field; empty for what is none."""
+def json_object(text: str | bytes | None) -> dict[str, Any]:
+    """A JSON object out of a hash field, or a message; empty for what is none."""
     try:
         value = json.loads(text or "{}")
     except (ValueError, RecursionError):  # the latter: it is nested deeper than can be read
@@ -128,7 +128,7 @@ def preview_message(preview: Preview) -> str:
     return json.dumps({"mime_type": preview.mime, "data": data})
 
 
-def preview_from_message(text: str) -> Preview | None:
+def preview_from_message(text: bytes) -> Preview | None:
     """A preview as it was published; ``None`` for what is none."""
     facts = json_object(text)
     try:

@@ -56,18 +56,21 @@ async def watch(
                 yield _snapshot(record)
 
 
-async def result_of(redis: Any, messages: Messages, job_id: str) -> Mapping[str, Any]:
-    """Wait for the end of a job; its result, as the queue keeps it.
+async def result_of(
+    redis: Any, messages: Messages, job_id: str
+) -> tuple[Mapping[str, Any], Mapping[str, bytes]]:
+    """Wait for the end of a job; its result, as the queue keeps it, and those of its files that
+    came with it, by their keys.
 
     Raises:
         JobNotFound: There is no such job.
         JobDidNotComplete: It failed, or was cancelled.
     """
-    async with messages.of(job_id) as heard:
+    async with messages.of(job_id, files=True) as heard:
         while True:
             record = await known_job(redis, job_id)
             if record.result is not None:
-                return record.result
+                return record.result, heard.files
             if record.ended:
                 raise JobDidNotComplete(job_id=job_id, status=record.status, reason=record.error)
             told = await heard.next(_LOOK)
@@ -78,7 +81,7 @@ async def result_of(redis: Any, messages: Messages, job_id: str) -> Mapping[str,
                 # does the queue of what is large.
                 result = told.facts.get("result")
                 if isinstance(result, dict) and "output_files" in result:
-                    return result
+                    return result, heard.files
 
 
 async def _past(redis: Any, record: JobRecord) -> list[JobEvent]:

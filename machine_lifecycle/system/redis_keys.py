@@ -38,6 +38,7 @@ __all__ = [
     "machine_status",
     "machine_worker",
     "output",
+    "outputs",
     "preview",
     "progress_stream",
     "wake",
@@ -81,7 +82,7 @@ def progress_stream(job_id: str) -> str:
     return f"progress:{job_id}"
 
 
-def output(job_id: str, number: int) -> str:
+def output(job_id: str, number: int | str) -> str:
     """String: the bytes of one small output file, counted from 0."""
     return f"job:{job_id}:output:{number}"
 
@@ -94,6 +95,13 @@ def wake(worker_id: str) -> str:
 def preview(job_id: str) -> str:
     """Channel, ours: pictures of what the job is about to make, for who listens."""
     return f"jobs:preview:{job_id}"
+
+
+def outputs(job_id: str) -> str:
+    """Channel, ours: small files of a job that completes, for who waits for it. A message is the
+    number of one, a line feed, and its bytes.
+    """
+    return f"jobs:outputs:{job_id}"
 
 
 def active(worker_id: str) -> str:

@@ -30,7 +30,7 @@ class Subscription:
         redis: Redis,
         channels: Iterable[str],
         *,
-        hear: Callable[[str, str], None],
+        hear: Callable[[str, bytes], None],
         ready: Callable[[], None],
         broken: Callable[[], None] = lambda: None,
         tries: int | None = None,
@@ -40,7 +40,7 @@ class Subscription:
         Args:
             redis: It connects as this client does.
             channels: What is heard from the beginning; see ``change``.
-            hear: Takes the channel and the text of each message.
+            hear: Takes the channel and the bytes of each message.
             ready: Called each time that the server has said that it will tell of all channels, at
                 first, after a break and after a change. What was told before that is missed.
             broken: Called when the connection breaks, and when none can be made.
@@ -103,6 +103,7 @@ class Subscription:
         self._ended = asyncio.get_running_loop().create_future()
         try:
             await self._wire.open()
+            self._wire.next_is(raw=True)
             self._subscribe(*self._channels)
             await self._ended
         finally:
@@ -114,13 +115,13 @@ class Subscription:
         self._unconfirmed.update(channels)
         self._wire.send(packed(("SUBSCRIBE", *channels)))
 
-    def _came(self, answer: list[str] | RedisError) -> None:
+    def _came(self, answer: list[bytes] | RedisError) -> None:
         if isinstance(answer, RedisError):
             self._wire.break_off(answer)
-        elif answer[0] == "message":
-            self._hear(answer[1], answer[2])
-        elif answer[0] == "subscribe":
-            self._confirmed(answer[1])
+        elif answer[0] == b"message":
+            self._hear(answer[1].decode(errors="replace"), answer[2])
+        elif answer[0] == b"subscribe":
+            self._confirmed(answer[1].decode(errors="replace"))
 
     def _confirmed(self, channel: str) -> None:
         self._unconfirmed.discard(channel)

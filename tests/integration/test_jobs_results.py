@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 
 from machine_lifecycle.jobs.client import JobQueue, open_job_queue
 from machine_lifecycle.jobs.errors import JobNotFound
+from machine_lifecycle.jobs.messages import Messages
 from machine_lifecycle.jobs.result_errors import JobDidNotComplete
 from machine_lifecycle.system import redis_keys as keys
 from machine_lifecycle.system.redis_line import Line
@@ -29,6 +30,27 @@ async def test_a_result_comes_with_its_files(valkey: Any, workers: Workers) -> N
         ]
         assert await queue.result(job_id) == made  # it has ended by now
         assert made.data == (await queue.get(job_id)).result["data"]  # type: ignore[index]
+
+
+@pytest.mark.parametrize(("size", "told"), [(1000, True), (100_000, False)])
+async def test_small_files_are_told_before_the_end(
+    redis: Redis, valkey: Any, workers: Workers, size: int, *, told: bool
+) -> None:
+    queue = JobQueue(redis)
+    job_id = await queue.submit({"bytes": size}, service_required="simulation")
+    channel = keys.outputs(job_id)
+    async with (
+        asyncio.timeout(PATIENCE),
+        Messages(redis) as messages,
+        messages.of(job_id, files=True) as heard,
+    ):
+        while not dict(await redis.pubsub_numsub(channel))[channel]:  # noqa: ASYNC110 - no event for it
+            await asyncio.sleep(0.01)  # sleep: how often
+        await workers.start(valkey.url)
+        while (news := await heard.next(PATIENCE)) is None or news.channel != keys.COMPLETE_CHANNEL:
+            pass
+        assert heard.files == ({keys.output(job_id, 0): b"\xff" * size} if told else {})
+        assert [len(one.data) for one in (await queue.result(job_id)).outputs] == [size]
 
 
 async def test_many_are_waited_for_at_a_time(valkey: Any, workers: Workers) -> None:

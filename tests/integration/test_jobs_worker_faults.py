@@ -187,7 +187,7 @@ async def test_results_that_nothing_can_be_made_of_are_kept_with_the_reason(
         # As one of a later release might, which other machines have by now.
         library: Any = await admin.function_list(LIBRARY, withcode=True)
         ours = dict(zip(library[0][::2], library[0][1::2], strict=True))["library_code"]
-        begin = "local function ml1_turn(_, a)"
+        begin = "function api.ml1_turn(_, a)"
         refusing = ours.replace(begin, f"{begin} if a[13] then error('takes no results') end")
         later = refusing.replace("-- revision ", "-- revision 9")
         await admin.function_load(later, replace=True)

@@ -23,7 +23,7 @@ class Listener:
     """Writes down what a subscription tells."""
 
     def __init__(self, redis: Redis, *channels: str, tries: int | None = None) -> None:
-        self.told: asyncio.Queue[tuple[str, ...]] = asyncio.Queue()
+        self.told: asyncio.Queue[tuple[str | bytes, ...]] = asyncio.Queue()
         self.subscription = Subscription(
             redis,
             channels,
@@ -34,7 +34,7 @@ class Listener:
         )
         self.running = asyncio.create_task(self.subscription.run())
 
-    async def next(self) -> tuple[str, ...]:
+    async def next(self) -> tuple[str | bytes, ...]:
         async with asyncio.timeout(PATIENCE):
             return await self.told.get()
 
@@ -70,10 +70,10 @@ async def test_channels_may_change_and_are_known_after_a_break(
             while await admin.publish("one", "left"):  # noqa: ASYNC110 - the server is asked
                 await asyncio.sleep(0.01)  # sleep: how often
         assert await admin.publish("two", "a") == 1
-        assert await admin.publish("three", "b") == 1
+        assert await admin.publish("three", b"\xff\n") == 1
         while (said := await listener.next())[0] == "one":
             pass
-        assert (said, await listener.next()) == (("two", "a"), ("three", "b"))
+        assert (said, await listener.next()) == (("two", b"a"), ("three", b"\xff\n"))
         await admin.client_kill_filter(_type="pubsub")
         await listener.ready()
 
@@ -91,7 +91,7 @@ async def test_what_is_changed_while_there_is_no_connection_counts_for_the_next(
     async with contextlib.aclosing(connect(own_valkey.url)) as redis:
         assert await redis.publish("three", "b") == 1
         assert await redis.publish("two", "a") == 0
-    assert await listener.next() == ("three", "b")
+    assert await listener.next() == ("three", b"b")
 
 
 async def test_a_password_that_is_refused_for_a_while_ends_nothing(

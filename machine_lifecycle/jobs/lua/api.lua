@@ -1,9 +1,11 @@
 
 -- Functions ---------------------------------------------------------------------------------------
 
+local api = {} -- a name each would be too many: Lua has 200 for all that is written here
+
 -- id, score, message, fields… Returns `ok`, `known` for an id that there is, or `refused` and why
 -- nobody could ever run it: then nothing is written.
-local function ml1_submit(_, a)
+function api.ml1_submit(_, a)
   local at = now()
   if redis.call('EXISTS', 'job:' .. a[1]) == 1 then return 'known' end
   local job = {}
@@ -32,7 +34,7 @@ end
 -- claimed. Returns: per result `ok` or `lost`; jobs as {id, fence, fields as JSON}; `profile` if the
 -- capabilities are to be told, `more` if it should ask again, `pushed` if it should once it has
 -- heard of what is on its way, `drained` if its machine is to take none, or empty; ms until a job is due.
-local function ml1_turn(_, a)
+function api.ml1_turn(_, a)
   local heard_of = (#a - 6) % 7 == 1 and tonumber(table.remove(a))
   local worker, machine, digest, token = a[1], a[2], a[3], a[4]
   local lease, want = tonumber(a[5]), math.min(tonumber(a[6]), MOST_AT_ONCE)
@@ -91,7 +93,7 @@ end
 
 -- worker, digest, capabilities JSON without its name, cursor: make known what the worker can do.
 -- Returns the cursor to go on with, '0' at the end.
-local function ml1_profile(_, a)
+function api.ml1_profile(_, a)
   local worker, digest, at = a[1], a[2], now()
   if redis.call('HSETNX', 'jobs:profiles', digest, a[3]) == 1 then
     redis.call('HDEL', 'jobs:leaving', digest)
@@ -139,7 +141,7 @@ end
 
 -- worker, digest, the name of its tokens, ids…: it takes no jobs from here on. What it was given, for
 -- all the queue knows, goes back, but for these jobs: the answer may have been lost on its way.
-local function ml1_leave(_, a)
+function api.ml1_leave(_, a)
   local at, known = now(), {}
   for i = 4, #a do known[a[i]] = true end
   local lane = redis.call('HGET', 'worker:' .. a[1], 'turn_0')
@@ -163,7 +165,7 @@ local function ml1_leave(_, a)
 end
 
 -- ids…: another party said that it put these jobs into the queue
-local function ml1_adopt(_, a)
+function api.ml1_adopt(_, a)
   local at, found = now(), 0
   for _, id in ipairs(a) do
     if redis.call('ZSCORE', 'jobs:pending', id) and adopt(id, at) then found = found + 1 end
@@ -172,7 +174,7 @@ local function ml1_adopt(_, a)
 end
 
 -- worker, id, fence, percent, message, step, steps
-local function ml1_progress(_, a)
+function api.ml1_progress(_, a)
   local worker, id = a[1], a[2]
   local job = mine(id, worker, a[3], true)
   if not job then return 'lost' end
@@ -192,7 +194,7 @@ end
 
 -- worker, id, fence, error text, error JSON, recoverable 1|0, wait ms, attestation JSON, job part of
 -- keys, machine, kind of failure
-local function ml1_fail(_, a)
+function api.ml1_fail(_, a)
   local worker, id = a[1], a[2]
   local job = mine(id, worker, a[3])
   if not job then
@@ -250,7 +252,7 @@ local function ml1_fail(_, a)
 end
 
 -- worker, id, fence, why (release|crash|lost), reason
-local function ml1_release(_, a)
+function api.ml1_release(_, a)
   local job = mine(a[2], a[1], a[3])
   if not job then return 'lost' end
   local at = now()
@@ -260,7 +262,7 @@ local function ml1_release(_, a)
 end
 
 -- worker, id, fence: the running job ended because somebody asked for it
-local function ml1_cancelled(_, a)
+function api.ml1_cancelled(_, a)
   local job = mine(a[2], a[1], a[3])
   if not job then return 'lost' end
   local at = now()
@@ -280,7 +282,7 @@ local function for_sure(work)
 end
 
 -- id, reason
-local function ml1_cancel(_, a)
+function api.ml1_cancel(_, a)
   local job = hash('job:' .. a[1])
   if not next(job) then return 'unknown' end
   look_at_records('jobs:failed')
@@ -303,7 +305,7 @@ local function ml1_cancel(_, a)
 end
 
 -- id: run an ended job once more, in the place it had
-local function ml1_retry(_, a)
+function api.ml1_retry(_, a)
   local job = hash('job:' .. a[1])
   if not next(job) then return redis.call('HGET', 'jobs:dead:reasons', a[1]) and 'no record' or 'unknown' end
   if job.status ~= 'failed' and job.status ~= 'cancelled' then return job.status or 'unknown' end
@@ -321,7 +323,7 @@ local function ml1_retry(_, a)
 end
 
 -- worker, how many words its record has, these, and channels with what is told there…: it appears.
-local function ml1_register(_, a)
+function api.ml1_register(_, a)
   local key, last = 'worker:' .. a[1], 2 + tonumber(a[2])
   redis.call('HSET', key, 'waits', '', unpack(a, 3, last))
   redis.call('EXPIRE', key, WORKER_TTL)
@@ -345,7 +347,7 @@ end
 -- hints. Returns lost and cancelled ones; whether the worker is registered; whether there is work for
 -- it; whether it listens for jobs of other parties; how many workers live; and the number up to which
 -- jobs were pushed to it, and those of them that it has not heard of.
-local function ml1_beat(_, a)
+function api.ml1_beat(_, a)
   local heard_of = (#a - 3) % 2 == 1 and tonumber(table.remove(a))
   local worker, digest, at = a[1], a[2], now()
   redis.call('SET', 'worker:' .. worker .. ':heartbeat', iso(at), 'EX', HEARTBEAT_TTL)
@@ -408,7 +410,7 @@ end
 
 -- worker, reason, when it registered, if the caller knows: whatever a dead worker held goes back, but
 -- nothing of a successor's, which has registered since. Returns the ids.
-local function ml1_recover(_, a)
+function api.ml1_recover(_, a)
   local at = now()
   local back = {}
   if a[3] and a[3] ~= (redis.call('HGET', 'worker:' .. a[1], 'connected_at') or '') then return back end
@@ -427,7 +429,7 @@ end
 
 -- machine, 1|0: it is to take no jobs from here on, or to take them again. Returns how many of its
 -- workers are told.
-local function ml1_drain(_, a)
+function api.ml1_drain(_, a)
   if a[2] == '1' then redis.call('SET', drain_of(a[1]), now(), 'EX', RECORD_TTL)
   else redis.call('DEL', drain_of(a[1])) end
   local told = 0
@@ -472,7 +474,7 @@ end
 
 -- id: why nobody runs it. Returns its status, or that and the reason why nobody ever can; then its
 -- living workers, those that are alike together, what they lack, and whether they are busy.
-local function ml1_why(_, a)
+function api.ml1_why(_, a)
   local job = hash('job:' .. a[1])
   if not next(job) then
     local reason = redis.call('HGET', 'jobs:dead:reasons', a[1])
@@ -496,25 +498,25 @@ local function ml1_why(_, a)
   return {job.status or '', '', found, ahead, due and math.max(0, tonumber(due) - at) or -1}
 end
 
-redis.register_function('ml1_submit', ml1_submit)
-redis.register_function('ml1_adopt', ml1_adopt)
-redis.register_function('ml1_progress', ml1_progress)
-redis.register_function('ml1_retry', ml1_retry)
-redis.register_function('ml1_drain', ml1_drain)
-redis.register_function('ml1_why', ml1_why)
+redis.register_function('ml1_submit', api.ml1_submit)
+redis.register_function('ml1_adopt', api.ml1_adopt)
+redis.register_function('ml1_progress', api.ml1_progress)
+redis.register_function('ml1_retry', api.ml1_retry)
+redis.register_function('ml1_drain', api.ml1_drain)
+redis.register_function('ml1_why', api.ml1_why)
 
 -- A server that is full takes no jobs, but has those done that it holds: it would stay full for ever.
 local function register_for_full(name, work)
   redis.register_function{function_name = name, callback = work, flags = {'allow-oom'}}
 end
 
-register_for_full('ml1_register', ml1_register)
-register_for_full('ml1_turn', ml1_turn)
-register_for_full('ml1_profile', ml1_profile)
-register_for_full('ml1_leave', ml1_leave)
-register_for_full('ml1_fail', for_sure(ml1_fail))
-register_for_full('ml1_release', for_sure(ml1_release))
-register_for_full('ml1_cancelled', for_sure(ml1_cancelled))
-register_for_full('ml1_cancel', ml1_cancel)
-register_for_full('ml1_beat', ml1_beat)
-register_for_full('ml1_recover', ml1_recover)
+register_for_full('ml1_register', api.ml1_register)
+register_for_full('ml1_turn', api.ml1_turn)
+register_for_full('ml1_profile', api.ml1_profile)
+register_for_full('ml1_leave', api.ml1_leave)
+register_for_full('ml1_fail', for_sure(api.ml1_fail))
+register_for_full('ml1_release', for_sure(api.ml1_release))
+register_for_full('ml1_cancelled', for_sure(api.ml1_cancelled))
+register_for_full('ml1_cancel', api.ml1_cancel)
+register_for_full('ml1_beat', api.ml1_beat)
+register_for_full('ml1_recover', api.ml1_recover)

@@ -23,6 +23,7 @@ local HEAVY = 4096 -- bytes from which on a job's are counted: below, the number
 local FORGOTTEN_AT_ONCE = 100
 local MOST_AT_ONCE = 1000 -- jobs: unpack takes 8000 words at most, and a script that fails takes nothing back
 local OUTPUTS_FORGOTTEN = 32
+local OUTPUTS_TOLD = 65536 -- bytes: with many who wait, it is in the server's memory until they read
 local NAMES_LOOKED_AT = 3
 local TOLD_MOST = 1048576 -- bytes of a result: a server ends the connection of who is told 32 MB at once
 local PUSHED_MOST = 262144 -- bytes of a payload: what a worker has not asked for is not to fill its line

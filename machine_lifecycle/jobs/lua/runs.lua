@@ -248,6 +248,24 @@ local function reap(at)
   end
 end
 
+-- Small files that came with a result, whose keys it names, go to who waits for the job before its end is
+-- told, so that none need be asked for; who listens at another server asks. Returns the bytes of all.
+local function tell_outputs(id, result)
+  local key, channel, bytes, from, left = 'job:' .. id .. ':output:', 'jobs:outputs:' .. id, 0, 1, nil
+  while true do
+    local _, over = string.find(result, '"' .. key, from, true)
+    if not over then return bytes end
+    left = left or redis.call('PUBSUB', 'NUMSUB', channel)[2] > 0 and OUTPUTS_TOLD or 0
+    local number = string.match(result, '^%d+', over + 1) or ''
+    local size = redis.call('STRLEN', key .. number)
+    if size > 0 and size <= left then
+      left = left - size
+      redis.call('PUBLISH', channel, number .. '\n' .. redis.call('GET', key .. number))
+    end
+    bytes, from = bytes + size, over + 1
+  end
+end
+
 local STEP = {'workflow_id', 'current_step', 'total_steps', 'workflow_priority', 'workflow_datetime'}
 
 local function tell_completed(worker, at, id, result)
@@ -270,8 +288,8 @@ local function too_late(worker, machine, at, id, service)
   return 'cancelled'
 end
 
--- Write a result. `ok` and the bytes of its payload, if those are many; or `lost` for a run that may
--- not write any more, or `cancelled`. Once more for one that is written is `ok` alone.
+-- Write a result. `ok` and the bytes of its files and, if those are many, of its payload; or `lost` for
+-- a run that may not write any more, or `cancelled`. Once more for one that is written is `ok` alone.
 local function complete(worker, machine, at, id, fence, result, proof, proof_key, took, service)
   local key = 'job:' .. id
   local seen = redis.pcall('HMGET', key, 'status', 'worker_id', 'fence', 'started_at', 'assigned_at',
@@ -298,9 +316,10 @@ local function complete(worker, machine, at, id, fence, result, proof, proof_key
     step(id, {status = status, assigned_at = seen[5], worker_id = worker}, 'completed', 100, at, worker, '',
       ENDED_PROGRESS_TTL)
   end
+  local output_bytes = tell_outputs(id, result)
   if is_heard('complete_job') then tell_completed(worker, at, id, result) end
   worker_event(machine, worker, 'job_completed', id, service, 'completed', at)
-  return 'ok', tonumber(seen[6]) or 0
+  return 'ok', (tonumber(seen[6]) or 0) + output_bytes
 end
 
 -- The end of a run can't be written, for a reason that stays. The answer is `refused`, where the job
@@ -313,26 +332,15 @@ local function answer_refused(worker, id, fence, result, why, ended_so)
   return 'refused ' .. why
 end
 
--- Bytes of the files that came with a result, whose keys it names.
-local function output_bytes(id, result)
-  local key, bytes, from = 'job:' .. id .. ':output:', 0, 1
-  while true do
-    local _, over = string.find(result, '"' .. key, from, true)
-    if not over then return bytes end
-    bytes = bytes + redis.call('STRLEN', key .. (string.match(result, '^%d+', over + 1) or ''))
-    from = over + 1
-  end
-end
-
 -- Write results: a list of what became of each, and how many were written. *a* holds seven words
 -- for each, from *from* on.
 local function complete_all(worker, machine, at, a, from)
   local answers, done, times, results, heavy = {}, {}, {}, {}, false
   if #a >= from then look_at_records('jobs:completed') end
   for i = from, #a, 7 do
-    local said, payload, ended_so = apart(a[i], at, true, complete, worker, machine, at, a[i], a[i + 1], a[i + 2],
+    local said, more, ended_so = apart(a[i], at, true, complete, worker, machine, at, a[i], a[i + 1], a[i + 2],
       a[i + 3], a[i + 4], a[i + 5], a[i + 6])
-    if not said then said = answer_refused(worker, a[i], a[i + 1], a[i + 2], payload, ended_so) end
+    if not said then said = answer_refused(worker, a[i], a[i + 1], a[i + 2], more, ended_so) end
     answers[#answers + 1] = said
     if said == 'ok' then
       done[#done + 1] = a[i]
@@ -340,8 +348,7 @@ local function complete_all(worker, machine, at, a, from)
       -- The worker's own text goes in as it is: decoding and encoding would turn [] into {}.
       results[#results + 1], results[#results + 2] = a[i], '{"success":true,"data":' .. a[i + 2]
         .. ',"completed_at":"' .. iso(at) .. '"}'
-      heavy = payload and weigh('jobs:completed', a[i],
-        #a[i + 2] + #a[i + 3] + payload + output_bytes(a[i], a[i + 2]), at) or heavy
+      heavy = more and weigh('jobs:completed', a[i], #a[i + 2] + #a[i + 3] + more, at) or heavy
     end
   end
   if #done > 0 then
