@@ -9,11 +9,11 @@ from functools import partial
 from typing import Any
 
 from machine_lifecycle.errors import LifecycleError
+from machine_lifecycle.jobs.ahead import Ahead
 from machine_lifecycle.jobs.answers import Answers
-from machine_lifecycle.jobs.breaker import Breaker
 from machine_lifecycle.jobs.brevity import brief_error
 from machine_lifecycle.jobs.claims import Claimed
-from machine_lifecycle.jobs.errors import ServiceDown
+from machine_lifecycle.jobs.failures import Failures
 from machine_lifecycle.jobs.outcomes import Outcome
 from machine_lifecycle.jobs.oversize_errors import too_large
 from machine_lifecycle.jobs.reporting import Reports
@@ -23,16 +23,14 @@ from machine_lifecycle.jobs.slots import Slot, Slots
 from machine_lifecycle.jobs.stores import OutputStore
 from machine_lifecycle.jobs.worker_config import WorkerConfig
 from machine_lifecycle.jobs.worker_services import WorkerServices
-from machine_lifecycle.jobs.worker_voice import Hold, WorkerVoice
+from machine_lifecycle.jobs.worker_voice import WorkerVoice
 from machine_lifecycle.model.jobs import JobResult
 from machine_lifecycle.system.tasks import end_tasks
 
 __all__ = ["Execution"]
 
-_MENDING = 10.0
-"""Seconds in which the restart of a hung service should have begun; else it is tried again."""
-_MENDED_ELSEWHERE = ("service-hung", "gpu-fault", "gpu-broken")
-"""Codes of errors after which a service answers and does nothing right, until it is restarted."""
+_ROUNDS = 3
+"""Of the event loop, until a connector that was begun has sent its request."""
 
 
 class Execution:
@@ -66,7 +64,8 @@ class Execution:
         self.slots: Slots = Slots(services.limits, on_free)
         self.fault: BaseException | None = None
         """What broke here, which is no fault of a job: the worker can't go on."""
-        self._breakers: dict[str, Breaker] = {}
+        self._failures = Failures(services, settler, voice, on_hung=on_hung)
+        self._ahead = Ahead(self.slots)
         self._word = Answers(voice, config.outbox, on_hung=on_hung).word
         self._tasks: set[asyncio.Task[None]] = set()
         self._config = config
@@ -77,7 +76,6 @@ class Execution:
         self._voice = voice
         self._give = give
         self._on_free = on_free
-        self._on_hung = on_hung
 
     def cancel(self, job_id: str) -> None:
         """Somebody asked that this job end; nothing happens if it does not run here."""
@@ -122,20 +120,25 @@ class Execution:
         running = RunningJob(
             job, claimed.fence, self._services.connector(slot.service),
             report=lambda progress: self._reports.tell(claimed, progress),
-            turned=lambda: self._turned(claimed, running, slot, began),
+            turned=lambda: self._turned(claimed, running, slot),
             service_free=slot.lend, first_report=self._reports.first,
         )  # fmt: skip
         self.running[claimed.id] = running
         self._voice.taken(claimed.id)
-        began = time.monotonic()
+        if slot.ahead:
+            self._ahead.keep(running, slot, partial(self._begin, running))
+        else:
+            self._begin(running)
+
+    def _begin(self, running: RunningJob) -> None:
         if self._voice.holds:  # what brought it came late
             running.cut("released", "its worker takes no jobs any more")
         else:
             running.begin()
 
-    def _turned(self, claimed: Claimed, running: RunningJob, slot: Slot, began: float) -> None:
+    def _turned(self, claimed: Claimed, running: RunningJob, slot: Slot) -> None:
         """A run has ended, or is to end. What needs no waiting is done at once."""
-        seconds = time.monotonic() - began
+        seconds = time.monotonic() - running.began
         if running.reporter:
             self._reports.end(running.reporter)
         result = running.result_at_once()
@@ -143,8 +146,11 @@ class Execution:
             self._spawn(self._settle(claimed, running, slot, seconds))
             return
         try:
-            self._succeeded(slot)
-            self._write(claimed, slot.service, result, seconds)
+            self._succeeded(slot, seconds)
+            if slot.followed:
+                self._spawn(self._write_soon(claimed, slot.service, result, seconds))
+            else:
+                self._write(claimed, slot.service, result, seconds)
         except LifecycleError as error:
             self._spawn(self._refused(claimed, error))
         except Exception as error:  # noqa: BLE001 - a fault of ours ends the worker, see ``run``
@@ -168,7 +174,7 @@ class Execution:
         except Ended as end:
             said = await self._settler.cut(claimed, end.outcome, end.reason)
         except LifecycleError as error:
-            said = await self._settle_error(claimed, slot.service, brief_error(error))
+            said = await self._failures.settle(claimed, slot.service, brief_error(error))
         else:
             await self._keep(claimed, slot, result, seconds)
             return
@@ -176,7 +182,7 @@ class Execution:
         self._over(claimed, said)
 
     async def _keep(self, claimed: Claimed, slot: Slot, result: JobResult, seconds: float) -> None:
-        self._succeeded(slot)
+        self._succeeded(slot, seconds)
         try:
             if self._store and result.outputs:
                 self._on_free()
@@ -185,9 +191,9 @@ class Execution:
         except LifecycleError as error:
             await self._refused(claimed, error)
 
-    def _succeeded(self, slot: Slot) -> None:
-        if slot.service in self._breakers:
-            self._breakers[slot.service].succeeded()
+    def _succeeded(self, slot: Slot, seconds: float) -> None:
+        self.slots.took(slot.service, seconds)
+        self._failures.succeeded(slot.service)
         # Its slot is free for the next job, also while the files are put away.
         slot.end()
 
@@ -197,6 +203,17 @@ class Execution:
             claimed, result, service=service, seconds=seconds, answered=answered
         )
         self._give(outcome)
+
+    async def _write_soon(
+        self, claimed: Claimed, service: str, result: JobResult, seconds: float
+    ) -> None:
+        """Write it when the job that followed has asked its service, which waits for it."""
+        for _ in range(_ROUNDS):
+            await asyncio.sleep(0)
+        try:
+            self._write(claimed, service, result, seconds)
+        except LifecycleError as error:
+            await self._refused(claimed, error)
 
     async def _refused(self, claimed: Claimed, error: LifecycleError) -> None:
         self._over(claimed, await self._settler.fail(claimed, error))
@@ -210,27 +227,3 @@ class Execution:
         if running is not None and running.fence == claimed.fence:
             del self.running[claimed.id]
             self._voice.done(claimed.id, outcome)
-
-    async def _settle_error(self, claimed: Claimed, service: str, error: LifecycleError) -> str:
-        if error.recoverable:
-            detail = await self._services.down(service)
-            if error.code in _MENDED_ELSEWHERE:
-                # It answers all the same; only whoever started it can mend it, by a restart.
-                self._on_hung(_MENDING)
-                error.where = error.where or claimed.id
-                self._voice.trouble(error)
-                detail = error.summary
-            if detail:
-                down = ServiceDown(service=service, detail=detail)
-                # A GPU that must be reset is no fault of the job.
-                blame = "lost" if error.code == "gpu-broken" else "crash"
-                why = "release" if Hold.STOPPING in self._voice.holds else blame
-                said = await self._settler.release(claimed, why=why, reason=down.summary)
-                self._voice.trouble(down)
-                self._voice.disconnected(down.summary)
-                return said
-        failing = self._breakers.setdefault(service, Breaker(service)).failed(error)
-        if failing is not None:
-            self._on_hung(failing.seconds)
-            self._voice.trouble(failing)
-        return await self._settler.fail(claimed, error)

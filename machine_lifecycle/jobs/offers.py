@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from machine_lifecycle.jobs.slots import Slots
 from machine_lifecycle.jobs.turns import Offer
 from machine_lifecycle.jobs.worker_services import WorkerServices
 
@@ -38,13 +39,14 @@ class Offers:
         """Name of what the worker offers while nothing runs."""
         return self._offer(frozenset(self._services.limits))[0]
 
-    def make(self, running: Mapping[str, int]) -> Offer | None:
+    def make(self, slots: Slots) -> Offer | None:
         """What it can take while so many jobs run on each service; ``None`` for nothing."""
-        services, slots = self._services.room(running)
-        if slots <= 0:
+        services, room = self._services.room(slots.taken)
+        ahead = slots.ahead()
+        if room <= 0 and not ahead:
             return None
-        digest, text = self._offer(services)
-        return Offer(digest, text, slots, self._services.most)
+        digest, text = self._offer(services or frozenset(self._services.limits))
+        return Offer(digest, text, max(0, room), self._services.most, ahead)
 
     def _offer(self, services: frozenset[str]) -> tuple[str, str]:
         if services not in self._made:

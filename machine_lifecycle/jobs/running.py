@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 
 import attrs
@@ -69,6 +70,8 @@ class RunningJob:
         """
         self.job = job
         self.fence = fence
+        self.began: float = time.monotonic()
+        """When it was begun, or made."""
         self._connector = connector
         self._report = report
         self._turned = turned
@@ -87,7 +90,10 @@ class RunningJob:
         self._end: Ended | None = None
 
     def begin(self) -> None:
-        """Start the work."""
+        """Start the work, unless it was cut short meanwhile."""
+        if self._has_turned:
+            return
+        self.began = time.monotonic()
         self._work = asyncio.create_task(self._do())
         self._first_report.call(self._begin_reports)  # which sets the timer for what takes too long
 

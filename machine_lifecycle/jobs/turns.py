@@ -27,17 +27,24 @@ class Offer:
         capabilities: As JSON, told when the queue does not know the digest.
         slots: How many jobs.
         whole: How many it takes while none runs.
+        ahead: How many more may be fetched, to begin when others end.
     """
 
     digest: str
     capabilities: str
     slots: int
     whole: int
+    ahead: int = 0
 
     @property
     def wanted(self) -> int:
         """How many jobs to ask for in one call: half of what it takes while none runs."""
         return min(self.slots, -(-self.whole // 2), MOST)
+
+    @property
+    def asked(self) -> str:
+        """That, as ``ml1_turn`` takes it."""
+        return f"{self.wanted}+{self.ahead}" if self.ahead else str(self.wanted)
 
 
 @attrs.frozen
@@ -59,7 +66,7 @@ class Turn:
 
     def room(self, offer: Offer | None) -> int:
         """For how many jobs the worker waits now, as the queue knows it."""
-        return offer.wanted - len(self.jobs) if offer and not self.state else 0
+        return max(0, offer.wanted - len(self.jobs)) if offer and not self.state else 0
 
 
 class Turns:
@@ -90,7 +97,7 @@ class Turns:
             offer.digest if offer else "",
             token,
             self._config.lease_ms,
-            offer.wanted if offer else 0,
+            offer.asked if offer else 0,
         ]
         files: dict[str, bytes] = {}
         for outcome in outcomes:

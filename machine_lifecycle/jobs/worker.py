@@ -179,7 +179,7 @@ class Worker:
     def offer(self) -> Offer | None:
         """What it is ready to take now; ``None`` for nothing."""
         able = self._voice.advertised is not None and not self._voice.holds
-        return self._offers.make(self._execution.slots.taken) if able else None
+        return self._offers.make(self._execution.slots) if able else None
 
     def _freed(self) -> None:
         """There is room for a job, or a reason to look again."""

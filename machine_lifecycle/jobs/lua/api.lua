@@ -28,23 +28,26 @@ local function ids_of(jobs)
   return table.concat(ids, '\0')
 end
 
--- worker, machine, digest, token, lease ms, jobs wanted, and for each result: id, fence, result JSON,
--- attestation JSON, its key, ms it took, service. At the end, from a worker that takes what is pushed
--- to it: up to which number it has heard of that. What ended is written down, and what comes next is
--- claimed. Returns: per result `ok` or `lost`; jobs as {id, fence, fields as JSON}; `profile` if the
--- capabilities are to be told, `more` if it should ask again, `pushed` if it should once it has
--- heard of what is on its way, `drained` if its machine is to take none, or empty; ms until a job is due.
+-- worker, machine, digest, token, lease ms, jobs wanted (N; or N+M, of which it does not wait for M), and
+-- for each result: id, fence, result JSON, attestation JSON, its key, ms it took, service. At the end, from
+-- a worker that takes what is pushed to it: up to which number it has heard of that. What ended is written
+-- down, and what comes next is claimed. Returns: per result `ok` or `lost`; jobs as {id, fence, fields as
+-- JSON}; `profile` if the capabilities are to be told, `more` if it should ask again, `pushed` if it should
+-- once it has heard of what is on its way, `drained` if its machine is to take none, or empty; ms until a
+-- job is due.
 function api.ml1_turn(_, a)
   local heard_of = (#a - 6) % 7 == 1 and tonumber(table.remove(a))
   local worker, machine, digest, token = a[1], a[2], a[3], a[4]
-  local lease, want = tonumber(a[5]), math.min(tonumber(a[6]), MOST_AT_ONCE)
+  local lease, want, ahead = tonumber(a[5]), string.match(a[6], '^(%d+)%+?(%d*)$')
+  want = math.min(tonumber(want), MOST_AT_ONCE)
+  local all = math.min(want + (tonumber(ahead) or 0), MOST_AT_ONCE)
   local at = now()
   may_be_heard('job_claimed', 'update_job_progress', 'complete_job', channel_of(machine, worker))
   local answers, completed = complete_all(worker, machine, at, a, 7)
   local plain, due, jobs, again = nothing_special(worker, machine), -1, {}, ''
   if not plain then
     due = promote(at)
-    if want > 0 and drained(machine) then want, again = 0, 'drained' end
+    if all > 0 and drained(machine) then all, again = 0, 'drained' end
   end
   local lane = 'turn_' .. string.sub(token, 1, 1)
   local seen = seen_of(worker, 'waits', 'pushed', lane)
@@ -62,14 +65,14 @@ function api.ml1_turn(_, a)
     end
   end
   -- Where nothing is left of that answer, as the leases have ended, it is a new question.
-  if #jobs == 0 and want > 0 then
-    local free = math.max(0, want - on_its_way)
+  if #jobs == 0 and all > 0 then
+    local free, most = math.max(0, want - on_its_way), math.max(0, all - on_its_way)
     if not redis.call('ZSCORE', 'jobs:workers:' .. digest, worker) then
       again = 'profile'
     else
-      if free > 0 then jobs, again = claim(worker, machine, digest, free, lease, at, plain) end
+      if most > 0 then jobs, again = claim(worker, machine, digest, most, lease, at, plain) end
       -- Who has nothing else to do goes on with this until it is done.
-      if #jobs == 0 and free > 0 and again == '' and tell_some() then again = 'more' end
+      if #jobs == 0 and most > 0 and again == '' and tell_some() then again = 'more' end
       if #jobs > 0 then set(change, lane, token .. '\0' .. ids_of(jobs)) end
       if #jobs < free and again == '' then
         room = free - #jobs

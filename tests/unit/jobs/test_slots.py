@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from machine_lifecycle.jobs.slots import Slots
+from collections.abc import Callable
+
+import pytest
+
+from machine_lifecycle.jobs.slots import QUICK, Slot, Slots
 
 
 def _unheard() -> None:
@@ -57,3 +61,55 @@ def test_each_service_has_its_own() -> None:
     for slot in (slots.take("a"), slots.take("a"), slots.take("b")):
         slot.lend()
     assert slots.taken == {"a": 0, "b": 0}
+
+
+def _quick(limits: dict[str, int]) -> Slots:
+    slots = Slots(limits, _unheard)
+    for service in limits:
+        for _ in range(3):
+            slots.took(service, QUICK / 2)
+    return slots
+
+
+def test_after_some_quick_jobs_one_is_fetched_ahead() -> None:
+    slots = Slots({"comfyui": 1}, _unheard)
+    for _ in range(2):
+        slots.took("comfyui", QUICK / 2)
+    assert slots.ahead() == 0
+    slots.took("comfyui", QUICK / 2)
+    assert slots.ahead() == 1
+    first, second = slots.take("comfyui"), slots.take("comfyui")
+    assert (first.ahead, second.ahead, slots.ahead()) == (False, True, 0)
+    slots.took("comfyui", QUICK)
+    first.end()
+    assert slots.ahead() == 0, "one that was slow is enough"
+
+
+def test_none_is_fetched_ahead_where_others_are_fetched_meanwhile() -> None:
+    assert _quick({"comfyui": 2}).ahead() == 0
+    assert _quick({"a": 1, "b": 1}).ahead() == 0
+
+
+@pytest.mark.parametrize("leave", [Slot.lend, Slot.end])
+def test_what_was_fetched_ahead_begins_when_the_service_is_free(
+    leave: Callable[[Slot], None],
+) -> None:
+    told: list[str] = []
+    slots = Slots({"comfyui": 1}, lambda: told.append("free"))
+    first, second = slots.take("comfyui"), slots.take("comfyui")
+    second.on_turn = lambda: told.append("second")
+    leave(first)
+    assert told == ["second"], "and nothing need be asked for"
+    assert (first.followed, second.ahead) == (True, False)
+    leave(second)
+    assert not second.followed
+
+
+def test_what_was_fetched_ahead_may_end_before_its_turn() -> None:
+    told: list[str] = []
+    slots = Slots({"comfyui": 1}, _unheard)
+    first, second = slots.take("comfyui"), slots.take("comfyui")
+    second.on_turn = lambda: told.append("second")
+    second.end()
+    first.end()
+    assert (told, first.followed, slots.taken) == ([], False, {"comfyui": 0})

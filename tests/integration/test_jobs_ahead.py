@@ -1,0 +1,108 @@
+"""Jobs that a worker fetches while it does others, as all were over in a moment."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from machine_lifecycle.jobs.ahead import Ahead
+from machine_lifecycle.jobs.client import JobQueue
+from machine_lifecycle.jobs.delay import Delay
+from machine_lifecycle.jobs.functions import QueueFunctions
+from machine_lifecycle.jobs.running import Ended, RunningJob
+from machine_lifecycle.jobs.slots import QUICK, Slots
+from machine_lifecycle.model.jobs import Job
+from tests.support.fake_connector import FakeConnector
+from tests.support.patience import PATIENCE
+from tests.support.workers import Workers, end_of, halfway
+
+DIGEST = "d" * 32
+
+
+async def test_who_asks_for_jobs_to_come_does_not_wait_for_them(redis: Redis) -> None:
+    functions, queue = QueueFunctions(redis), JobQueue(redis)
+
+    async def turn(token: str, want: str) -> tuple[int, bool]:
+        """How many jobs came, and whether it waits for more."""
+        words = ("w1", "m1", DIGEST, f"0{token}", 20000, want)
+        answer = await functions.call("ml1_turn", *words)
+        assert answer[2] == ""
+        waits = await redis.zscore(f"jobs:idle:{DIGEST}", "w1")
+        return len(answer[1]), waits is not None
+
+    able = json.dumps({"job_service_required_map": ["clock"]})
+    await redis.hset("worker:w1", mapping={"worker_id": "w1", "machine_id": "m1"})
+    assert await functions.call("ml1_profile", "w1", DIGEST, able, "") == "0"
+    for _ in range(4):
+        await queue.submit({}, service_required="clock")
+    assert await turn("a", "1+1") == (2, False)
+    assert await turn("b", "0+1") == (1, False)
+    assert await turn("c", "1+1") == (1, False), "one to begin with is all that it waits for"
+    assert await turn("d", "0+1") == (0, False), "it has enough to do"
+    assert await turn("e", "1+1") == (0, True)
+    assert await turn("f", "0+1") == (0, False)
+
+
+def _run(folder: Any, turned: asyncio.Event) -> RunningJob:
+    async def tell(_progress: Any) -> str:
+        return "ok"
+
+    job = Job(id="second", service_required="clock", payload={})
+    return RunningJob(
+        job, 1, FakeConnector(folder), report=tell, turned=turned.set, first_report=Delay(PATIENCE)
+    )
+
+
+async def test_it_begins_when_the_one_before_it_ends(tmp_path: Any) -> None:
+    slots, turned = Slots({"clock": 1}, lambda: None), asyncio.Event()
+    running = _run(tmp_path, turned)
+    first, second = slots.take("clock"), slots.take("clock")
+    Ahead(slots).keep(running, second, running.begin)
+    assert not (tmp_path / "journal").exists()
+    first.end()
+    async with asyncio.timeout(PATIENCE):
+        await turned.wait()
+    assert running.result_at_once() is not None
+    assert (tmp_path / "journal").read_text(encoding="utf-8") == "run second 1\nend second\n"
+
+
+async def test_it_goes_back_if_that_takes_long(tmp_path: Any) -> None:
+    slots, turned = Slots({"clock": 1}, lambda: None), asyncio.Event()
+    running = _run(tmp_path, turned)
+    for _ in range(3):
+        slots.took("clock", QUICK / 2)
+    first, second = slots.take("clock"), slots.take("clock")
+    Ahead(slots).keep(running, second, running.begin)
+    async with asyncio.timeout(PATIENCE):
+        await turned.wait()
+    with pytest.raises(Ended) as end:
+        await running.finish()
+    assert (end.value.outcome, slots.taken) == ("released", {"clock": 2})
+    first.end()  # its turn comes before that is written down
+    second.end()
+    running.begin()
+    assert not (tmp_path / "journal").exists()
+    assert (slots.taken, slots.ahead()) == ({"clock": 0}, 0)
+
+
+async def test_a_long_job_holds_up_none_that_another_worker_can_do(
+    valkey: Any, redis: Redis, workers: Workers
+) -> None:
+    queue = JobQueue(redis)
+    quick = [await queue.submit({}, service_required="simulation") for _ in range(40)]
+    long = await queue.submit({"wait": "go"}, service_required="simulation")
+    behind = [await queue.submit({}, service_required="simulation") for _ in range(3)]
+    await workers.start(valkey.url)
+    await halfway(queue, long)
+    await workers.start(valkey.url, index=1)
+    for job_id in (*quick, *behind):
+        end = await end_of(queue, job_id)
+        assert (end.kind, end.job and end.job.retry_count) == ("completed", 0)
+    (workers.folder / "go").touch()
+    assert (await end_of(queue, long)).kind == "completed"
+    runs = [line.split()[1] for line in workers.journal() if line.startswith("run")]
+    assert sorted(runs) == sorted((*quick, long, *behind)), "each ran once"
