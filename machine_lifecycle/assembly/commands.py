@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, Protocol
@@ -75,17 +76,17 @@ class Commands:
         """How the machine is now."""
         return self.reporter.report()
 
-    def figures(self) -> Mapping[int, Figures]:
-        """Use per process, measured now. Takes a moment: call it in a thread."""
-        report = self.reporter.report()
+    async def figures(self) -> Mapping[int, Figures]:
+        """Use per process, measured now."""
+        report = self.reporter.report()  # here: what it reads changes on the event loop
         pids = [status.pid for status in report.processes if status.pid]
         real = report.hardware.source in (GpuSource.NVML, GpuSource.NVIDIA_SMI)
-        return figures(pids, use_by_process() if real else None)
+        return await asyncio.to_thread(lambda: figures(pids, use_by_process() if real else None))
 
-    def tail(self, name: str, lines: int) -> list[str]:
+    async def tail(self, name: str, lines: int) -> list[str]:
         """The last lines of a process's log; none for the orchestrator itself."""
         path = self.supervisor.log_paths().get(name)
-        return list(tail(path, lines)) if path else []
+        return list(await asyncio.to_thread(tail, path, lines)) if path else []
 
     async def logs(
         self, names: Sequence[str], lines: int, *, since: float | None, follow: bool

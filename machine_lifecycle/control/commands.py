@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
@@ -30,13 +29,13 @@ def signal_number(text: str) -> int | None:
 
 
 class ControlCommands(Protocol):
-    """The machine as the control socket sees it. Called on the event loop, but for ``figures``."""
+    """The machine as the control socket sees it. Called on the event loop."""
 
     def report(self) -> StatusReport:
         """How the machine is now; from memory."""
 
-    def figures(self) -> Mapping[int, Figures]:
-        """Use per process, by pid of the tree's root. Called in a thread, for ``ps`` only."""
+    async def figures(self) -> Mapping[int, Figures]:
+        """Use per process, by pid of the tree's root. For ``ps`` only: it takes some ms."""
 
     def logs(
         self, names: Sequence[str], lines: int, *, since: float | None, follow: bool
@@ -117,7 +116,7 @@ class Calls:
         return to_json_value(self._commands.report())
 
     async def _ps(self, _args: dict[str, Any]) -> Any:
-        figures = await asyncio.to_thread(self._commands.figures)
+        figures = await self._commands.figures()
         processes = self._commands.report().processes
         return [
             {

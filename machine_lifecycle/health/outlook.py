@@ -176,13 +176,13 @@ class Outlook:
             )
         return found
 
-    def figures(self) -> Mapping[int, Figures]:
+    async def figures(self) -> Mapping[int, Figures]:
         """Nothing: whose processes they are is known to their supervisor alone."""
         return {}
 
-    def tail(self, name: str, lines: int) -> list[str]:
+    async def tail(self, name: str, lines: int) -> list[str]:
         """The last *lines* lines of a process's log, oldest first."""
-        return list(tail(self._log(name), lines))
+        return list(await asyncio.to_thread(tail, self._log(name), lines))
 
     def _log(self, name: str) -> Path:
         written = next((p.log for p in self.outline.processes if p.name == name), None)

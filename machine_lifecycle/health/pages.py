@@ -63,7 +63,7 @@ class Pages:
 
     async def metrics(self, _request: web.Request) -> web.StreamResponse:
         """For Prometheus."""
-        figures = await asyncio.to_thread(self._source.figures)
+        figures = await self._source.figures()
         body = metrics_text(self._source.report(), figures)
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE})
 
@@ -78,7 +78,7 @@ class Pages:
 
     async def processes(self, _request: web.Request) -> web.StreamResponse:
         """Every process with what it uses."""
-        figures = await asyncio.to_thread(self._source.figures)
+        figures = await self._source.figures()
         report = self._source.report()
         return answer_json([process_value(process, figures) for process in report.processes])
 
@@ -129,7 +129,7 @@ class Pages:
         if not wanted.isdecimal():
             return answer_json({"error": f"lines must be a whole number, not {wanted!r}"}, 400)
         lines = min(int(wanted[:9]), _MOST_LINES)
-        text = await asyncio.to_thread(self._source.tail, name, lines)
+        text = await self._source.tail(name, lines)
         return web.Response(
             text="".join(f"{line}\n" for line in text), headers={"Cache-Control": "no-store"}
         )

@@ -14,22 +14,20 @@ __all__ = ["HealthSource"]
 class HealthSource(Protocol):
     """The machine as the health pages see it. The machine implements it; tests use a plain class.
 
-    Called on the event loop, except where a method says otherwise.
+    Called on the event loop.
     """
 
     def report(self) -> StatusReport:
         """How the machine is now. Called for every page: must come from memory."""
 
-    def figures(self) -> Mapping[int, Figures]:
-        """Use per process, by pid of the tree's root; empty where nobody measures.
-
-        Called in a thread, at each ``/metrics`` and ``/pm2/list``.
+    async def figures(self) -> Mapping[int, Figures]:
+        """Use per process, by pid of the tree's root; empty where nobody measures. Called at each
+        ``/metrics`` and ``/pm2/list``: what takes long, it does beside the event loop.
         """
 
-    def tail(self, name: str, lines: int) -> list[str]:
-        """The last *lines* lines of a process's log, oldest first.
-
-        Called in a thread, with names from the report only.
+    async def tail(self, name: str, lines: int) -> list[str]:
+        """The last *lines* lines of a process's log, oldest first. Called with names from the
+        report only; likewise.
         """
 
     async def restart_process(self, name: str) -> None:

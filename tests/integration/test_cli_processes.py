@@ -59,7 +59,7 @@ class _Machine:
             else None,
         )
 
-    def figures(self) -> Mapping[int, Figures]:
+    async def figures(self) -> Mapping[int, Figures]:
         return {42: Figures(cpu_percent=1.0, memory_bytes=2048)}
 
     async def logs(

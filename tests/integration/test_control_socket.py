@@ -55,7 +55,7 @@ class _Machine:
             processes=(_PROCESS,),
         )
 
-    def figures(self) -> Mapping[int, Figures]:
+    async def figures(self) -> Mapping[int, Figures]:
         return {42: Figures(cpu_percent=1.0, memory_bytes=2)}
 
     async def logs(

@@ -58,10 +58,10 @@ class _Machine:
             raise self.raises
         return self.now
 
-    def figures(self) -> Mapping[int, Figures]:
+    async def figures(self) -> Mapping[int, Figures]:
         return {42: Figures(cpu_percent=12.5, memory_bytes=1024, share_bytes=512)}
 
-    def tail(self, name: str, lines: int) -> list[str]:
+    async def tail(self, name: str, lines: int) -> list[str]:
         return [f"{name} {number}" for number in range(lines)]
 
     async def restart_process(self, name: str) -> None:
