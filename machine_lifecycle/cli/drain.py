@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
@@ -35,7 +36,7 @@ def drain(ctx: click.Context, machine_id: str | None) -> None:
         _order(ctx, lambda queue: queue.drain(machine_id))
     else:
         ask(ctx, lambda client: client.call("drain"))
-    again = f" --machine {machine_id}" if machine_id else ""
+    again = f" --machine {shlex.quote(machine_id)}" if machine_id else ""
     click.echo(f"draining; take jobs again with: machine-lifecycle undrain{again}")
 
 

@@ -28,7 +28,7 @@ def read_payload(path: Path) -> dict[str, Any]:
         PayloadUnusable: It holds no JSON object, or a graph in the form of the editor.
     """
     try:
-        value = json.loads(_text(path))
+        value = json.loads(_content(path))
     except OSError as error:
         raise PayloadUnusable(path=str(path), reason=f"can't be read: {error.strerror}") from error
     except ValueError as error:
@@ -42,8 +42,9 @@ def read_payload(path: Path) -> dict[str, Any]:
     return {"workflow": value} if is_graph(value) else value
 
 
-def _text(path: Path) -> str:
-    return sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
+def _content(path: Path) -> bytes:
+    """In any of JSON's encodings: some editors write UTF-16, or a mark before UTF-8."""
+    return sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
 
 
 def is_graph(value: dict[str, Any]) -> bool:

@@ -36,7 +36,9 @@ class JobUnrunnable(ConfigurationError):
     @property
     def remedies(self) -> tuple[Remedy, ...]:
         """Write it differently."""
-        how = Remedy("See how requirements are written", "machine-lifecycle submit --help")
+        how = Remedy(
+            "See how a job and its requirements are written", "machine-lifecycle submit --help"
+        )
         if not self.job_id:
             return (how,)
         show = f"machine-lifecycle jobs show {shlex.quote(self.job_id)}"

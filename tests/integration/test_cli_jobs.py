@@ -245,3 +245,11 @@ def test_what_others_wrote_is_listed_as_it_is(terminal: Terminal) -> None:
 def test_a_failed_job_is_listed_with_its_error(terminal: Terminal) -> None:
     terminal.run("submit", terminal.payload(fail="for good"), "--watch")
     assert "The fake was told to refuse for good." in terminal.run("jobs", "list").stdout
+
+
+def test_what_a_drain_says_next_can_be_pasted(terminal: Terminal) -> None:
+    done = terminal.run("drain", "--machine", "box 7")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith(
+        "take jobs again with: machine-lifecycle undrain --machine 'box 7'\n"
+    )

@@ -30,6 +30,13 @@ def test_a_graph_is_put_under_workflow(tmp_path: Path) -> None:
     assert read_payload(file) == {"steps": 3}
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+def test_a_payload_may_be_in_any_encoding_of_json(tmp_path: Path, encoding: str) -> None:
+    file = tmp_path / "g.json"
+    file.write_text('{"text": "☃ 😀"}', encoding=encoding)
+    assert read_payload(file) == {"text": "☃ 😀"}
+
+
 @pytest.mark.parametrize(
     "text", ["", "[]", '{"nodes": [], "links": []}', '{"a":' * 100_000 + "1" + "}" * 100_000]
 )
