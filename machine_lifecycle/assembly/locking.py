@@ -23,11 +23,11 @@ from machine_lifecycle.installers.lock_errors import (
     PackUnknown,
     SnapshotInTheWay,
 )
+from machine_lifecycle.installers.lock_verification import Difference, prove
 from machine_lifecycle.installers.lockfile import Kept, kept_lock, lock_path, save_lock
 from machine_lifecycle.installers.locking import differences
+from machine_lifecycle.installers.locking_step import lock_of, wanted_of
 from machine_lifecycle.installers.model_files import ModelFiles
-from machine_lifecycle.installers.proving import Difference, prove
-from machine_lifecycle.installers.relocking import lock_of, wanted_of
 from machine_lifecycle.model.installing import InstallContext, StepContext
 from machine_lifecycle.model.paths import Paths
 from machine_lifecycle.model.settings import Settings

@@ -30,7 +30,7 @@ from machine_lifecycle.installers.download_errors import (
     DownloadRefused,
 )
 from machine_lifecycle.installers.downloading import Downloader
-from machine_lifecycle.installers.partial import File
+from machine_lifecycle.installers.partial_file import File
 from machine_lifecycle.model.bundle import BundledConnector, WorkerBundle
 from machine_lifecycle.model.offers import Offer
 from machine_lifecycle.model.paths import Paths

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from machine_lifecycle.installers.commits import Commits
 from machine_lifecycle.installers.git_errors import FolderInTheWay
-from machine_lifecycle.installers.gitprogram import Git
+from machine_lifecycle.installers.git_program import Git
 from machine_lifecycle.installers.repository import FULL_SHA
 from machine_lifecycle.installers.submodules import Submodules
 from machine_lifecycle.installers.threads import remove_tree

@@ -12,7 +12,7 @@ from machine_lifecycle.config.models import ModelEntry
 from machine_lifecycle.config.nodes import NodeEntry
 from machine_lifecycle.errors import Problems
 from machine_lifecycle.installers.base import fingerprint
-from machine_lifecycle.installers.blocking import Blocklist
+from machine_lifecycle.installers.blocklist import Blocklist
 from machine_lifecycle.installers.comfyui_settings import (
     ALSO,
     comfyui_environment,
@@ -26,12 +26,12 @@ from machine_lifecycle.installers.hosts import Hosts
 from machine_lifecycle.installers.lock_errors import LockMissing
 from machine_lifecycle.installers.locked import Locked
 from machine_lifecycle.installers.lockfile import kept_lock, own_lock_path
+from machine_lifecycle.installers.locking_step import locking_step
 from machine_lifecycle.installers.model_files import ModelFiles
 from machine_lifecycle.installers.models import Models
 from machine_lifecycle.installers.origins import Origins
 from machine_lifecycle.installers.packages import Environment
 from machine_lifecycle.installers.preflight import preflight
-from machine_lifecycle.installers.relocking import locking_step
 from machine_lifecycle.installers.repository import Repository, check_repository
 from machine_lifecycle.installers.scripts import PackScripts
 from machine_lifecycle.installers.steps import PACKAGES, bringing, nothing, requiring

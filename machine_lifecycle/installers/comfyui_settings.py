@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from machine_lifecycle.config.nodes import NodeEntry, parse_nodes
-from machine_lifecycle.installers.blocking import blocked_packages
+from machine_lifecycle.installers.blocklist import blocked_packages
 from machine_lifecycle.installers.commits import Commits
 from machine_lifecycle.installers.errors import InstallerBroken
 from machine_lifecycle.installers.origins import Origins

@@ -19,11 +19,11 @@ from typing import TypeVar
 import attrs
 
 from machine_lifecycle.installers.errors import CommandFailed, CommandTimeout
+from machine_lifecycle.installers.folder_lock import held
 from machine_lifecycle.installers.git_causes import cause_in
 from machine_lifecycle.installers.git_errors import GitCause
-from machine_lifecycle.installers.gitprogram import Git, quoted
+from machine_lifecycle.installers.git_program import Git, quoted
 from machine_lifecycle.installers.repository import Repository
-from machine_lifecycle.installers.sharing import held
 from machine_lifecycle.installers.threads import remove_tree, to_the_end
 from machine_lifecycle.system.files import write_atomically
 

@@ -23,7 +23,7 @@ from packaging.utils import canonicalize_name
 
 from machine_lifecycle.installers.requirements import Admitted
 from machine_lifecycle.installers.standins import empty_wheel
-from machine_lifecycle.installers.uvprogram import uv_program
+from machine_lifecycle.installers.uv_program import uv_program
 from machine_lifecycle.model.installing import StepContext
 
 __all__ = [

@@ -20,11 +20,11 @@ from urllib.parse import urlsplit
 
 import attrs
 
-from machine_lifecycle.installers.asking import Unreached, announced, ask, host_in, opened
 from machine_lifecycle.installers.credentials import Credentials
 from machine_lifecycle.installers.download_errors import DownloadDiffers, DownloadInterrupted
 from machine_lifecycle.installers.errors import DiskFull, HostDown
-from machine_lifecycle.installers.partial import Cut, File, Partial, hash_of
+from machine_lifecycle.installers.http_request import Unreached, announced, ask, host_in, opened
+from machine_lifecycle.installers.partial_file import Cut, File, Partial, hash_of
 from machine_lifecycle.installers.pieces import Pieces, PieceTransfer
 from machine_lifecycle.installers.space import fullest, ran_out
 from machine_lifecycle.installers.transfer import Course, Patience, Room, broken, flush, pour

@@ -16,10 +16,10 @@ from machine_lifecycle.installers.base import (
 )
 from machine_lifecycle.installers.command import Journal, Redactor
 from machine_lifecycle.installers.errors import DiskFull
+from machine_lifecycle.installers.folder_lock import held
 from machine_lifecycle.installers.pack_deadlines import PackDeadlines
-from machine_lifecycle.installers.sharing import held
 from machine_lifecycle.installers.space import fullest, ran_out
-from machine_lifecycle.installers.stages import StageRun
+from machine_lifecycle.installers.stage_run import StageRun
 from machine_lifecycle.model.hardware import Hardware
 from machine_lifecycle.model.installing import DOWNLOADS, InstallContext, Installer, Step
 from machine_lifecycle.model.paths import Paths

@@ -14,7 +14,7 @@ from machine_lifecycle.installers.commits import Commits
 from machine_lifecycle.installers.errors import CommandFailed, CommandTimeout, ProgramMissing
 from machine_lifecycle.installers.git_causes import cause_in
 from machine_lifecycle.installers.git_errors import GitCause, GitCloneFailed, GitMissing
-from machine_lifecycle.installers.gitprogram import Git
+from machine_lifecycle.installers.git_program import Git
 from machine_lifecycle.installers.hosts import Hosts
 from machine_lifecycle.installers.repository import Repository, check_repository
 from machine_lifecycle.installers.switching import Switch

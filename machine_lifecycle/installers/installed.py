@@ -15,7 +15,7 @@ from packaging.utils import canonicalize_name
 from machine_lifecycle.installers.compiling import LockedPackage, read
 from machine_lifecycle.installers.packages import Environment
 from machine_lifecycle.installers.repository import public_address
-from machine_lifecycle.installers.uvprogram import uv_program
+from machine_lifecycle.installers.uv_program import uv_program
 from machine_lifecycle.installers.variables import without_index
 from machine_lifecycle.model.installing import StepContext
 

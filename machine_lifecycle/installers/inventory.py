@@ -15,7 +15,7 @@ import attrs
 from machine_lifecycle.config.nodes import WrittenNode
 from machine_lifecycle.installers.comfyui_settings import ALSO
 from machine_lifecycle.installers.compiling import Asking, LockedPackage
-from machine_lifecycle.installers.gitprogram import Git
+from machine_lifecycle.installers.git_program import Git
 from machine_lifecycle.installers.installed import Installed
 from machine_lifecycle.installers.lock import Lock, LockedRepository
 from machine_lifecycle.installers.lock_errors import NothingInstalled

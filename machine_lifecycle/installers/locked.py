@@ -14,7 +14,7 @@ import attrs
 
 from machine_lifecycle.config.nodes import NodeEntry
 from machine_lifecycle.installers.base import fingerprint
-from machine_lifecycle.installers.blocking import Blocklist
+from machine_lifecycle.installers.blocklist import Blocklist
 from machine_lifecycle.installers.comfyui_settings import packs_are_off
 from machine_lifecycle.installers.compiling import LockedPackage
 from machine_lifecycle.installers.guarding import check_unmoved, protect, repairing

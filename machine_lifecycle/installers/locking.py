@@ -11,7 +11,7 @@ from pathlib import Path
 import attrs
 from packaging.requirements import Requirement
 
-from machine_lifecycle.installers.blocking import blocked_by
+from machine_lifecycle.installers.blocklist import blocked_by
 from machine_lifecycle.installers.compiling import Asking, Fault, UvSolver, apart
 from machine_lifecycle.installers.errors import HostDown
 from machine_lifecycle.installers.git_errors import GitCloneFailed, GitUrlRefused

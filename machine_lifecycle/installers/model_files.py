@@ -13,12 +13,12 @@ from machine_lifecycle.installers.base import fingerprint
 from machine_lifecycle.installers.download_errors import ModelInTheWay
 from machine_lifecycle.installers.downloading import Downloader
 from machine_lifecycle.installers.errors import InstallerBroken, ModelsFolderUnusable
+from machine_lifecycle.installers.folder_lock import held, size_of
 from machine_lifecycle.installers.models import Models
+from machine_lifecycle.installers.models_folder import Kept, Shelf, cached, link
 from machine_lifecycle.installers.origins import Origins
-from machine_lifecycle.installers.partial import File, hash_of
+from machine_lifecycle.installers.partial_file import File, hash_of
 from machine_lifecycle.installers.pieces import Pieces
-from machine_lifecycle.installers.sharing import held, size_of
-from machine_lifecycle.installers.shelf import Kept, Shelf, cached, link
 from machine_lifecycle.model.installing import DOWNLOADS, InstallContext, Step, StepContext
 from machine_lifecycle.model.text import human_bytes
 

@@ -14,7 +14,7 @@ from packaging.utils import canonicalize_name
 
 from machine_lifecycle.installers.compiling import LockedPackage
 from machine_lifecycle.installers.errors import CommandFailed, CommandTimeout
-from machine_lifecycle.installers.mending import SCRIPT, Broken, read_broken
+from machine_lifecycle.installers.half_installed import SCRIPT, Broken, read_broken
 from machine_lifecycle.installers.package_errors import (
     PackagesFailed,
     TorchMissing,
@@ -22,7 +22,7 @@ from machine_lifecycle.installers.package_errors import (
 )
 from machine_lifecycle.installers.protection import Protection
 from machine_lifecycle.installers.site_packages import SitePackages
-from machine_lifecycle.installers.uvprogram import uv_program
+from machine_lifecycle.installers.uv_program import uv_program
 from machine_lifecycle.installers.variables import (
     package_environment,
     protected_file,

@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from machine_lifecycle.installers.asking import Unreached, ask
 from machine_lifecycle.installers.credentials import Credentials
 from machine_lifecycle.installers.download_errors import (
     DownloadInterrupted,
     DownloadMissing,
     DownloadRefused,
 )
-from machine_lifecycle.installers.partial import Cut, File, Partial
+from machine_lifecycle.installers.http_request import Unreached, ask
+from machine_lifecycle.installers.partial_file import Cut, File, Partial
 from machine_lifecycle.installers.threads import to_the_end
 from machine_lifecycle.installers.transfer import Course, broken, flush
 from machine_lifecycle.model.text import human_seconds
@@ -66,7 +66,7 @@ class PieceTransfer:
     """Brings the pieces that lack.
 
     Attributes:
-        session: Made by ``asking.opened``.
+        session: Made by ``http_request.opened``.
         credentials: Address and secrets.
         file: What is downloaded.
         partial: Where it goes.

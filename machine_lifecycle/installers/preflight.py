@@ -18,7 +18,7 @@ from machine_lifecycle.installers.git_errors import GitMissing
 from machine_lifecycle.installers.packages import Environment
 from machine_lifecycle.installers.preflight_errors import InodesShort, TorchNotForDriver
 from machine_lifecycle.installers.space import places
-from machine_lifecycle.installers.uvprogram import uv_program
+from machine_lifecycle.installers.uv_program import uv_program
 from machine_lifecycle.model.installing import DOWNLOADS, InstallContext, Step, StepContext
 
 __all__ = ["LEAST_FILES", "driver_needed", "preflight"]

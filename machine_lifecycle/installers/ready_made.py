@@ -15,7 +15,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 
 from machine_lifecycle.errors import Problems
 from machine_lifecycle.installers.base import fingerprint
-from machine_lifecycle.installers.blocking import blocked_packages
+from machine_lifecycle.installers.blocklist import blocked_packages
 from machine_lifecycle.installers.errors import CommandFailed, InstallerBroken, VerificationFailed
 from machine_lifecycle.installers.hosts import Hosts
 from machine_lifecycle.installers.origins import Origins

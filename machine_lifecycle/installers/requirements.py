@@ -20,7 +20,7 @@ from packaging.markers import UndefinedComparison, UndefinedEnvironmentName, def
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from machine_lifecycle.installers.families import module_of
+from machine_lifecycle.installers.package_names import module_of
 from machine_lifecycle.model.redaction import (
     without_credentials,
     without_logins,

@@ -9,9 +9,9 @@ import attrs
 from packaging.requirements import Requirement
 
 from machine_lifecycle.installers.compiling import Asking, Fault, Unsolved, UvSolver, users_of
-from machine_lifecycle.installers.families import families
 from machine_lifecycle.installers.lock import Collapsed
 from machine_lifecycle.installers.lock_errors import LockImpossible
+from machine_lifecycle.installers.package_names import families
 from machine_lifecycle.installers.packages import TORCH_FAMILY
 from machine_lifecycle.installers.requirements import Admitted, Place
 from machine_lifecycle.installers.solving import Quarantined, Solved, solve

@@ -16,7 +16,7 @@ from machine_lifecycle.installers.commits import Commits
 from machine_lifecycle.installers.errors import CommandFailed
 from machine_lifecycle.installers.git import clone_failed
 from machine_lifecycle.installers.git_errors import GitCause, GitCloneFailed, GitUrlRefused
-from machine_lifecycle.installers.gitprogram import Git
+from machine_lifecycle.installers.git_program import Git
 from machine_lifecycle.installers.hosts import Hosts
 from machine_lifecycle.installers.origins import Origins
 from machine_lifecycle.installers.repository import FULL_SHA, Repository, check_repository

@@ -12,7 +12,7 @@ import attrs
 from machine_lifecycle.installers.commits import Commits
 from machine_lifecycle.installers.errors import CommandFailed
 from machine_lifecycle.installers.git_errors import GitUrlRefused
-from machine_lifecycle.installers.gitprogram import Git
+from machine_lifecycle.installers.git_program import Git
 from machine_lifecycle.installers.repository import Repository, check_repository
 from machine_lifecycle.system.files import write_atomically
 

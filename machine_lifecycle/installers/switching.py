@@ -9,7 +9,7 @@ from pathlib import Path
 
 from machine_lifecycle.installers.commits import Commits
 from machine_lifecycle.installers.git_errors import FilesChanged, FolderInTheWay
-from machine_lifecycle.installers.gitprogram import Git
+from machine_lifecycle.installers.git_program import Git
 from machine_lifecycle.installers.repository import FULL_SHA, Repository
 from machine_lifecycle.installers.scripts import changed_by_hand
 from machine_lifecycle.installers.submodules import Submodules

@@ -15,7 +15,7 @@ import attrs
 
 from machine_lifecycle.installers.download_errors import DownloadDiffers, DownloadInterrupted
 from machine_lifecycle.installers.errors import DiskFull
-from machine_lifecycle.installers.partial import File, Partial
+from machine_lifecycle.installers.partial_file import File, Partial
 from machine_lifecycle.installers.space import fullest
 from machine_lifecycle.installers.threads import to_the_end
 from machine_lifecycle.model.text import human_bytes, human_seconds

@@ -16,8 +16,8 @@ from machine_lifecycle.supervisor import spawn
 from machine_lifecycle.supervisor.child import Child
 from machine_lifecycle.supervisor.journal import Entry, Journal
 from machine_lifecycle.supervisor.keeping import LogKeeper
+from machine_lifecycle.supervisor.kill_cause import OomCount
 from machine_lifecycle.supervisor.orphans import Bearers, Orphans
-from machine_lifecycle.supervisor.slain import OomCount
 from machine_lifecycle.supervisor.tree import FAST
 
 __all__ = ["BeforeStart", "Household", "new_token"]

@@ -33,8 +33,8 @@ from machine_lifecycle.supervisor.child import KILLED_WITHIN, Child, Ended
 from machine_lifecycle.supervisor.errors import ProcessFailed
 from machine_lifecycle.supervisor.household import Household
 from machine_lifecycle.supervisor.journal import Entry
+from machine_lifecycle.supervisor.kill_cause import OomCount
 from machine_lifecycle.supervisor.life import Life, OurEnd
-from machine_lifecycle.supervisor.slain import OomCount
 from machine_lifecycle.supervisor.startup import Startup
 from machine_lifecycle.supervisor.tree import belongs
 

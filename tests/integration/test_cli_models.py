@@ -15,8 +15,8 @@ import attrs
 import pytest
 
 from machine_lifecycle.errors import ExitCode
-from machine_lifecycle.installers.partial import File
-from machine_lifecycle.installers.shelf import Shelf
+from machine_lifecycle.installers.models_folder import Shelf
+from machine_lifecycle.installers.partial_file import File
 from tests.support.file_server import FileServer, serving_files
 
 DATA = b"model" * 1000

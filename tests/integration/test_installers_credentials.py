@@ -12,7 +12,7 @@ import pytest
 from machine_lifecycle.installers.credentials import Credentials
 from machine_lifecycle.installers.download_errors import DownloadMissing, DownloadRefused
 from machine_lifecycle.installers.downloading import Downloader
-from machine_lifecycle.installers.partial import File
+from machine_lifecycle.installers.partial_file import File
 from machine_lifecycle.installers.transfer import Patience
 from tests.support.file_server import FileServer, serving_files
 

@@ -13,7 +13,6 @@ from pathlib import Path
 import attrs
 import pytest
 
-from machine_lifecycle.installers.asking import seconds_to_wait
 from machine_lifecycle.installers.download_errors import (
     DownloadDiffers,
     DownloadInterrupted,
@@ -22,7 +21,8 @@ from machine_lifecycle.installers.download_errors import (
 )
 from machine_lifecycle.installers.downloading import Downloader
 from machine_lifecycle.installers.errors import DiskFull, HostDown
-from machine_lifecycle.installers.partial import File
+from machine_lifecycle.installers.http_request import seconds_to_wait
+from machine_lifecycle.installers.partial_file import File
 from machine_lifecycle.installers.transfer import Course, Patience
 from tests.support.file_server import FileServer, serving_files
 from tests.support.git_server import self_signed

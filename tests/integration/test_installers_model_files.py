@@ -19,11 +19,11 @@ from machine_lifecycle.installers.base import StepStatus
 from machine_lifecycle.installers.download_errors import ModelInTheWay
 from machine_lifecycle.installers.errors import InstallerBroken, ModelsFolderUnusable
 from machine_lifecycle.installers.execute import Executor
+from machine_lifecycle.installers.folder_lock import held
 from machine_lifecycle.installers.model_files import ModelFiles
 from machine_lifecycle.installers.models import Models
-from machine_lifecycle.installers.partial import File
-from machine_lifecycle.installers.sharing import held
-from machine_lifecycle.installers.shelf import Shelf
+from machine_lifecycle.installers.models_folder import Shelf
+from machine_lifecycle.installers.partial_file import File
 from machine_lifecycle.model.installing import InstallContext, Step
 from machine_lifecycle.model.paths import Paths
 from machine_lifecycle.model.plan import InstallPlan

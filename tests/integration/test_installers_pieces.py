@@ -15,7 +15,7 @@ import pytest
 from machine_lifecycle.installers.download_errors import DownloadDiffers
 from machine_lifecycle.installers.downloading import Downloader
 from machine_lifecycle.installers.errors import DiskFull
-from machine_lifecycle.installers.partial import File
+from machine_lifecycle.installers.partial_file import File
 from machine_lifecycle.installers.pieces import Pieces
 from machine_lifecycle.installers.transfer import Patience
 from tests.support.file_server import FileServer, serving_files

@@ -11,7 +11,7 @@ import pytest
 
 from machine_lifecycle.errors import ExitCode
 from machine_lifecycle.installers.lock import Lock, parse_lock
-from machine_lifecycle.installers.uvprogram import uv_program
+from machine_lifecycle.installers.uv_program import uv_program
 from tests.benchmarks.installing.world import wheel
 from tests.support.lock_bed import Place, served
 from tests.support.locked_machine import Machine

@@ -12,7 +12,7 @@ import attrs
 import pytest
 
 from machine_lifecycle.errors import LifecycleError, Problems
-from machine_lifecycle.installers.blocking import blocked_packages
+from machine_lifecycle.installers.blocklist import blocked_packages
 from machine_lifecycle.installers.package_errors import (
     RequirementUnreadable,
     TorchIndexUnreachable,

@@ -12,9 +12,9 @@ from machine_lifecycle.installers.comfyui_settings import comfyui_environment
 from machine_lifecycle.installers.command import CommandRunner, Journal, Redactor
 from machine_lifecycle.installers.execute import Executor
 from machine_lifecycle.installers.lock import Lock
+from machine_lifecycle.installers.lock_verification import Difference, prove
 from machine_lifecycle.installers.lockfile import save_lock
 from machine_lifecycle.installers.locking import WantedPack
-from machine_lifecycle.installers.proving import Difference, prove
 from machine_lifecycle.model.choices import LockMode
 from machine_lifecycle.model.installing import InstallContext, StepContext
 from machine_lifecycle.model.paths import Paths

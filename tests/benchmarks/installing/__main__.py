@@ -29,7 +29,7 @@ from uv import find_uv_bin
 from machine_lifecycle.installers.command import CommandRunner, Journal, Redactor
 from machine_lifecycle.installers.execute import Executor
 from machine_lifecycle.installers.lockfile import lock_path, save_lock
-from machine_lifecycle.installers.relocking import lock_of, wanted_of
+from machine_lifecycle.installers.locking_step import lock_of, wanted_of
 from machine_lifecycle.model.choices import LockMode
 from machine_lifecycle.model.installing import InstallContext, StepContext
 from machine_lifecycle.model.paths import Paths

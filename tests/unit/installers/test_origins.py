@@ -9,7 +9,7 @@ from packaging.requirements import Requirement
 
 from machine_lifecycle.config.settings import load_settings
 from machine_lifecycle.errors import Problems
-from machine_lifecycle.installers.blocking import Blocklist, blocked_by, blocked_packages
+from machine_lifecycle.installers.blocklist import Blocklist, blocked_by, blocked_packages
 from machine_lifecycle.installers.errors import InstallerBroken
 from machine_lifecycle.installers.git_errors import CommitWanted, GitUrlRefused, HostNotAllowed
 from machine_lifecycle.installers.origins import Origins

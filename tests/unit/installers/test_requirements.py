@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from packaging.requirements import Requirement
 
-from machine_lifecycle.installers.families import families, module_of
+from machine_lifecycle.installers.package_names import families, module_of
 from machine_lifecycle.installers.requirements import (
     Reading,
     Why,

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import attrs
 
-from machine_lifecycle.installers.blocking import Blocklist, blocked_packages
+from machine_lifecycle.installers.blocklist import Blocklist, blocked_packages
 from machine_lifecycle.installers.comfyui_settings import (
     ALSO,
     comfyui_environment,

@@ -11,14 +11,14 @@ import attrs
 from packaging.utils import canonicalize_name
 
 from machine_lifecycle.installers.compiling import LockedPackage
-from machine_lifecycle.installers.gitprogram import Git
+from machine_lifecycle.installers.git_program import Git
+from machine_lifecycle.installers.half_installed import broken_packages
 from machine_lifecycle.installers.lock import Lock, LockedRepository
-from machine_lifecycle.installers.mending import broken_packages
 from machine_lifecycle.installers.origins import Origins
 from machine_lifecycle.installers.packages import Environment
 from machine_lifecycle.installers.repository import Repository, public_address
 from machine_lifecycle.installers.scripts import changed_by_hand
-from machine_lifecycle.installers.uvprogram import uv_program
+from machine_lifecycle.installers.uv_program import uv_program
 from machine_lifecycle.model.installing import InstallContext, StepContext
 
 __all__ = ["Difference", "prove"]

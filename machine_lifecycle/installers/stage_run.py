@@ -13,7 +13,7 @@ from machine_lifecycle.installers.base import Stamps, StepOutcome, StepStatus, f
 from machine_lifecycle.installers.command import Journal, Redactor
 from machine_lifecycle.installers.errors import PackTimeout
 from machine_lifecycle.installers.pack_deadlines import PackDeadlines
-from machine_lifecycle.installers.tries import Tries
+from machine_lifecycle.installers.step_retries import Tries
 from machine_lifecycle.model.installing import Step
 from machine_lifecycle.model.paths import Paths
 from machine_lifecycle.model.progress import FAILED, LEFT_OUT, ProgressSink

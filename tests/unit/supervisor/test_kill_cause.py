@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from machine_lifecycle.supervisor.slain import OomCount, our_counts
+from machine_lifecycle.supervisor.kill_cause import OomCount, our_counts
 
 
 @pytest.mark.parametrize(
