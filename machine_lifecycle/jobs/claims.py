@@ -1,10 +1,8 @@
-"""A job as a worker holds it: what the claim answered, read only as far as it is needed."""
+"""A job as a worker holds it: what the claim answered."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from functools import cached_property
 from typing import Any
 
 import attrs
@@ -12,37 +10,32 @@ import attrs
 from machine_lifecycle.jobs.records import integer, json_object, number
 from machine_lifecycle.jobs.unrunnable_errors import PayloadUnreadable
 from machine_lifecycle.model.jobs import Job
+from machine_lifecycle.system import json_codec
 
 __all__ = ["Claimed"]
 
 
-@attrs.frozen(slots=False)  # for what is read once: an ordinary attribute from then on
+@attrs.frozen
 class Claimed:
     """One claimed job.
 
     Attributes:
         id: In the queue.
         fence: The number under which this run may write: how often it was claimed so far.
-        record: Its hash as it was before the claim, as JSON.
+        fields: Its hash as it was before the claim.
     """
 
     id: str
     fence: int
-    record: str = attrs.field(repr=False)
+    fields: Mapping[str, str] = attrs.field(repr=False)
 
     @classmethod
     def from_answer(cls, answer: list[Any]) -> Claimed:
-        """Out of one entry of ``ml1_turn``'s answer."""
+        """Out of id, fence and fields as JSON, as the queue's functions give a job."""
         job_id, fence, record = answer
-        return cls(job_id, int(fence), record)
+        return cls(job_id, int(fence), json_codec.decode(record))
 
-    @cached_property
-    def fields(self) -> Mapping[str, str]:
-        """Its hash as it was before the claim."""
-        found: Mapping[str, str] = json.loads(self.record)
-        return found
-
-    @cached_property
+    @property
     def retry_count(self) -> int:
         """How many runs of it failed before."""
         return integer(self.fields.get("retry_count"), 0)
@@ -90,7 +83,7 @@ class Claimed:
 
     def _payload(self) -> dict[str, Any]:
         try:
-            value = json.loads(self.payload_text)
+            value = json_codec.decode(self.payload_text)
         except ValueError as error:
             raise PayloadUnreadable(job_id=self.id, reason=f"is not JSON: {error}") from error
         except RecursionError as error:
@@ -107,7 +100,7 @@ class Claimed:
         """
         request = self.payload_text
         get = self.fields.get
-        return json.dumps(
+        return json_codec.encode(
             {
                 "job_id": self.id,
                 "retry_count": self.retry_count,

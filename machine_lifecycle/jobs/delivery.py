@@ -28,20 +28,13 @@ class Delivery:
         self.put_off: list[Outcome] = []
         """Results that are tried again a little later."""
 
-    def tracked(self, outcome: Outcome) -> Outcome:
-        """The same, forgotten on disk when it is answered."""
-
-        def answered(said: str) -> None:
-            if outcome.job_id in self._kept or said.startswith(UNWRITTEN):
-                self._kept.discard(outcome.job_id)
-                self._settle(outcome, said)
-            outcome.answered(said)
-
-        return outcome.telling(answered)
-
     def answered(self, outcome: Outcome, answer: str, *, again: Callable[[Outcome], None]) -> None:
         """The queue said so. What Redis refuses for a while is kept, and given *again* later."""
-        if not (answer.startswith(UNWRITTEN) and passing(ResponseError(refusal(answer)))):
+        unwritten = answer.startswith(UNWRITTEN)
+        if not (unwritten and passing(ResponseError(refusal(answer)))):
+            if unwritten or outcome.job_id in self._kept:
+                self._kept.discard(outcome.job_id)
+                self._settle(outcome, answer)
             outcome.answered(answer)
             return
 
@@ -61,7 +54,9 @@ class Delivery:
 
     def left(self) -> list[Outcome]:
         """Results that an earlier run of this worker left."""
-        return list(self._outbox.left(self._settle))
+        found = list(self._outbox.left())
+        self._kept.update(outcome.job_id for outcome in found)
+        return found
 
     def _settle(self, outcome: Outcome, said: str) -> None:
         if said.startswith(UNWRITTEN):  # for the next start of this worker, or whoever looks

@@ -10,8 +10,7 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
 
 from machine_lifecycle.jobs.outcomes import Outcome
@@ -68,12 +67,8 @@ class Outbox:
             with contextlib.suppress(OSError):
                 self._path(self._folder, outcome).unlink(missing_ok=True)
 
-    def left(self, answered: Callable[[Outcome, str], None]) -> Iterator[Outcome]:
-        """Results that a predecessor left.
-
-        Args:
-            answered: Called with one and what Redis has answered.
-        """
+    def left(self) -> Iterator[Outcome]:
+        """Results that a predecessor left."""
         if self._folder is None or not self._folder.is_dir():
             return
         for path in sorted(self._folder.glob("*.json")):
@@ -92,7 +87,7 @@ class Outbox:
                 with contextlib.suppress(OSError):
                     path.unlink()
                 continue
-            yield outcome.telling(partial(answered, outcome))
+            yield outcome
 
     @staticmethod
     def _path(folder: Path, outcome: Outcome) -> Path:

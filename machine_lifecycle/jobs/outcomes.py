@@ -62,7 +62,3 @@ class Outcome:
         """Bytes that are sent for it, about."""
         said = (len(word) for word in self.arguments if isinstance(word, str))
         return sum(said) + sum(map(len, self.outputs.values()))
-
-    def telling(self, answered: Callable[[str], None]) -> Outcome:
-        """The same, for another listener."""
-        return Outcome(self.arguments, answered, self.outputs)

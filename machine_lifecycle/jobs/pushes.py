@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 from collections.abc import Callable
 from typing import Any
 
 from machine_lifecycle.jobs.claims import Claimed
+from machine_lifecycle.system import json_codec
 
 __all__ = ["Pushes"]
 
@@ -44,7 +44,7 @@ class Pushes:
         if int(number) == self.heard + 1:
             self.heard += 1
             self.room = max(0, self.room - 1)
-            self._take(Claimed(json.loads(job_id), int(fence), record))
+            self._take(Claimed.from_answer([json_codec.decode(job_id), fence, record]))
             self._heard()
         elif int(number) > self.heard:
             self._missed.set()

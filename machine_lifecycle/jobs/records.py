@@ -13,6 +13,7 @@ from typing import Any
 import attrs
 
 from machine_lifecycle.model.jobs import Preview
+from machine_lifecycle.system import json_codec
 
 __all__ = [
     "TERMINAL",
@@ -46,7 +47,7 @@ def from_iso(text: str) -> int:
 def json_object(text: str | bytes | None) -> dict[str, Any]:
     """A JSON object out of a hash field, or a message; empty for what is none."""
     try:
-        value = json.loads(text or "{}")
+        value = json_codec.decode(text or "{}")
     except (ValueError, RecursionError):  # the latter: it is nested deeper than can be read
         return {}
     return value if isinstance(value, dict) else {}
@@ -177,7 +178,7 @@ def record_from_hash(fields: Mapping[str, str], progress: Mapping[str, str]) -> 
 
 def _list(text: str | None) -> tuple[Mapping[str, Any], ...]:
     try:
-        found = json.loads(text or "[]")
+        found = json_codec.decode(text or "[]")
     except (ValueError, RecursionError):
         return ()
     return tuple(one for one in found if isinstance(one, dict)) if isinstance(found, list) else ()

@@ -43,6 +43,10 @@ class Ended(Exception):  # it is why a run ended, seldom an error
         self.reason = reason
 
 
+def _nobody() -> None:
+    """Whoever was to be told has been."""
+
+
 class RunningJob:
     """Runs one job, reports its progress, and can be cut short from outside."""
 
@@ -147,7 +151,9 @@ class RunningJob:
         if not self._has_turned:
             self._has_turned = True
             self._stop_timer()
-            self._turned()
+            # Who is told holds this run: let go, or only the garbage collector would find it.
+            turned, self._turned = self._turned, _nobody
+            turned()
 
     def _stop_timer(self) -> None:
         self._first_report.call_off(self._begin_reports)

@@ -23,6 +23,7 @@ from machine_lifecycle.jobs.oversize_errors import ResultTooLarge
 from machine_lifecycle.jobs.retrying import AWAY, passing, verdict
 from machine_lifecycle.jobs.worker_config import WorkerConfig
 from machine_lifecycle.model.jobs import JobResult
+from machine_lifecycle.system import json_codec
 from machine_lifecycle.system import redis_keys as keys
 from machine_lifecycle.system.redis import spread
 from machine_lifecycle.system.redis_keys import iso
@@ -85,7 +86,7 @@ class Settler:
             claimed.id, result, service=service, milliseconds=milliseconds
         )
         try:
-            text, raw = json.dumps(facts), json.dumps(facts["data"])
+            text, raw = json_codec.encode(facts), json_codec.encode(facts["data"])
         except (TypeError, ValueError, RecursionError) as error:
             raise JobCrashed(
                 job_id=claimed.id, kind=type(error).__name__, message=str(error)

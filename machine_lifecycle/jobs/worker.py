@@ -93,7 +93,7 @@ class Worker:
             config, Reports(self._functions, config.worker_id),
             Settler(self._functions, config, hindered=partial(self._voice.hindered, "ends")),
             services, self._voice, on_free=self._freed, on_hung=self._rest,
-            give=lambda outcome: self._exchange.give(self._delivery.tracked(outcome)),
+            give=self._exchange.give,
         )  # fmt: skip
         self.expect: Callable[[Claimed], Slot] = self._execution.expect
         self.start: Callable[[Claimed, Slot], None] = self._execution.start
@@ -168,6 +168,7 @@ class Worker:
             case "stop":
                 self.stop()
         self._voice.changed()
+        self._changed.set()
         self._freed()
 
     def _rest(self, seconds: float) -> None:
@@ -184,7 +185,8 @@ class Worker:
     def _freed(self) -> None:
         """There is room for a job, or a reason to look again."""
         self._exchange.stir()
-        self._changed.set()
+        if self._voice.advertised is None:
+            self._changed.set()
         self.written()
 
     def written(self) -> None:

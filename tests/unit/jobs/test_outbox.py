@@ -10,7 +10,7 @@ from machine_lifecycle.jobs.outcomes import Outcome
 OUTCOME = Outcome(("../../a/b", 3, "{}", "{}", "key", 5, "fake"), outputs={"k": b"\x00\xff"})
 
 
-def test_what_is_kept_is_found_by_a_successor_and_forgotten_when_answered(tmp_path: Path) -> None:
+def test_what_is_kept_is_found_by_a_successor_until_it_is_forgotten(tmp_path: Path) -> None:
     folder = tmp_path / "outbox"
     Outbox(folder).keep(OUTCOME)
     Outbox(folder).keep(OUTCOME)
@@ -18,22 +18,15 @@ def test_what_is_kept_is_found_by_a_successor_and_forgotten_when_answered(tmp_pa
     assert kept.stat().st_mode & 0o777 == 0o600
     assert folder.stat().st_mode & 0o777 == 0o700
     successor = Outbox(folder)
-    told: list[str] = []
-
-    def answered(outcome: Outcome, said: str) -> None:
-        told.append(said)
-        successor.forget(outcome)
-
-    (found,) = successor.left(answered)
+    (found,) = successor.left()
     assert (found.arguments, dict(found.outputs)) == (OUTCOME.arguments, {"k": b"\x00\xff"})
-    found.answered("ok")
-    assert told == ["ok"]
+    successor.forget(found)
     assert list(folder.iterdir()) == []
 
 
 def test_what_can_not_be_read_is_dropped(tmp_path: Path) -> None:
     (tmp_path / "broken.json").write_text("{", encoding="utf-8")
-    assert list(Outbox(tmp_path).left(lambda _outcome, _said: None)) == []
+    assert list(Outbox(tmp_path).left()) == []
     assert list(tmp_path.iterdir()) == []
 
 
@@ -41,7 +34,7 @@ def test_without_a_folder_nothing_is_kept() -> None:
     outbox = Outbox(None)
     outbox.keep(OUTCOME)
     outbox.forget(OUTCOME)
-    assert list(outbox.left(lambda _outcome, _said: None)) == []
+    assert list(outbox.left()) == []
 
 
 def test_long_ids_that_begin_alike_are_kept_apart(tmp_path: Path) -> None:
@@ -49,5 +42,5 @@ def test_long_ids_that_begin_alike_are_kept_apart(tmp_path: Path) -> None:
     kept = {f"{long}-{end}" for end in ("a", "b", "☃", "\ud800")}
     for job_id in kept:
         outbox.keep(Outcome((job_id, *OUTCOME.arguments[1:])))
-    left = list(outbox.left(lambda _outcome, _said: None))
+    left = list(outbox.left())
     assert {outcome.job_id for outcome in left} == kept

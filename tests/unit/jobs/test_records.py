@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from machine_lifecycle.jobs.claims import Claimed
@@ -17,7 +15,7 @@ def test_numbers_that_are_none_count_for_nothing(text: str) -> None:
     assert (record.priority, record.retry_count, record.created_ms) == (50, 0, 0)
     assert record.progress == 0.0
     assert from_iso(text) == 0
-    job = Claimed("a", 1, json.dumps({**fields, "timeout_minutes": text})).job(default_timeout=5)
+    job = Claimed("a", 1, {**fields, "timeout_minutes": text}).job(default_timeout=5)
     assert (job.attempt, job.timeout) == (1, 5)
 
 
