@@ -85,7 +85,7 @@ class Execution:
     def give_back(self, reason: str, *, crashed: bool = False) -> None:
         """Cut short what runs, and put it back; *crashed*: it may be to blame, which counts."""
         for running in self.running.values():
-            running.cut("crashed" if crashed else "released", reason)
+            running.cut("crashed" if crashed and running.has_begun else "released", reason)
 
     @property
     def idle(self) -> bool:

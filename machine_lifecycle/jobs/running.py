@@ -93,6 +93,11 @@ class RunningJob:
         self._has_turned = False
         self._end: Ended | None = None
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether the service has anything to do with it."""
+        return self._work is not None
+
     def begin(self) -> None:
         """Start the work, unless it was cut short meanwhile."""
         if self._has_turned:

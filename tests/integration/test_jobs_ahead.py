@@ -47,6 +47,26 @@ async def test_who_asks_for_jobs_to_come_does_not_wait_for_them(redis: Redis) ->
     assert await turn("f", "0+1") == (0, False)
 
 
+async def test_a_crash_is_no_fault_of_a_job_that_had_not_begun(redis: Redis) -> None:
+    functions, queue = QueueFunctions(redis), JobQueue(redis)
+    able = json.dumps({"job_service_required_map": ["clock"]})
+    await redis.hset("worker:w1", mapping={"worker_id": "w1", "machine_id": "m1"})
+    assert await functions.call("ml1_profile", "w1", DIGEST, able, "") == "0"
+    first, second, third = [await queue.submit({}, service_required="clock") for _ in range(3)]
+    await functions.call("ml1_turn", "w1", "m1", DIGEST, "0a", 20000, "1+1")
+    assert set(await functions.call("ml1_recover", "w1", "it was killed")) == {first, second}
+    ends = {one: (await queue.get(one)).history for one in (first, second)}
+    assert [end["event"] for end in ends[first]] == ["crash"]
+    assert [end["event"] for end in ends[second]] == ["release"]
+    # Once it has begun, as the next call tells, it may be to blame.
+    await functions.call("ml1_turn", "w1", "m1", DIGEST, "0b", 20000, "1+1")
+    await functions.call("ml1_turn", "w1", "m1", DIGEST, "0c", 20000, "0+1")
+    assert await redis.hget("worker:w1", "ahead") == third
+    await functions.call("ml1_recover", "w1", "it was killed")
+    assert [end["event"] for end in (await queue.get(second)).history] == ["release", "crash"]
+    assert [end["event"] for end in (await queue.get(third)).history] == ["release"]
+
+
 def _run(folder: Any, turned: asyncio.Event) -> RunningJob:
     async def tell(_progress: Any) -> str:
         return "ok"

@@ -50,7 +50,7 @@ function api.ml1_turn(_, a)
     if all > 0 and drained(machine) then all, again = 0, 'drained' end
   end
   local lane = 'turn_' .. string.sub(token, 1, 1)
-  local seen = seen_of(worker, 'waits', 'pushed', lane)
+  local seen = seen_of(worker, 'waits', 'pushed', lane, 'ahead')
   local waited, pushed, last = seen[6] or '', tonumber(seen[7]) or 0, seen[8]
   local on_its_way = heard_of and math.max(0, pushed - heard_of) or 0
   local change, room = {}, 0
@@ -74,6 +74,8 @@ function api.ml1_turn(_, a)
       -- Who has nothing else to do goes on with this until it is done.
       if #jobs == 0 and most > 0 and again == '' and tell_some() then again = 'more' end
       if #jobs > 0 then set(change, lane, token .. '\0' .. ids_of(jobs)) end
+      local later = #jobs > want and jobs[#jobs][1] or ''
+      if later ~= (seen[9] or '') then set(change, 'ahead', later) end
       if #jobs < free and again == '' then
         room = free - #jobs
         worker_waits(worker, digest, at)
@@ -328,7 +330,7 @@ end
 -- worker, how many words its record has, these, and channels with what is told there…: it appears.
 function api.ml1_register(_, a)
   local key, last = 'worker:' .. a[1], 2 + tonumber(a[2])
-  redis.call('HSET', key, 'waits', '', unpack(a, 3, last))
+  redis.call('HSET', key, 'waits', '', 'ahead', '', unpack(a, 3, last))
   redis.call('EXPIRE', key, WORKER_TTL)
   redis.call('SET', key .. ':heartbeat', iso(now()), 'EX', HEARTBEAT_TTL)
   redis.call('SADD', 'workers:active', a[1])

@@ -193,6 +193,9 @@ end
 -- whatever runs it comes to an end; so does a service that lost it, for longer.
 local function hand_back(id, worker, job, why, reason, at)
   redis.pcall('HDEL', 'jobs:active:' .. worker, id)
+  if why == 'crash' and redis.pcall('HGET', 'worker:' .. worker, 'ahead') == id then
+    why = 'release' -- another one ran
+  end
   if job.cancel_requested == '1' then
     end_cancelled(id, job, job.cancel_reason or 'cancelled', at)
     return 'cancelled'
