@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 
 from machine_lifecycle.errors import LifecycleError, RemoteError
+from machine_lifecycle.jobs.errors import JobCrashed
 
 __all__ = ["brief", "brief_error"]
 
@@ -29,11 +30,17 @@ def brief(text: str) -> str:
     return f"{text[:half]} … ({left_out} characters are left out) … {text[-half:]}"
 
 
-def brief_error(error: LifecycleError) -> LifecycleError:
-    """An error; one that is too large as what is left of it: each text is shortened, what can't be
-    (the long remedies, the members of a group) is left out.
+def brief_error(error: LifecycleError, job_id: str) -> LifecycleError:
+    """An error of a run; one that is too large as what is left of it: each text is shortened, what
+    can't be (the long remedies, the members of a group) is left out. One of a stranger's that can't
+    even be told is a crash.
     """
-    if len(json.dumps(error.to_wire(), default=str)) <= _LARGEST:
+    try:
+        size = len(json.dumps(error.to_wire(), default=str))
+    except Exception as broken:  # noqa: BLE001 - a stranger's words may raise anything
+        words = f"its words can't be told: {broken}"
+        return JobCrashed(job_id=job_id, kind=type(error).__name__, message=brief(words))
+    if size <= _LARGEST:
         return error
     told = LifecycleError.to_wire(error)
     return RemoteError(

@@ -174,7 +174,9 @@ class Execution:
         except Ended as end:
             said = await self._settler.cut(claimed, end.outcome, end.reason)
         except LifecycleError as error:
-            said = await self._failures.settle(claimed, slot.service, brief_error(error))
+            said = await self._failures.settle(
+                claimed, slot.service, brief_error(error, claimed.id)
+            )
         else:
             await self._keep(claimed, slot, result, seconds)
             return

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import attrs
 from redis.exceptions import RedisError
@@ -13,7 +14,7 @@ from redis.exceptions import RedisError
 from machine_lifecycle.errors import LifecycleError
 from machine_lifecycle.jobs.delay import Delay
 from machine_lifecycle.jobs.errors import JobCrashed, JobTimeout
-from machine_lifecycle.model.jobs import Job, JobResult, Progress
+from machine_lifecycle.model.jobs import Job, JobResult, Output, Progress
 from machine_lifecycle.model.ports import Connector
 from machine_lifecycle.system.tasks import end_tasks
 
@@ -108,7 +109,7 @@ class RunningJob:
 
     async def _do(self) -> JobResult:
         try:
-            self._value = value = await self._connector.run(self.job, self._progress)
+            self._value = value = _checked(await self._connector.run(self.job, self._progress))
             return value
         finally:
             self._turn()  # a callback of the task would come one round of the event loop later
@@ -235,3 +236,14 @@ class RunningJob:
             if latest is not None:
                 await self._tell(latest)
             await asyncio.sleep(began + _PROGRESS_GAP - loop.time())
+
+
+def _checked(found: Any) -> JobResult:
+    """What a connector, which may be a stranger's, gave for a result, if it is one."""
+    if not isinstance(found, JobResult):
+        raise TypeError(f"the connector's run gave {type(found).__name__}, no JobResult")
+    made: tuple[Any, ...] = found.outputs
+    for output in made:
+        if not (isinstance(output, Output) and isinstance(output.data, bytes | bytearray)):
+            raise TypeError(f"an output is {output!r}, no Output with bytes")
+    return found

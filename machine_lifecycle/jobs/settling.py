@@ -78,16 +78,16 @@ class Settler:
             answered: Called with ``ok`` or ``lost``.
 
         Raises:
-            JobCrashed: The connector's result is no JSON.
+            JobCrashed: The connector's result is no JSON, or holds other things than it should.
             ResultTooLarge: It is more than a call may hold.
         """
         milliseconds = round(seconds * 1000)
-        facts = outputs.result_metadata(
-            claimed.id, result, service=service, milliseconds=milliseconds
-        )
         try:
+            facts = outputs.result_metadata(
+                claimed.id, result, service=service, milliseconds=milliseconds
+            )
             text, raw = json_codec.encode(facts), json_codec.encode(facts["data"])
-        except (TypeError, ValueError, RecursionError) as error:
+        except (TypeError, ValueError, AttributeError, RecursionError) as error:
             raise JobCrashed(
                 job_id=claimed.id, kind=type(error).__name__, message=str(error)
             ) from error
@@ -114,7 +114,7 @@ class Settler:
         of ``release`` for a failure that does not count. What Redis refuses for good is answered
         as in ``Outcome``.
         """
-        error = brief_error(error)
+        error = brief_error(error, claimed.id)
         judged = verdict(error, attempt=claimed.retry_count, base=self._config.retry_wait)
         if judged.again and not judged.counts:
             return await self.release(claimed, why="lost", reason=error.summary)

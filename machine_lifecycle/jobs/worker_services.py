@@ -96,7 +96,7 @@ class WorkerServices:
                 async with asyncio.timeout(_PROBE_LIMIT):
                     probe = await connector.probe()
                     if probe.healthy:
-                        facts = await connector.capabilities()
+                        facts = _mapping(await connector.capabilities())
                         if isinstance(connector, PackReader):
                             found = await connector.loaded(self._runs, facts)
                             loaded.append(attrs.evolve(found, instance=found.instance or service))
@@ -104,8 +104,8 @@ class WorkerServices:
                         proved[service] = facts
                         continue
                 detail, down = probe.detail, service
-            except (LifecycleError, OSError, TimeoutError) as error:
-                detail, down = str(getattr(error, "summary", error)), service
+            except Exception as error:  # noqa: BLE001 - a connector may be a stranger's
+                detail, down = _words(error), service
         if not proved:
             raise ServiceDown(service=down, detail=brief(detail))
         self.loaded = tuple(loaded)
@@ -116,9 +116,9 @@ class WorkerServices:
         try:
             async with asyncio.timeout(_PROBE_LIMIT):
                 probe = await self._connectors[service].probe()
-        except (LifecycleError, OSError, TimeoutError) as error:
-            return brief(str(getattr(error, "summary", error))) or "it does not answer"
-        return "" if probe.healthy else brief(probe.detail) or "it does not answer"
+            return "" if probe.healthy else brief(probe.detail) or "it does not answer"
+        except Exception as error:  # noqa: BLE001 - likewise
+            return brief(_words(error)) or "it does not answer"
 
     def of(self, claimed: Claimed) -> str:
         """The service that does a job. Where there is one, the job is not even read."""
@@ -159,3 +159,16 @@ class WorkerServices:
                 connector = await self._stack.enter_async_context(self._connectors[service])
             self._entered[service] = self._connectors[service] = connector
         return self._connectors[service]
+
+
+def _mapping(facts: object) -> Mapping[str, Any]:
+    if not isinstance(facts, Mapping):
+        raise TypeError(f"capabilities are {type(facts).__name__}, no mapping")
+    return facts
+
+
+def _words(error: Exception) -> str:
+    """What a look at a service met; of a fault of its connector, of which kind that is, too."""
+    if isinstance(error, LifecycleError):
+        return error.summary
+    return str(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from machine_lifecycle.jobs.client import JobQueue
+from machine_lifecycle.jobs.client import JobQueue, open_job_queue
 from machine_lifecycle.jobs.outputs import SMALL
 from machine_lifecycle.system.redis import connect
 from tests.support.patience import PATIENCE
@@ -185,6 +185,61 @@ async def test_a_killed_workers_job_is_done_by_its_successor(
     assert end.kind == "completed"
     assert end.job
     assert end.job.fence == 2
+
+
+async def test_an_error_that_can_not_be_told_costs_its_job_alone(
+    valkey: Any, redis: Redis, workers: Workers
+) -> None:
+    client = JobQueue(redis)
+    worker = await workers.start(valkey.url)
+    payload = {"fail": "without words"}
+    job_id = await client.submit(payload, service_required="simulation", max_retries=1)
+    end = await end_of(client, job_id)
+    assert end.job
+    assert (end.kind, end.job.fence) == ("failed", 1)
+    assert end.job.error_details["code"] == "job-crashed"
+    assert end.job.error.endswith("FakeMute: its words can't be told: a bug in its words")
+    job_id = await client.submit({}, service_required="simulation")
+    assert (await end_of(client, job_id)).kind == "completed"
+    assert worker.returncode is None
+
+
+@pytest.mark.parametrize("result", ["none", "other", "odd", "odder"])
+async def test_what_is_no_result_costs_its_job_alone(
+    valkey: Any, redis: Redis, workers: Workers, result: str
+) -> None:
+    client = JobQueue(redis)
+    worker = await workers.start(valkey.url)
+    payload = {"result": result}
+    job_id = await client.submit(payload, service_required="simulation", max_retries=1)
+    end = await end_of(client, job_id)
+    assert end.job
+    assert (end.kind, end.job.fence) == ("failed", 1)
+    assert end.job.error_details["code"] == "job-crashed"
+    job_id = await client.submit({}, service_required="simulation")
+    assert (await end_of(client, job_id)).kind == "completed"
+    assert worker.returncode is None
+
+
+async def test_a_connector_that_breaks_while_it_looks_is_a_service_that_is_down(
+    own_valkey: Any, workers: Workers
+) -> None:
+    boss = Orchestrator(own_valkey.folder / "control.sock")
+    broken = workers.folder / "broken"
+    broken.touch()
+    async with await boss.serve(), open_job_queue(own_valkey.url) as client:
+        worker = await workers.start(own_valkey.url, MACHINE_CONTROL_SOCKET=str(boss.path))
+        await boss.wait_for("standby")
+        boss.tell(do="go")
+        error = (await boss.wait_for("trouble"))["error"]
+        assert (error["code"], "RuntimeError: a bug in probe" in error["summary"]) == (
+            "service-down", True,
+        )  # fmt: skip
+        broken.unlink()
+        await boss.wait_for("connected")
+        job_id = await client.submit({}, service_required="simulation")
+        assert (await end_of(client, job_id)).kind == "completed"
+        assert worker.returncode is None
 
 
 async def test_a_successor_that_came_at_once_keeps_its_jobs(

@@ -47,6 +47,17 @@ class FakeRant(FakeRefusal):
         return (Remedy("Say less", "shorter"), Remedy("x" * self.length, "x" * self.length))
 
 
+@attrs.define(kw_only=True, slots=False, eq=False)
+class FakeMute(FakeFailure):
+    """The fake was told to fail without words."""
+
+    code: ClassVar[str] = "fake-mute"
+
+    @property
+    def summary(self) -> str:
+        raise RuntimeError("a bug in its words")  # noqa: TRY003, RUF100
+
+
 class FakeConnector:
     """``FAKE_FOLDER``: a file ``down`` in it makes the service unhealthy; ``journal`` is kept."""
 
@@ -64,6 +75,8 @@ class FakeConnector:
         self._note("left")
 
     async def probe(self) -> Probe:
+        if (self._folder / "broken").exists():
+            raise RuntimeError("a bug in probe")  # noqa: TRY003, RUF100
         down = self._folder / "down"
         if not down.exists():
             return Probe(healthy=True)
@@ -112,6 +125,14 @@ class FakeConnector:
                 reference="/view?filename=a.png",
             ),
         )
+        if payload.get("result") == "none":
+            return None  # type: ignore[return-value]  # as who forgets to return it
+        if payload.get("result") == "other":
+            return {"a": 1}  # type: ignore[return-value]  # as who takes it for the data alone
+        if payload.get("result") == "odd":
+            return JobResult(outputs=("a.png",))  # type: ignore[arg-type]
+        if payload.get("result") == "odder":
+            return JobResult(data=[1], warnings=None)  # type: ignore[arg-type]
         data = {
             "list": [],
             "words": "x" * int(payload.get("words", 0)),
@@ -123,6 +144,8 @@ class FakeConnector:
         if payload.get("break_service"):
             (self._folder / "down").write_text("x" * rant, encoding="utf-8")
             raise FakeFailure
+        if payload.get("fail") == "without words":
+            raise FakeMute
         if payload.get("fail") == "at length":
             raise FakeRant(length=rant, where="x" * rant, context=("y" * rant,) * 3)
         if payload.get("fail") == "bug at length":

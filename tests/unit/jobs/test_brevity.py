@@ -27,18 +27,18 @@ def test_a_long_text_keeps_its_beginning_and_its_end() -> None:
 
 def test_an_error_that_fits_is_left_as_it_is() -> None:
     error = crashed("a bug", *("a line",) * 100)
-    assert brief_error(error) is error
+    assert brief_error(error, "j1") is error
 
 
 def test_a_long_error_is_still_that_error() -> None:
     error = crashed("x" * 100_000, *("the cause", "y" * 100_000, "the last line"))
-    told = brief_error(error)
+    told = brief_error(error, "j1")
     assert isinstance(told, RemoteError)
     assert (told.code, told.recoverable) == (error.code, error.recoverable)
     assert told.summary.startswith("job j1: ValueError: xxx")
     assert (told.context[0], told.context[-1]) == ("the cause", "the last line")
     assert told.remedies == error.remedies
-    assert brief_error(told) is told
+    assert brief_error(told, "j1") is told
 
 
 def test_whatever_is_in_it_the_server_takes_it() -> None:
@@ -46,6 +46,6 @@ def test_whatever_is_in_it_the_server_takes_it() -> None:
     group = Problems(
         subject=wide, where=wide, context=(wide,) * 9, errors=(crashed(wide, wide),) * 5
     )
-    told = brief_error(group)
+    told = brief_error(group, "j1")
     assert told.code == "problems"
     assert len(json.dumps(told.to_wire())) < 400_000
