@@ -60,5 +60,6 @@ class Outcome:
     @property
     def weight(self) -> int:
         """Bytes that are sent for it, about."""
-        said = (len(word) for word in self.arguments if isinstance(word, str))
+        words = (word for word in self.arguments if isinstance(word, str))
+        said = (len(word.encode(errors="replace")) for word in words)
         return sum(said) + sum(map(len, self.outputs.values()))

@@ -13,6 +13,7 @@ from typing import Any
 
 import attrs
 
+from machine_lifecycle.errors import LifecycleError
 from machine_lifecycle.jobs.worker_errors import ConnectorBroken, WorkerSettingWrong
 from machine_lifecycle.model.ports import Connector
 from machine_lifecycle.model.warming import VARIABLE, WarmUp, warm_ups_from
@@ -216,6 +217,9 @@ class WorkerConfig:
         }
 
 
+_METHODS = ("run", "probe", "cancel", "capabilities", "__aenter__", "__aexit__")
+
+
 def load_connector(reference: str, environ: Mapping[str, str]) -> Connector:
     """Import a connector's class and make the connector from the environment.
 
@@ -225,10 +229,19 @@ def load_connector(reference: str, environ: Mapping[str, str]) -> Connector:
     module, _, attribute = reference.partition(":")
     try:
         made = getattr(importlib.import_module(module), attribute).from_env(environ)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConnectorBroken(reference=reference, reason=str(error)) from error
-    if not isinstance(getattr(made, "run", None), object) or not hasattr(made, "probe"):
-        raise ConnectorBroken(reference=reference, reason="it has no run() and probe()")
+    except LifecycleError:
+        raise
+    except Exception as error:  # a stranger's code: it may raise anything
+        plain = isinstance(error, ImportError | AttributeError | ValueError)
+        reason = str(error) if plain else f"{type(error).__name__}: {error}"
+        raise ConnectorBroken(reference=reference, reason=reason) from error
+    lacks = [f"{name}()" for name in _METHODS if not callable(getattr(made, name, None))]
+    if lacks:
+        raise ConnectorBroken(reference=reference, reason=f"it has no {', '.join(lacks)}")
+    jobs = getattr(made, "max_concurrent_jobs", 1)
+    if not isinstance(jobs, int) or jobs < 1:
+        reason = f"its max_concurrent_jobs is {jobs!r}, and must be a number from 1 on"
+        raise ConnectorBroken(reference=reference, reason=reason)
     connector: Connector = made
     return connector
 

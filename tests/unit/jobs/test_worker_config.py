@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 import pytest
 
@@ -64,6 +65,36 @@ def test_a_connector_that_can_not_be_loaded_is_named(reference: str) -> None:
     assert reference in broken.value.summary
     module = reference.partition(":")[0]
     assert broken.value.remedies[0].command == our_python("-P", "-c", f"import {module}")
+
+
+class Lacking:
+    """A connector that lacks most of one, and wants to do no jobs at a time."""
+
+    max_concurrent_jobs = 0
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> Lacking:
+        made = cls()
+        if environ["METHODS"] == "all":
+            for name in ("run", "probe", "cancel", "capabilities", "__aenter__", "__aexit__"):
+                setattr(made, name, print)
+        return made
+
+
+@pytest.mark.parametrize(
+    ("environ", "reason"),
+    [
+        ({}, "KeyError: 'METHODS'"),
+        ({"METHODS": "none"}, "it has no run(), probe(), cancel(), capabilities(), __aenter__(), "),
+        ({"METHODS": "all"}, "its max_concurrent_jobs is 0, and must be a number from 1 on"),
+    ],
+)
+def test_a_connector_that_is_none_is_told_with_all_that_it_lacks(
+    environ: dict[str, str], reason: str
+) -> None:
+    with pytest.raises(ConnectorBroken) as broken:
+        load_connector(f"{__name__}:Lacking", environ)
+    assert f"can't be loaded: {reason}" in broken.value.summary
 
 
 def test_what_services_loaded_is_advertised_for_jobs_to_require() -> None:
