@@ -14,7 +14,7 @@ from machine_lifecycle.config.mapping import parse_mapping
 from machine_lifecycle.config.workers import parse_workers
 from machine_lifecycle.errors import LifecycleError, Problems
 from machine_lifecycle.model.bundle import WorkerBundle
-from machine_lifecycle.model.catalogue import ServiceMapping
+from machine_lifecycle.model.catalogue import ServiceEntry, ServiceMapping
 from machine_lifecycle.model.hardware import Hardware
 from machine_lifecycle.model.paths import Paths
 from machine_lifecycle.model.plan import BootPlan
@@ -111,14 +111,18 @@ class MachinePlanner:
 
     def capabilities(self) -> tuple[str, ...]:
         """What jobs may ask of this machine, in the order of ``WORKERS``: a job's
-        ``service_required`` is one of them. Definitions that the mapping has not are left out.
+        ``service_required`` is one of them.
 
         Raises:
-            LifecycleError: ``WORKERS`` or the mapping can't be read.
+            LifecycleError: ``WORKERS``, the mapping or a definition can't be read.
         """
-        workers = self.mapping().workers
-        entries = [workers.get(request.worker) for request in parse_workers(self.settings.workers)]
-        return tuple(route.asks for entry in entries if entry for route in entry.routes)
+        workers, found = self.mapping().workers, list[str]()
+        for request in parse_workers(self.settings.workers):
+            if entry := workers.get(request.worker):
+                found += [route.asks for route in entry.routes]
+            else:  # a definition that is named by itself
+                found += self.registry.lookup(ServiceEntry(name=request.worker)).capabilities
+        return tuple(found)
 
     def simulated(self) -> bool:
         """Whether every service that is asked for is simulated: an island is no surprise then.

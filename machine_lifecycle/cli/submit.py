@@ -111,7 +111,8 @@ def _first_served(ctx: click.Context) -> str:
     """What a machine with these settings serves first.
 
     Raises:
-        UsageError: It serves nothing that the mapping knows of.
+        LifecycleError: It can't be told from ``WORKERS`` and what that names.
+        UsageError: It serves nothing that has a name.
     """
     # Imported here: it loads the mapping and the plug-ins.
     from machine_lifecycle.assembly.planner import MachinePlanner  # noqa: PLC0415
@@ -122,7 +123,7 @@ def _first_served(ctx: click.Context) -> str:
     )
     served = planner.capabilities()
     if not served:
-        raise click.UsageError(f"name a --service: none is known of {loaded.settings.workers}")
+        raise click.UsageError(f"name a --service: {loaded.settings.workers} says nothing of any")
     return served[0]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -144,3 +145,6 @@ def _tell(result: dict[str, Any]) -> None:
             click.echo(f"  {line}", err=True)
     for path in result["saved"]:
         click.echo(path)
+    data = (result.get("result") or {}).get("data")
+    if data and not result["saved"]:  # of a service that answers with words, not files
+        click.echo(json.dumps(data, indent=2, ensure_ascii=False))

@@ -151,10 +151,21 @@ def test_a_job_comes_over_stdin_for_the_first_service_of_the_settings(terminal: 
     assert terminal.run("jobs", "show", job_id, "--json").stdout.count('"comfyui"') == 1
     unserved = terminal.run("submit", "-", typed='{"a": 1}', WORKERS="some.module:SERVICE")
     assert unserved.returncode == 2
-    assert "name a --service" in unserved.stderr
+    assert "some.module:SERVICE" in unserved.stderr
+    named = {"WORKERS": "machine_lifecycle.services.comfyui:SERVICE"}
+    asked = terminal.run("submit", "-", "--json", typed='{"a": 1}', **named)
+    job_id = json.loads(asked.stdout)["id"]
+    assert '"comfyui"' in terminal.run("jobs", "show", job_id, "--json").stdout
     nothing = terminal.run("submit", "-", typed="")
     assert nothing.returncode == 2
     assert "payload-unusable" in nothing.stderr
+
+
+def test_what_a_service_answers_in_words_is_shown(terminal: Terminal) -> None:
+    job = terminal.payload(color="red")
+    done = json.loads(terminal.run("submit", job, "--watch", "--json").stdout)
+    shown = terminal.run("submit", job, "--watch").stdout
+    assert json.loads(shown).keys() == done["result"]["data"].keys()
 
 
 def test_what_is_empty_is_said_and_what_is_long_can_be_copied(terminal: Terminal) -> None:
