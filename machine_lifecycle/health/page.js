@@ -103,11 +103,14 @@ function show() {
   $("conditions").replaceChildren(...r.conditions.map((c) => {
     const made = node("span", `${c.kind}: ${c.reason}`, "pill warn"); return made;
   }));
+  const way = r.timings.filter((t) => t.attempt === r.attempt);
+  const broken = way[way.findLastIndex((t) => t.state === "failed") - 1]?.state;  // where a fault met it
   for (const state of STATES) {
     const group = $(`s-${state.word}`), visits = r.timings.filter((t) => t.state === state.word && t.attempt === r.attempt);
     if (!group) continue;
-    const here = state.word === r.state;
-    group.setAttribute("class", here ? `now ${kind(r.state)} ${kind(r.state) === "busy" ? "moving" : ""}` : visits.length ? "done" : "");
+    const here = state.word === r.state, failed = state.word === broken;
+    group.setAttribute("class", here ? `now ${kind(r.state)} ${kind(r.state) === "busy" ? "moving" : ""}`
+      : failed ? "failed" : visits.length ? "done" : "");
   }
   const failure = r.failure, box = $("failure");
   box.hidden = !failure;

@@ -332,6 +332,7 @@ class Unit:
         self.last_exit = _cause(self, ended, reason, self._home.oom)
         self.child = None
         self.ended_for = None
+        self.startup.expect("")  # how it ended is what there is to tell now
 
     def _record(self) -> None:
         if self.child is not None:

@@ -236,6 +236,17 @@ async def test_what_is_waited_for_is_told(house: House) -> None:
     assert house.status("p").waiting_for == f"GET http://127.0.0.1:{port}/x: connection refused"
 
 
+async def test_nothing_is_waited_for_of_a_process_that_ended(house: House) -> None:
+    never = RestartPolicy(when=RestartWhen.NEVER)
+    crashes = spec("p", "--crash=7", restart=never, readiness=(NotifyReady(),))
+    await house.supervisor.launch([crashes])
+    await house.until(lambda: house.fatal)
+    found = house.status("p")
+    assert found.waiting_for == ""
+    assert found.last_exit is not None
+    assert found.last_exit.reason == "exit status 7"
+
+
 async def test_waiting_fails_at_once_when_the_process_dies_for_good(house: House) -> None:
     never = RestartPolicy(when=RestartWhen.NEVER)
     await house.supervisor.launch(
