@@ -27,9 +27,11 @@ def state_limits(settings: Settings) -> dict[MachineState, Limits]:
     stalls, caps = parse_limits(settings.stall_limits), dict(parse_limits(settings.state_caps))
     warms = settings.comfyui_warmup or settings.simulation_warmup or settings.service_mapping
     waits = MachineState.WORKERS_STARTING
-    if usual := TABLE.spec(MachineState.STARTING).cap:  # what failed before holds it back
+    # The wait after lives that failed is a part of Starting.
+    if usual := TABLE.spec(MachineState.STARTING).cap:
         caps.setdefault(MachineState.STARTING.value, usual + settings.crash_backoff_max)
-    if warms and (usual := TABLE.spec(waits).cap):  # a warm-up is bounded by its own time
+    # Services are warmed up in WorkersStarting, for as long as that has a limit of its own.
+    if warms and (usual := TABLE.spec(waits).cap):
         caps.setdefault(waits.value, usual + settings.comfyui_warmup_timeout)
     return {
         state: Limits(stall=stalls.get(state.value), cap=caps.get(state.value))

@@ -100,7 +100,7 @@ class Installation:
                 secrets=tuple(secret_values(self._settings).values()),
             )
         self._found = await self._probe.detect()
-        if stage == "base":  # what is installed is settled before, and all else planned from it
+        if stage == "base":  # the lock is made first: all further steps are planned from it
             await self._executor.install(plan, "lock", progress)
         done = await self._executor.install(plan, stage, progress)
         if stage == "nodes":

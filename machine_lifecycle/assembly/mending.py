@@ -163,7 +163,7 @@ class Mending:
         earlier = self._faults.get(name, ())
         verdict = judge(sign, earlier, fault)
         fresh = tuple(one for one in earlier if fault.at - one.at < _WINDOW)
-        # What comes back into service later begins anew.
+        # Once it is taken out, its faults are forgotten: back in service, it starts with none.
         self._faults[name] = () if verdict is Verdict.TAKE_OUT else (*fresh, fault)
         return verdict
 

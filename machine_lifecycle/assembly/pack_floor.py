@@ -13,7 +13,9 @@ from machine_lifecycle.errors import LifecycleError, Remedy
 __all__ = ["Listed", "PacksMissing", "may_miss", "missing_too_much"]
 
 _ROUNDING = 1e-9
+"""So that 10 packs times 0.1 is 1, which binary fractions miss by a hair."""
 _SHOWN = 5
+"""Packs that an error names; of the rest it tells the number."""
 
 
 @attrs.frozen

@@ -21,6 +21,7 @@ Spent = Mapping[str, Mapping[str, float]]
 """Seconds of each part, by pack."""
 
 _SLOWER = 1.2
+"""Times the seconds of the boots before, from which on a part counts as slower."""
 _AT_LEAST = 0.2
 """Seconds by which it must be slower: services tell imports to a tenth."""
 _log = logging.getLogger("machine_lifecycle.machine")

@@ -105,13 +105,14 @@ class Parts:
         )
         self.mending: Mending = Mending(
             lifecycle=self.lifecycle,
-            # Or its worker takes a job meanwhile.
+            # Before a service is restarted: else its worker takes a job in that moment.
             hold=lambda process: self.watching.needs_changed(process, ready=False),
         )
         self.supervisor: Supervisor = Supervisor(
             paths=paths,
             base_env=_inherited(environ),
-            # A plug-in's secret is no setting of ours; it is in the environment. Looked up anew.
+            # Secrets of plug-ins are in the environment alone. Asked at each spawn, since a reload
+            # may have changed them.
             secrets=lambda who: {**environ, **self._secrets, **self.queue.secrets()}.get(who),  # noqa: PLW0108
             on_change=self.watching.process_changed,
             on_fatal=self.watching.process_given_up,

@@ -62,7 +62,7 @@ async def provision(
     prepare(paths)
     with machine_lock(paths):
         gpus = Gpus(settings=settings)
-        # An id of its own is for the machines that are made of the image.
+        # No id is made here: else all machines that start from the image would share it.
         identity, _ = machine_id(settings, environ, paths, create=False)
         planner = MachinePlanner(
             settings=settings, paths=paths, machine_id=identity, environ=environ

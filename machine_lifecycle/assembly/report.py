@@ -25,6 +25,7 @@ HEALTH_SERVER = "health-server"
 """The name under which the orchestrator lists itself: it serves the health pages."""
 
 _STORY_SHOWN = 40
+"""Lines of the story that a report shows: the last ones."""
 
 
 @attrs.define(kw_only=True)
@@ -133,7 +134,7 @@ class Reporter:
         found = {s.name: (s.waiting_for, s.since) for s in statuses if s.waiting_for}
         known = {status.name for status in statuses}
         for (state, attempt, step), (detail, since) in self.running.items():
-            # A process that is waited for is a step of its state, too, but knows better itself.
+            # A process that is waited for is a step of the state too; its own words are newer.
             if (state, attempt) == (life.state.value, life.attempt) and step not in known:
                 found[step] = (detail, since)
         pause = life.record.retry_at - self.clock.monotonic()

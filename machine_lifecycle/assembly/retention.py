@@ -21,6 +21,7 @@ _FOLDERS = ("output", "temp")
 _APART = 300.0
 """Seconds between two sweeps: a walk over thousands of files is not for each job."""
 _LEAST_YOUNG = 600.0
+"""Seconds in which no file is removed, however short jobs may be."""
 _log = logging.getLogger("machine_lifecycle.machine")
 
 

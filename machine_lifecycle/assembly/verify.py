@@ -12,6 +12,7 @@ from machine_lifecycle.model.processes import ProcessSpec, ProcessState, Process
 __all__ = ["RunningParts"]
 
 _CONNECT_TIMEOUT = 5.0
+"""Seconds for a connection to a port that is checked."""
 
 
 class RunningParts:

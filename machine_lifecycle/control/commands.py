@@ -15,6 +15,7 @@ from machine_lifecycle.model.wire import to_json_value
 __all__ = ["Calls", "ControlCommands", "signal_number"]
 
 _MOST_LINES = 100_000
+"""Lines of each log that one call is answered with at most."""
 
 
 def signal_number(text: str) -> int | None:

@@ -194,7 +194,7 @@ class WorkerBoard:
         job, outcome = text_of(message, "job_id"), text_of(message, "outcome")
         running = self._jobs.get(worker.id, {})
         if job not in running:
-            return  # told twice, or counted as lost
+            return  # said before, or counted as lost when its worker went away
         del running[job]
         self._store(
             attrs.evolve(

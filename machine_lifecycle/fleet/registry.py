@@ -25,9 +25,13 @@ from machine_lifecycle.system.redis_keys import iso
 __all__ = ["Registry"]
 
 _INFO_TTL = 120
+"""Seconds that what Redis knows of a machine stays there without being written again."""
 _RENEW = 10.0
-_FIRST_WAIT = 0.1
-_LONGEST_WAIT = 5.0
+"""Seconds between two renewals of the claim on the id, which holds for 30."""
+_FIRST_WAIT, _LONGEST_WAIT = 0.1, 5.0
+"""Seconds before Redis is asked again after it was lost: the first wait, which doubles each time,
+and the longest.
+"""
 
 
 # What is known of the machine, in a full server too. KEYS: info. ARGV: ttl, names and values.

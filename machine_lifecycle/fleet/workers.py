@@ -14,6 +14,7 @@ from machine_lifecycle.system import redis_keys as keys
 __all__ = ["living_workers"]
 
 _LIMIT = 5.0
+"""Seconds that Redis may take to tell of all workers."""
 
 
 async def living_workers(

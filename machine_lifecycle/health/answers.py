@@ -33,7 +33,7 @@ def read_only(page: Page) -> Page:
 
     async def answer(request: web.Request) -> web.StreamResponse:
         response = await page(request)
-        if not response.prepared:  # a stream has sent its headers, this one among them
+        if not response.prepared:  # the stream of events has sent its headers already, with this
             response.headers["Access-Control-Allow-Origin"] = "*"
             response.headers["Access-Control-Allow-Methods"] = "GET, OPTIONS"
         return response

@@ -28,7 +28,9 @@ _KEEP_ALIVE = 15.0
 keep the connection and a reader that has gone is noticed."""
 
 _LINES = 50
+"""Lines of a log that are sent where the request asks for no number."""
 _MOST_LINES = 10_000
+"""And those that are sent at most, whatever it asks for."""
 
 
 class Pages:

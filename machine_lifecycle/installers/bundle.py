@@ -109,7 +109,7 @@ async def bring_bundle(
             await asyncio.to_thread(_copy, settings.worker_local_path, staged)
         else:
             file = File(url=settings.worker_download_url, sha256=bundle.sha256, most=most)
-            # Under one name, so that what came before an end is found again.
+            # Always under this name, so that a run after a kill goes on with what came.
             archive = home / f".{bundle.folder.name}.partial"
             await _download(bundle, file, archive, downloader, progress)
             try:

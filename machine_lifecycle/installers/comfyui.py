@@ -77,7 +77,7 @@ class ComfyUIInstaller:
         if locked:
             repository, nodes = locked.comfyui, locked.nodes(nodes)
         steps = _Base(context, environment, repository).steps() + models.steps()
-        hosts = Hosts()  # what one pack finds out of a host, the others need not
+        hosts = Hosts()  # shared by all packs, so that a dead host is found out once
         for node in nodes:
             steps += _Pack(context, environment, node, hosts).steps()
         steps = blocklist.over(locked.over(steps) if locked else steps, nodes)

@@ -195,13 +195,13 @@ def _clone(git: Git, here: Path, commit: str, to: Path, git_dir: Path | None) ->
     place = git_dir or to / ".git"
     shutil.rmtree(place, ignore_errors=True)
     (place / "refs" / "heads").mkdir(parents=True)
-    # Read before the objects are linked: another commit may be on its way.
+    # Read before the objects are linked: a fetch that runs meanwhile adds to both, objects first.
     with contextlib.suppress(FileNotFoundError):
         shutil.copyfile(here / "shallow", place / "shallow")
     unfinished = shutil.ignore_patterns("tmp_*", "*.lock")
     shutil.copytree(here / "objects", place / "objects", copy_function=_link, ignore=unfinished)
     config = (here / "config").read_text("utf-8").replace("bare = true", "bare = false")
-    if git_dir is not None:  # each says where the other is, wherever both are put
+    if git_dir is not None:  # relative paths both ways, so that both can be moved together
         config += f"[core]\n\tworktree = {quoted(os.path.relpath(to, place))}\n"
         (to / ".git").write_text(f"gitdir: {os.path.relpath(place, to)}\n", "utf-8")
     (place / "config").write_text(config + git.remembering(commit), "utf-8")
@@ -211,7 +211,7 @@ def _clone(git: Git, here: Path, commit: str, to: Path, git_dir: Path | None) ->
 def _link(source: str, target: str) -> None:
     try:
         os.link(source, target)
-    except OSError:  # another disk, or one that has no links
+    except OSError:  # another disk, or a file system without hard links
         shutil.copy2(source, target)
 
 
@@ -248,7 +248,7 @@ async def _without_files(git: Git, aside: Path, commit: str) -> bool:
     clone = ("clone", "--quiet", "--bare", "--filter=blob:none", "--", git.url, str(aside))
     if (await git.network(*clone, check=False)).status:
         return False
-    # Which fails for a commit that is nowhere in the history: another way would not bring it.
+    # Fails if the commit is nowhere in the history; then cloning in full would not bring it either.
     await git("update-ref", f"refs/locked/{commit}", f"{commit}^{{commit}}", cwd=aside)
     files = aside.with_suffix(".files")
     files.mkdir(exist_ok=True)

@@ -197,7 +197,7 @@ def read(text: str) -> tuple[LockedPackage, ...]:
             )
         elif found and line.strip().startswith("# via"):
             names = line.partition("# via")[2].split(",")
-            # A file of the question itself is there for what only a direct line may say.
+            # The question's own file holds what uv takes from direct requirements alone.
             stripped = (name.strip() for name in names)
             wanted = sorted(_shown(name) for name in stripped if name[:1] not in {"", "-"})
             found[-1] = attrs.evolve(found[-1], wanted_by=tuple(wanted))
@@ -245,7 +245,7 @@ class UvSolver:
         argv = self._question(place, packs)
         built = {line.name for pack in packs for line in pack.lines if line.vcs and line.name}
         if any(line.vcs and not line.name for pack in packs for line in pack.lines):
-            # What an address without a name holds, the first answer tells.
+            # Which package a bare address holds is known from the first answer.
             asked = await self.ctx.run_command(argv, env=self.env, check=False)
             if asked.status:
                 return self._unsolved(asked.tail)
@@ -293,7 +293,7 @@ class UvSolver:
     def _question(self, place: Path, packs: Sequence[Asking]) -> list[str]:
         """Write the files of a question; the command that asks it."""
         direct = [_wheel(place, pack) for pack in packs]
-        # What only a direct requirement may say: addresses, and versions that are not final.
+        # uv takes addresses and pre-releases from direct requirements only, not from a pack's.
         direct += [line.text for pack in packs for line in pack.lines if _is_direct(line)]
         bounds = [line.text for pack in packs for line in pack.bounds]
         files = {

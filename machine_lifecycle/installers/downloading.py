@@ -38,6 +38,7 @@ __all__ = ["Downloader"]
 _PARTIAL, _UNSATISFIABLE = 206, 416
 _RANGE = re.compile(r"bytes (?:(?P<at>\d+)-\d+|\*)/(?P<total>\d+)")
 _WAIT_MAX = 8.0
+"""Seconds between two tries of a download at most, if its server does not ask for more."""
 _HOST_TRIES = 3
 """Connections in a row that a host may fail, whoever asked, until it counts as down."""
 
@@ -105,7 +106,7 @@ class Downloader:
                 error.have = partial.size
                 if not left or error.retry_after > patience.longest:
                     raise
-                if error.retry_after:  # said to one, meant for all
+                if error.retry_after:  # the server asks one download to wait, and means all
                     host.not_before = max(host.not_before, time.monotonic() + error.retry_after)
                     continue
                 # Full jitter, so that many machines that lost one host do not come back as one.
@@ -116,7 +117,7 @@ class Downloader:
             except OSError as error:
                 if not ran_out(error):
                     raise
-                partial.forget()  # others need the room, the machine's own files first
+                partial.forget()  # a machine needs the room for its own files more than for this
                 folder, free = fullest((path.parent,))
                 raise DiskFull(folder=folder, free=free, needed=file.size) from error
 
@@ -128,7 +129,7 @@ class Downloader:
         resumed = bool(have)
         if cut is None:
             digest = await hash_of(partial.path) if have else hashlib.sha256()
-            if not have or have != file.size:  # else only its name is missing
+            if not have or have != file.size:  # else all of it came, and was not put in place
                 resumed, digest = await self._rest(file, partial, have, digest, report)
             cut = partial.cut
         if cut is not None:
@@ -172,7 +173,7 @@ class Downloader:
                     raise broken(file, "the connection was closed too early")
                 return bool(at), digest
         except (aiohttp.ClientError, TimeoutError) as error:
-            # Its words may hold the whole address.
+            # The error's own text may hold the whole address, with what is secret in it.
             silent = isinstance(error, TimeoutError)
             words = f"nothing came for {human_seconds(patience.silence)}" if silent else ""
             told = str(getattr(error, "os_error", "") or "")

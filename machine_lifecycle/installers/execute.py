@@ -125,7 +125,7 @@ class Executor:
         journal = self._journal(plan, progress)
         if self._paths.shared is None:
             return await self._install(plan, stage, progress, journal)
-        # Nothing may be planned before: another machine may be about to do all of it.
+        # Planned only once the lock is held: another machine may do all of it meanwhile.
         lock = self._paths.services / f".{quote(plan.service, safe='')}.machine-lifecycle.lock"
 
         def report(line: str) -> None:
@@ -155,7 +155,7 @@ class Executor:
         self, plan: InstallPlan, stage: str, progress: ProgressSink, journal: Journal
     ) -> int:
         steps = [step for step in self._plan(plan) if step.stage == stage]
-        # What came of an earlier list, or an earlier lock, is past.
+        # Outcomes of an earlier run, with another list or lock perhaps, no longer count.
         self._outcomes.pop((plan.service, stage), None)
         if not steps:
             return 0
@@ -172,7 +172,7 @@ class Executor:
         outcomes = await run.all(steps)
         self._outcomes[plan.service, stage] = outcomes
         found = (one.error for one in outcomes if one.error is not None and one.required)
-        # A step that tells several problems at once tells each as its own.
+        # A step that failed with a group of errors has each of them told by itself.
         errors = tuple(part for error in found for part in error.parts())
         if errors:
             raise Problems(subject=f"installation of {plan.service} ({stage})", errors=errors)

@@ -62,7 +62,7 @@ async def held(
     try:
         await _taken(descriptor, lock, report, what, watched)
         yield descriptor
-        # Whoever else has it by now is no concern of the next one's.
+        # A program that inherited the descriptor must not hold it on: whoever is next goes on.
         with contextlib.suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_UN)
     finally:

@@ -99,7 +99,8 @@ class Git:
             cwd: The one it is fetched into.
             keep: Whether it has the same name there.
         """
-        forbids = {"GIT_ALLOW_PROTOCOL", "GIT_PROTOCOL_FROM_USER"}  # what a folder may be
+        # These may forbid folders as sources.
+        forbids = {"GIT_ALLOW_PROTOCOL", "GIT_PROTOCOL_FROM_USER"}
         env = {name: value for name, value in self.env.items() if name not in forbids}
         words = ("fetch", "--quiet", "--depth", "1", "--no-tags", "--no-recurse-submodules")
         name = f"refs/locked/{commit}"
@@ -127,7 +128,7 @@ class Git:
         refs = (f"refs/heads/{branch}", f"refs/tags/{branch}")
         found = await self.network("ls-remote", "--exit-code", self.url, *refs, check=False)
         if found.status != _NO_SUCH_REF:
-            return branch  # or no answer, of which the next command tells the cause
+            return branch  # it is there; or nobody answers, and the next command says why
         if not self.wanted.or_default:
             raise GitCloneFailed(
                 url=self.url, target=self.target, wanted=branch, cause=GitCause.REF

@@ -29,7 +29,8 @@ def protect(environment: Environment, packages: Sequence[LockedPackage] = ()) ->
     further = (environment.constraints, *(Path(one) for one in named.split() if "://" not in one))
     environment.protection.write(packages, further=further)
     if environment.ours and environment.python.exists():
-        # Of the environment itself (pip's "site" file): it holds whoever drops the variables.
+        # In the environment itself too, as pip's "site" configuration: a program that starts pip
+        # without our variables is held as well.
         held = shown_constraints(environment.protection.constraints)
         file = environment.python.parent.parent / "pip.conf"
         write_atomically(file, f"[global]\nconstraint = {held}\n")
@@ -91,7 +92,7 @@ def repairing(
 
     async def repair(ctx: StepContext) -> None:
         async with environment.changing(ctx):
-            pass  # packages that are there by halves are mended first
+            pass  # entering mends packages that were left half installed
         await check_unmoved(environment, ctx, by, packages)
 
     return repair

@@ -104,13 +104,14 @@ class Hosts:
                 if direct and not host.known:
                     await self._reach(host, url)
                 return await self._asked(host, url, question, is_silence)
-        return await self._asked(host, url, question, is_silence)  # it is back, for all at once
+        # It answered another one meanwhile: there is no queue any more.
+        return await self._asked(host, url, question, is_silence)
 
     async def _reach(self, host: _Host, url: str) -> None:
         """See whether anybody takes a connection there."""
         parts = urlsplit(url)
         if parts.scheme not in _PORTS:
-            return  # ssh is told a limit of its own
+            return  # for ssh the time is limited by ConnectTimeout (see git_environment)
         port = parts.port or _PORTS[parts.scheme]
         try:
             await _connect(parts.hostname or "", port, self.connect)
@@ -165,6 +166,6 @@ async def reach_one(addresses: Sequence[tuple[int, Any]], limit: float) -> None:
                 async with asyncio.timeout(limit / len(addresses)):
                     await loop.sock_connect(one, address)
                 return
-        except OSError as refused:  # or too late, which is one, too
+        except OSError as refused:  # a TimeoutError is one, too
             error = refused
     raise error

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Unreached", "announced", "ask", "host_in", "opened", "seconds_to_wait"]
 
 _REDIRECTS = 10
+"""Redirects that are followed for one file at most."""
 _MOVED = frozenset({301, 302, 303, 307, 308})
 _BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Statuses after which the same question may be answered (RFC 9110; 425: RFC 8470)."""
@@ -102,7 +103,8 @@ async def ask(
     url = start or credentials.start
     for _ in range(_REDIRECTS):
         headers = {"Accept-Encoding": "identity", **wanted, **credentials.headers(url)}
-        # What is quoted already stays as it is: signatures are over the letters.
+        # An address that is percent-encoded already must not be encoded again: a signature in it is
+        # over its exact text.
         address = URL(url, encoded=url.isascii())
         proxy = _proxy(url, credentials.environ)
         try:
@@ -189,7 +191,7 @@ def _check(answer: aiohttp.ClientResponse, credentials: Credentials, url: str) -
     host = host_in(url)
     problem = f"{host} answers with HTTP status {answer.status}"
     page = answer.content_type == "text/html" and answer.status in _GOOD
-    if page:  # a login page: whatever is wanted, it is no web page
+    if page:  # no model is a web page: this is a login form, or an error that says 200
         problem = f"{host} answers with a web page"
     if page or answer.status in _REFUSED:
         variable, _ = credentials.token(credentials.start)

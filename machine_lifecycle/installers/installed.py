@@ -97,7 +97,8 @@ class Installed:
     async def _hashes(self, packages: Sequence[LockedPackage]) -> Mapping[str, tuple[str, ...]]:
         """The index's hashes of what is installed; nothing for what no index has."""
         env = dict(self.indexes)
-        env.pop("UV_CONSTRAINT", None)  # versions are settled
+        # The versions are fixed already: constraints could only contradict them.
+        env.pop("UV_CONSTRAINT", None)
         asked = {one.name: one.version for one in packages if one.version}
         with tempfile.TemporaryDirectory(prefix="machine-lifecycle-hashes-") as folder:
             question, answer = Path(folder) / "asked.txt", Path(folder) / "answer.txt"

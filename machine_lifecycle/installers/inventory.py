@@ -227,6 +227,6 @@ class _Taking:
             markers=environment_of(self._wanted.python),
             note=self._notes.append,
         )
-        # Torch of a Python that was named comes with it, and is no part of a lock.
+        # A Python that the user named (COMFYUI_PYTHON) brings its own torch: no part of a lock.
         left_out = TORCH_FAMILY if self._wanted.torch == FOUND else ()
         return await installed.packages(asking, left_out)

@@ -136,14 +136,15 @@ class Lock:
     def needed_by(self, pack: str = "") -> tuple[LockedPackage, ...]:
         """The packages that a pack comes to with all that they need; without a name, ComfyUI's."""
         if pack and pack not in self._slugs:
-            return ()  # it has no requirements that count
+            return ()  # none of its requirements applies to this environment
         names: set[str] = set()
         more = {f"pack:{self._slugs[pack]}" if pack else _COMFYUI}
         while more:
             names |= more
             more = {one.name for one in self.packages if not names.isdisjoint(one.wanted_by)}
             more -= names
-        # What nobody is said to want is wanted by a line that the solver was given as such.
+        # The solver names who wants a package, but for those that it was given as lines of their
+        # own: what nobody is said to want is one of these.
         return tuple(
             one for one in self.packages if one.name in names or not (pack or one.wanted_by)
         )

@@ -100,7 +100,7 @@ class Locked:
         wanted = Wanted(
             comfyui=comfyui,
             packs=wanted_packs(nodes, Blocklist.of(context.settings)),
-            # That of a Python which was named is seen when it is used.
+            # Whether a Python that the user named fits is seen when it is used.
             python=this_platform.python_version() if environment.ours else lock.python,
             torch=environment.backend if environment.ours else FOUND,
             exclude_newer=lock.exclude_newer,

@@ -122,7 +122,7 @@ def _solver(context: InstallContext, ctx: StepContext, wanted: Wanted, folder: P
     backend = wanted.torch if wanted.torch != FOUND else ""
     blocked = blocked_packages(context.settings)
     env = package_environment(environ, constraints=blocked, backend=backend)
-    # Constraints that are named beside a variable's replace those.
+    # uv ignores UV_CONSTRAINT where options name constraints: those of the variable are added.
     held = env.pop("UV_CONSTRAINT", "").split()
     options = [word for path in held for word in ("--constraints", path)]
     return UvSolver(
@@ -145,7 +145,7 @@ async def _among_installed(
     folder = solver.folder / "installed"
     found = await StandIns.of(quiet, environment.python, environment.env, folder)
     ctx.report(f"{why}: versions are those that {environment.python} has, {len(found.versions)}")
-    # Places that are named beside a variable's replace those.
+    # uv ignores UV_FIND_LINKS where options name folders: those of the variable are added.
     named = solver.env.get("UV_FIND_LINKS", "").split(",")
     links = (
         word for place in (*filter(None, named), str(folder)) for word in ("--find-links", place)
@@ -155,7 +155,8 @@ async def _among_installed(
         solver,
         prefer=tuple(prefer),
         stand_ins=found.digests,
-        # Where none but named folders are to be asked, it is a line's fault that they lack it.
+        # With an index, what is lacking may be the network's fault; without one, it is the line's
+        # that asks for it.
         whole=not without_index(solver.env),
         options=(*solver.options, *links, *options),
     )

@@ -99,7 +99,7 @@ def link(source: Path, target: Path) -> str:
     try:
         os.link(source, between)
         how = "hard link"
-    except OSError:  # another disk, or one that knows none
+    except OSError:  # another disk, or a file system without hard links
         between.symlink_to(source)
         how = "symbolic link"
     between.replace(target)

@@ -68,7 +68,7 @@ class Origins:
             yield f"url.{instead}.insteadOf", start
         if self.hosts:
             yield f"url.{_REFUSED}.insteadOf", "https://"
-            for host in self.hosts:  # of several that fit, git takes the longest
+            for host in self.hosts:  # of several prefixes that match, git takes the longest
                 yield f"url.https://{host}/.insteadOf", f"https://{host}/"
             for protocol in ("ssh", "git", "http"):  # for what we name ourselves, not submodules
                 yield f"protocol.{protocol}.allow", "user"

@@ -90,7 +90,7 @@ class PackPackages:
         Raises:
             PackagesFailed: They can't be had for now: another try may end better.
         """
-        protect(self.environment, self.lock.packages)  # it is another lock's until now
+        protect(self.environment, self.lock.packages)  # until now, that of the lock before holds
         try:
             await install_locked(ctx, self.environment, self.all, self._file(TOGETHER))
         except PackagesFailed as error:

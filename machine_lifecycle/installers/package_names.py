@@ -70,7 +70,7 @@ def _data() -> dict[str, object]:
 def families() -> tuple[Family, ...]:
     """Every family there is."""
     listed = _data()["families"]
-    if not isinstance(listed, list):  # a mistake of ours
+    if not isinstance(listed, list):  # the file that ships is wrong
         raise TypeError(FAMILIES)
     return tuple(
         Family(
@@ -93,7 +93,7 @@ def families() -> tuple[Family, ...]:
 def module_of(name: str) -> str:
     """The package whose module *name* is, where that is no package itself; else empty."""
     modules = _data()["modules"]
-    if not isinstance(modules, dict):  # likewise
+    if not isinstance(modules, dict):  # the file that ships is wrong
         raise TypeError(FAMILIES)
     head, dot, _ = name.lower().partition(".")
     if dot and head in modules["heads"]:

@@ -83,7 +83,7 @@ class Environment:
         env["PYTHON"] = env["UV_PYTHON"] = str(self.python)
         if self.ours:
             env["VIRTUAL_ENV"] = str(self.python.parent.parent)
-        else:  # it was named as the one to use, be it the system's
+        else:  # the user named this Python (COMFYUI_PYTHON), be it the system's
             env["PIP_BREAK_SYSTEM_PACKAGES"] = env["UV_BREAK_SYSTEM_PACKAGES"] = "1"
         return env
 
@@ -177,7 +177,7 @@ class Environment:
     async def versions(self, ctx: StepContext) -> dict[str, str]:
         """Versions of all packages that are installed, by name."""
         words = ("list", "--quiet", "--format", "json", "--python", str(self.python))
-        # Its own line is data: it is read, and not part of the story that is reported.
+        # Its output is data for us: it is not shown as progress.
         listed = await ctx.run_command([uv_program(), "pip", *words], env=self.env)
         return {
             canonicalize_name(str(one["name"])): str(one["version"])

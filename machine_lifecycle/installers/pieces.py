@@ -38,6 +38,7 @@ __all__ = ["PieceTransfer", "Pieces"]
 _PARTIAL = 206
 _READ = 1 << 20
 _WAIT_MAX = 8.0
+"""Seconds between two tries of a piece at most, if its server does not ask for more."""
 
 
 @attrs.frozen(kw_only=True)
@@ -115,9 +116,11 @@ class PieceTransfer:
             try:
                 await self._bring(piece)
             except DownloadInterrupted:
-                self.course.have -= piece.at - self.cut.span(number)[0]  # it begins anew next time
+                # The next try fetches all of it.
+                self.course.have -= piece.at - self.cut.span(number)[0]
                 raise
-            await to_the_end(flush, self.partial.path)  # or a note would outlive what it says
+            # Before the note: else a crash of the host could leave a note of bytes that are lost.
+            await to_the_end(flush, self.partial.path)
             async with self._noting:
                 self.cut.done.add(number)
                 await to_the_end(self.partial.note_pieces, self.cut)
@@ -171,7 +174,7 @@ class PieceTransfer:
         except (DownloadRefused, DownloadMissing):
             if not known:
                 raise
-            self._where = ""  # such addresses end after a while: ask for a new one
+            self._where = ""  # signed addresses of a storage expire: the next try gets a new one
             raise broken(self.file, "its address at the storage has ended") from None
 
     async def _pour(self, answer: aiohttp.ClientResponse, piece: _Piece) -> None:

@@ -43,7 +43,8 @@ class Protection:
             further: Files of constraints that hold beside.
         """
         self.constraints.parent.mkdir(parents=True, exist_ok=True)
-        # An address may be no constraint; those packages are looked for all the same.
+        # pip takes no address as a constraint. Packages from one are in the file with hashes alone,
+        # and are checked all the same.
         pins = [f"{one.name}=={one.version}" for one in packages if one.version]
         also = [f"-c {shown_constraints(path)}" for path in further]
         write_atomically(self._lines, "".join(f"{one.line}\n" for one in packages))

@@ -264,7 +264,7 @@ class _Reader:
     def _repository(self, place: Place, text: str) -> Admitted:
         head, _, marker = text.partition(" ;")
         found = _VCS.match(head)
-        if found is None:  # it was matched by the caller
+        if found is None:  # can't be: the caller matched the same pattern
             raise AssertionError
         named, url = found["name"] or "", found["url"]
         parts = urlsplit(url.removeprefix("git+"))

@@ -153,7 +153,7 @@ class Resolver:
                         words = (f"{name} can't be built:", *told)
                         out[pack.name] = Quarantined(pack=pack.name, fault=Fault.BUILD, told=words)
             self._out += out.values()
-            # Those that had to go for one of these may have a place now.
+            # Packs that were left out because of one that is out now may fit again.
             packs = [pack for pack in packs if pack.name not in out]
 
     async def _solve(

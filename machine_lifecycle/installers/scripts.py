@@ -62,7 +62,7 @@ class PackScripts:
                 for words in commands:
                     await ctx.run_command(words, env=self._environ, cwd=self.folder)
         except LifecycleError as error:
-            failed = error  # it may have changed the environment before
+            failed = error  # raised later: before it failed, it may have changed the environment
         await check_unmoved(self.environment, ctx, self.node.name)
         if failed:
             raise failed

@@ -113,7 +113,7 @@ class _Search:
     async def _put(self, packs: Sequence[Asking]) -> Solution | Unsolved:
         answer = await self._solver(packs)
         if isinstance(answer, Unsolved) and answer.fault is Fault.UNREACHED:
-            raise _NobodyAnswers(answer)  # no pack's fault
+            raise _NobodyAnswers(answer)  # the index is away: no pack is to blame
         return answer
 
     async def _alone(self, packs: Sequence[Asking]) -> list[Asking]:

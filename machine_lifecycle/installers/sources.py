@@ -134,7 +134,7 @@ class Sources:
 
     async def _of_short(self, git: Git) -> str:
         """Commits without their files: enough to find one by the beginning of its hash."""
-        # A place of its own: others may look at the same time, on other machines too.
+        # A folder for this look alone: others may look at the same time, from other machines too.
         with tempfile.TemporaryDirectory(prefix="machine-lifecycle-commits-") as place:
             try:
                 words = ("clone", "--quiet", "--bare", "--filter=tree:0", "--", git.url, place)
@@ -191,7 +191,7 @@ class Sources:
         git = self._git(snapshot.repository)
 
         async def read() -> str | None:
-            # Its bytes go over a file: what a program writes is read as lines of a log.
+            # By way of a file, for the exact bytes: a program's output is read as lines of a log.
             with tempfile.TemporaryDirectory() as place:
                 words = (f"--git-dir={snapshot.folder}", "unpack-file", f"{snapshot.commit}:{path}")
                 said = await git(*words, cwd=Path(place), check=False)

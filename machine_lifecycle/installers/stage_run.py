@@ -142,7 +142,7 @@ class StageRun:
             if error is None:
                 self._stamps.write(step)
             self._journal.write("end", step=step.id, ok=error is None)
-        except OSError as problem:  # of the journal or the stamp: the step counts as not done
+        except OSError as problem:  # writing the journal or the stamp: the step is done again
             return tries.described(problem)
         return error
 

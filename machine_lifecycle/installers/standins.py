@@ -92,7 +92,7 @@ class StandIns:
         for name, (said, requires, extras) in packages.items():
             try:
                 version = str(Version(said))
-            except InvalidVersion:  # of an old package: the solver knows none such
+            except InvalidVersion:  # a version from before PEP 440, which the solver can't use
                 continue
             readable = [line for line in requires if _is_readable(line)]
             wheel = empty_wheel(folder, name, version, readable, extras)

@@ -146,7 +146,7 @@ class Submodules:
             await self.have(sub, one.commit)
         if self.commits.has(git.wanted, commit):
             values = [{**attrs.asdict(one), "place": self._place(one).name} for one in found]
-            # Once all are there: what is noted is asked of nobody, and not forgotten.
+            # Only once all are there: what is noted is looked up nowhere again, and is kept.
             await asyncio.to_thread(write_atomically, note, json.dumps(values), mode=0o600)
         return found
 

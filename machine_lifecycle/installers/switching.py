@@ -51,7 +51,7 @@ class Switch:
         marker /= "machine-lifecycle-update"
         same = _normal(Repository(url=found).plain_url) == _normal(git.url)
         if not marker.exists() and same and await self._is_there(head):
-            await git.remember(here)  # the commit may be somebody's own
+            await git.remember(here)  # without the commit: somebody may have put it there
             return head
         if not same:
             git.ctx.report(f"{here.name} was cloned from {found}; it is taken to {git.url}")
@@ -62,7 +62,8 @@ class Switch:
         try:
             await self._checkout(branch, new, marker)
         finally:
-            # Changed files were ruled out before, so what a cut-short checkout left is ours.
+            # No file was changed by hand before (`_check`), so changes are those of a checkout that
+            # was cut short: the marker stays, and the next run checks out again.
             if await self._changed() == ():
                 marker.unlink(missing_ok=True)
         await git("config", "remote.origin.url", git.url, cwd=here)
@@ -82,7 +83,7 @@ class Switch:
         name = await git.text("symbolic-ref", "--quiet", "--short", "HEAD", cwd=self._here)
         if name == wanted.branch:
             return True
-        if before:  # the default branch stands in for it, or it is a tag
+        if before:  # cloned by us: at a tag, or at the default branch in place of a missing one
             return wanted.or_default or not name
         return wanted.or_default and not await git.branch()
 
@@ -96,7 +97,7 @@ class Switch:
             found = await git("rev-parse", "--verify", name, cwd=here)
             return "", found.output.strip()
         branch = await git.branch()
-        # A clone with all of its history keeps it.
+        # Only a shallow clone is fetched shallowly: a full one keeps its history.
         depth = ("--depth", "1") if (folder / "shallow").exists() else ()
         await git.network(*_FETCH, *depth, git.url, branch or "HEAD", cwd=here)
         new = await git("rev-parse", "--verify", "FETCH_HEAD^{commit}", cwd=here)

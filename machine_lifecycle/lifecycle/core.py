@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import attrs
 
-from machine_lifecycle.errors import ExitCode, LifecycleError
+from machine_lifecycle.errors import LifecycleError
 from machine_lifecycle.lifecycle import events, facts
 from machine_lifecycle.lifecycle.directives import Directive, Emit, ForceStop, WakeAt
 from machine_lifecycle.lifecycle.ending import Ending
@@ -24,9 +24,6 @@ from machine_lifecycle.states.names import MachineState, Trigger
 from machine_lifecycle.states.table import TABLE, Table
 
 __all__ = ["Lifecycle"]
-
-_FORCED = {"SIGINT": ExitCode.FORCED_BY_SIGINT, "SIGTERM": ExitCode.FORCED_BY_SIGTERM}
-_STOPS_THAT_FORCE = 2
 
 
 class Lifecycle:

@@ -15,6 +15,7 @@ __all__ = ["Ending"]
 
 _FORCED = {"SIGINT": ExitCode.FORCED_BY_SIGINT, "SIGTERM": ExitCode.FORCED_BY_SIGTERM}
 _STOPS_THAT_FORCE = 2
+"""The first request to stop lets jobs end; this one ends everything at once."""
 
 
 class Ending:

@@ -20,6 +20,7 @@ STORY_LENGTH = 500
 """Entries kept: a few boots and a day of state changes, in some 100 KB."""
 
 VISITS_LENGTH = 200
+"""Visits to states that are kept: the last ones, for the table of times."""
 _SERVING = (MachineState.READY, MachineState.PROCESSING)
 """States that follow each other with every job. Their stays in one attempt are summed up, or an
 hour of jobs would push out the boot."""

@@ -24,6 +24,7 @@ SIGNATURE = "X-Machine-Signature"
 """Header with ``t=SECONDS,v1=HEX``; see ``signature``."""
 
 _TIMEOUT = 10.0
+"""Seconds for one try, from connecting to the answer."""
 _WAITS = (0.5, 1.0, 2.0, 4.0)
 """Seconds before each further try of one event."""
 _LONGEST_WAIT = 30.0

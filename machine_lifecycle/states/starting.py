@@ -22,7 +22,7 @@ async def run(ctx: Context) -> Stimulus:
     as soon as the plan is there: most of their start is imports, and they stand by until their
     service is ready. Run again, it finds the queue open and makes a new plan.
     """
-    if ctx.attempt == 1:  # further ones of the same life have a wait of their own
+    if ctx.attempt == 1:  # between attempts of one life the boot policy waits
         await ctx.crash_loop.wait(ctx.progress)
     opening = asyncio.ensure_future(ctx.queue.open(ctx.progress))
     try:

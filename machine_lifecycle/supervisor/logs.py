@@ -27,6 +27,7 @@ __all__ = ["Follower", "Line", "follow", "size", "stored", "tail"]
 
 _BLOCK = 65536
 _INTERVAL = 0.1
+"""Seconds between two looks at logs that are followed: a file tells nobody that it grew."""
 _LONGEST_LINE = 1 << 20
 _ALL = 1 << 62
 _TURN = 500  # lines that are handed on before others get their turn

@@ -18,6 +18,7 @@ from machine_lifecycle.supervisor.tree import descendants
 __all__ = ["Limited", "MemoryWatch", "tree_memory"]
 
 _INTERVAL = 5.0
+"""Seconds between two looks at what trees of processes use."""
 _MIB = 1 << 20
 
 

@@ -39,6 +39,7 @@ __all__ = ["Surroundings", "describe", "wait_until"]
 
 _FIRST, _GROWTH, _LONGEST = 0.02, 1.5, 0.25
 _COMMAND_TIMEOUT = 10.0
+"""Seconds for one run of a command that tells whether a process is ready."""
 
 Say = Callable[[str], None]
 

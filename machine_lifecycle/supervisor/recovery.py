@@ -21,6 +21,7 @@ from machine_lifecycle.supervisor.watch import gone
 __all__ = ["Inheritance", "end_recorded"]
 
 _GRACE = 3.0
+"""Seconds between asking what is not wanted any more to end and killing it."""
 _log = logging.getLogger(__name__)
 
 

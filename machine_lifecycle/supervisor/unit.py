@@ -41,6 +41,7 @@ from machine_lifecycle.supervisor.tree import belongs
 __all__ = ["Audience", "Unit", "failure"]
 
 _TAIL = 20
+"""Last lines of its log that tell of an end."""
 _STACK = 300
 """Lines of a stack of calls, and of what comes before it."""
 _log = logging.getLogger(__name__)
@@ -330,8 +331,7 @@ class Unit:
     def note(self, ended: Ended, reason: str) -> None:
         """Its process has ended; *reason* is ours if we ended it."""
         self.last_exit = _cause(self, ended, reason, self._home.oom)
-        self.child = None
-        self.ended_for = None
+        self.child = self.ended_for = None
         self.startup.expect("")  # how it ended is what there is to tell now
 
     def _record(self) -> None:

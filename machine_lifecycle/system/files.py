@@ -63,7 +63,7 @@ def _alone(partial: Path) -> int:
             if ours.st_nlink and os.path.samestat(ours, partial.stat()):
                 return descriptor
         except FileNotFoundError:
-            pass  # who had it before us has put it into place
+            pass  # the writer before us has renamed it: open a new one
         except BaseException:
             os.close(descriptor)
             raise

@@ -45,9 +45,13 @@ from machine_lifecycle.system.redis_foreign import ForeignKey
 __all__ = ["as_lifecycle_error", "check", "connect", "refusal_of", "spread"]
 
 _CONNECT_TIMEOUT = 2.0
+"""Seconds for a connection."""
 _REPLY_TIMEOUT = 10.0
+"""Seconds for an answer, where nothing is waited for on purpose."""
 _CHECK_TIMEOUT = 5.0
+"""Seconds for all that is asked of a Redis before it is used."""
 _RETRIES = 2
+"""Further tries of a command whose connection broke."""
 _KEEPALIVE = {
     getattr(socket, name): value
     for name, value in (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3))
@@ -195,7 +199,7 @@ async def check(redis: Redis, url: str) -> tuple[LifecycleError, ...]:
     """
     where = RedisUrl.parse(url)
     try:
-        # Without it, one that takes connections and says nothing would be asked again and again.
+        # Without a limit, a server that takes connections and never answers is asked for ever.
         async with asyncio.timeout(_CHECK_TIMEOUT):
             info = await redis.info()
     except TimeoutError as error:

@@ -14,6 +14,7 @@ from machine_lifecycle.system.redis_wire import Wire, packed
 __all__ = ["Subscription"]
 
 _FIRST_WAIT = 0.05
+"""Seconds before the first try to connect again; each further wait is twice as long."""
 _LONGEST_WAIT = 1.0
 """Seconds between two tries to connect; also how long it must have been heard to begin anew with
 the first wait, so that a server which breaks each connection at once is not asked all the time.

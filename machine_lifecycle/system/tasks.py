@@ -7,8 +7,8 @@ from typing import Any
 
 __all__ = ["end_tasks"]
 
-_TURNS = 5
-_TURN = 0.05
+_TURNS, _TURN = 5, 0.05
+"""Cancellations of a task at most, and the seconds that it has after each."""
 
 
 async def end_tasks(*tasks: asyncio.Future[Any]) -> None:

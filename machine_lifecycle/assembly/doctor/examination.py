@@ -112,7 +112,7 @@ class Examination:
         try:
             self._planner.mapping()
         except LifecycleError as error:
-            raise NoPlan from error  # that line tells it
+            raise NoPlan from error  # the line of the mapping tells what is wrong
         if wrong := [part for part in self._wrong(hardware) if not isinstance(part, NoGpu)]:
             raise as_one("plan", wrong)
         made = await self._planned()
