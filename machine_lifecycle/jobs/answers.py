@@ -19,7 +19,12 @@ class Answers:
     """Tells what Redis refuses, and has the worker rest should it refuse whatever ends here."""
 
     def __init__(
-        self, voice: WorkerVoice, outbox: Path | None, *, on_hung: Callable[[float], None]
+        self,
+        voice: WorkerVoice,
+        outbox: Path | None,
+        *,
+        on_hung: Callable[[float], None],
+        cli: str,
     ) -> None:
         """Make it.
 
@@ -27,10 +32,12 @@ class Answers:
             voice: Tells it.
             outbox: Where results are kept that can't be written.
             on_hung: Called with seconds to rest, so that no more is run for nothing.
+            cli: The call of ``redis-cli`` that reaches the queue.
         """
         self._voice = voice
         self._outbox = outbox
         self._on_hung = on_hung
+        self._cli = cli
         self._breaker = Breaker("Redis")
 
     def word(self, job_id: str, answer: str, *, result: bool = False) -> str:
@@ -47,7 +54,7 @@ class Answers:
             return _WORDS.get(answer, answer)
         unwritten = answer.startswith(UNWRITTEN)
         kept = str(self._outbox) if unwritten and result and self._outbox else ""
-        error = ResultRefused(job_id=job_id, reason=reason, kept=kept)
+        error = ResultRefused(job_id=job_id, reason=reason, kept=kept, cli=self._cli)
         self._voice.trouble(error)
         if (failing := self._breaker.failed(error)) is not None:
             self._on_hung(failing.seconds)

@@ -22,6 +22,7 @@ from machine_lifecycle.jobs.score import id_of_key
 from machine_lifecycle.jobs.score import job_id as new_id
 from machine_lifecycle.jobs.submission import Submission
 from machine_lifecycle.jobs.unrunnable_errors import JobUnrunnable
+from machine_lifecycle.model.redis_url import RedisUrl
 from machine_lifecycle.system import redis_keys as keys
 from machine_lifecycle.system.redis import as_lifecycle_error, check, connect
 from machine_lifecycle.system.redis_foreign import name_foreign
@@ -199,6 +200,9 @@ async def open_job_queue(url: str) -> AsyncIterator[JobQueue]:
         await check(redis, url)
         async with Messages(redis) as messages:
             yield JobQueue(redis, line, messages)
+    except JobTooLarge as error:
+        error.cli = RedisUrl.parse(url).cli
+        raise
     except ResponseError as error:
         raise as_lifecycle_error(await name_foreign(line.execute_command, error), url) from error
     except RedisError as error:  # another OSError is of what the caller does meanwhile

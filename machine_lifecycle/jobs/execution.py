@@ -66,7 +66,7 @@ class Execution:
         """What broke here, which is no fault of a job: the worker can't go on."""
         self._failures = Failures(services, settler, voice, on_hung=on_hung)
         self._ahead = Ahead(self.slots)
-        self._word = Answers(voice, config.outbox, on_hung=on_hung).word
+        self._word = Answers(voice, config.outbox, on_hung=on_hung, cli=config.redis_cli).word
         self._tasks: set[asyncio.Task[None]] = set()
         self._config = config
         self._store = OutputStore(config.output_store) if config.output_store else None
@@ -222,6 +222,7 @@ class Execution:
 
     def _over(self, claimed: Claimed, said: str, *, result: bool = False) -> None:
         if (error := too_large(claimed.id, said)) is not None:
+            error.cli = self._config.redis_cli
             self._spawn(self._refused(claimed, error))
             return
         outcome = self._word(claimed.id, said, result=result)

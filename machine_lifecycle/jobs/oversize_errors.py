@@ -13,11 +13,12 @@ from machine_lifecycle.model.text import human_bytes
 
 __all__ = ["JobTooLarge", "ResultTooLarge", "too_large"]
 
-_TAKE_MORE = Remedy(
-    "Or have the server take more, if its limits were lowered (512 MiB and 1 GiB)",
-    "redis-cli config set proto-max-bulk-len 512mb; "
-    "redis-cli config set client-query-buffer-limit 1gb",
-)
+
+def _take_more(cli: str) -> Remedy:
+    return Remedy(
+        "Or have the server take more, if its limits were lowered (512 MiB and 1 GiB)",
+        f"{cli} config set proto-max-bulk-len 512mb client-query-buffer-limit 1gb",
+    )
 
 
 @attrs.define(kw_only=True, slots=False, eq=False)
@@ -29,6 +30,7 @@ class JobTooLarge(ConfigurationError):
         limits: What the server takes, in bytes, by the names of its settings; empty where it does
             not tell this user.
         said: How the connection ended at which it was sent.
+        cli: The call of ``redis-cli`` that reaches the server, which asks for the password.
     """
 
     code: ClassVar[str] = "job-too-large"
@@ -36,6 +38,7 @@ class JobTooLarge(ConfigurationError):
     size: int
     limits: Mapping[str, int]
     said: str
+    cli: str = "redis-cli"
 
     @property
     def summary(self) -> str:
@@ -54,7 +57,7 @@ class JobTooLarge(ConfigurationError):
                 "Put large files where the service can read them, and have the payload name them "
                 "by URL or path"
             ),
-            _TAKE_MORE,
+            _take_more(self.cli),
         )
 
 
@@ -67,6 +70,7 @@ class ResultTooLarge(LifecycleError):
         size: Bytes of its result as JSON; where it was sent, of all that was sent for it.
         most: Bytes that a result may have; 0 for the limit of the server, which is not told.
         said: How the connection ended at which it was sent; empty if it was not.
+        cli: The call of ``redis-cli`` that reaches the server, which asks for the password.
     """
 
     code: ClassVar[str] = "result-too-large"
@@ -76,6 +80,7 @@ class ResultTooLarge(LifecycleError):
     size: int
     most: int = 0
     said: str = ""
+    cli: str = "redis-cli"
 
     @property
     def summary(self) -> str:
@@ -98,7 +103,7 @@ class ResultTooLarge(LifecycleError):
                 "Have the service return it as a file, and keep files in a store of your own",
                 "export WORKER_OUTPUT_STORE=/mnt/outputs",
             ),
-            *((_TAKE_MORE,) if self.said else ()),
+            *((_take_more(self.cli),) if self.said else ()),
         )
 
 

@@ -88,6 +88,7 @@ class ResultRefused(LifecycleError):
         job_id: Which job.
         reason: What Redis said.
         kept: The folder that holds the result; empty if it is not on disk.
+        cli: The call of ``redis-cli`` that reaches the server, which asks for the password.
     """
 
     code: ClassVar[str] = "result-refused"
@@ -96,6 +97,7 @@ class ResultRefused(LifecycleError):
     job_id: str
     reason: str
     kept: str = ""
+    cli: str = "redis-cli"
 
     @property
     def summary(self) -> str:
@@ -106,12 +108,12 @@ class ResultRefused(LifecycleError):
     @property
     def remedies(self) -> tuple[Remedy, ...]:
         """Look at its keys, make room for them, run it again."""
-        job_id = shlex.quote(self.job_id)
+        job_id, cli = shlex.quote(self.job_id), self.cli
         return (
             Remedy(
-                "See what stands where its progress belongs, and what this user may write",
-                f"redis-cli type job:{job_id}:progress; redis-cli type progress:{job_id}; "
-                "redis-cli acl log",
+                "See what stands where its progress belongs",
+                f"{cli} type job:{job_id}:progress; {cli} type progress:{job_id}",
             ),
+            Remedy("See what this user may not write", f"{cli} acl log"),
             Remedy("Then run it again", f"machine-lifecycle jobs retry {job_id}"),
         )

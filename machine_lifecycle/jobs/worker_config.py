@@ -16,6 +16,7 @@ import attrs
 from machine_lifecycle.errors import LifecycleError
 from machine_lifecycle.jobs.worker_errors import ConnectorBroken, WorkerSettingWrong
 from machine_lifecycle.model.ports import Connector
+from machine_lifecycle.model.redis_url import RedisUrl
 from machine_lifecycle.model.warming import VARIABLE, WarmUp, warm_ups_from
 
 __all__ = ["Route", "WorkerConfig", "load_connector"]
@@ -112,6 +113,11 @@ class WorkerConfig:
     def services(self) -> dict[str, str]:
         """Service name to the reference of its connector."""
         return {route.service: route.connector for route in self.routes}
+
+    @property
+    def redis_cli(self) -> str:
+        """The call of ``redis-cli`` that reaches the queue."""
+        return RedisUrl.parse(self.redis_url).cli
 
     def timeout_of(self, asked: str) -> float:
         """Seconds that a job may take that asks for this and names no time of its own."""

@@ -14,6 +14,7 @@ from redis.exceptions import ResponseError
 from machine_lifecycle.jobs.client import JobQueue, open_job_queue
 from machine_lifecycle.jobs.functions import FunctionsWithFiles
 from machine_lifecycle.jobs.oversize_errors import JobTooLarge
+from machine_lifecycle.model.redis_url import RedisUrl
 from machine_lifecycle.system import redis_keys as keys
 from machine_lifecycle.system.redis import connect
 from machine_lifecycle.system.redis_errors import RedisKeyForeign
@@ -246,10 +247,18 @@ async def test_a_job_that_is_too_large_for_its_server_is_told_as_that(
         assert await redis.zcard(keys.PENDING) == 2
 
 
-async def test_limits_that_a_user_is_not_told_are_not_told(restricted: tuple[Redis, Redis]) -> None:
+async def test_limits_that_a_user_is_not_told_are_not_told(
+    restricted: tuple[Redis, Redis], own_valkey: Any
+) -> None:
     some, redis = restricted
     await redis.config_set("proto-max-bulk-len", 2**20)
     with pytest.raises(JobTooLarge) as told:
         await JobQueue(some).submit({"x": "y" * 3 * 2**20}, service_required="x", job_id="good")
     assert told.value.limits == {}
+    assert str(told.value.remedies[-1].command).startswith("redis-cli config set ")
+    with pytest.raises(JobTooLarge) as known:
+        async with open_job_queue(own_valkey.url) as client:
+            await client.submit({"x": "y" * 3 * 2**20}, service_required="x")
+    cli = RedisUrl.parse(own_valkey.url).cli
+    assert str(known.value.remedies[-1].command).startswith(f"{cli} config set ")
     assert "is more than Redis takes at once: " in told.value.summary

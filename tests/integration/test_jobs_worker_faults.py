@@ -253,6 +253,8 @@ async def test_a_result_that_is_too_large_for_its_server_fails_its_job(
             "failed", 1, "result-too-large",
         )  # fmt: skip
         assert "more than Redis takes at once: " in end.job.error
+        remedy = end.job.error_details["remedies"][-1]["command"]
+        assert remedy.startswith(f"redis-cli -h 127.0.0.1 -p {front.port} --askpass config set ")
         assert (await end_of(client, "small")).kind == "completed"
         await client.submit({kind: 1000}, service_required="simulation", job_id="next")
         assert (await end_of(client, "next")).kind == "completed"
