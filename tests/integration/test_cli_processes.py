@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
 from machine_lifecycle.control.links import Links
 from machine_lifecycle.control.server import ControlServer
@@ -108,6 +109,18 @@ def env() -> Iterator[dict[str, str]]:
     shutil.rmtree(folder)
 
 
+@pytest_asyncio.fixture
+async def machine(env: dict[str, str]) -> AsyncIterator[_Machine]:
+    """Listens on the control socket of the machine that *env* describes."""
+    runtime, workspace = Path(env["MACHINE_RUNTIME_DIR"]), Path(env["WORKSPACE_PATH"])
+    settings = Settings(runtime_dir=runtime, workspace=workspace)
+    made = _Machine()
+    server = ControlServer(find_paths(settings, env).control_socket, made, Links())
+    await server.start()
+    yield made
+    await server.close()
+
+
 async def _run(env: dict[str, str], *args: str) -> tuple[int | None, str]:
     child = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "machine_lifecycle", *args),
@@ -119,66 +132,52 @@ async def _run(env: dict[str, str], *args: str) -> tuple[int | None, str]:
     return child.returncode, output.decode()
 
 
-async def test_commands(env: dict[str, str]) -> None:
-    runtime, workspace = Path(env["MACHINE_RUNTIME_DIR"]), Path(env["WORKSPACE_PATH"])
-    settings = Settings(runtime_dir=runtime, workspace=workspace)
-    machine = _Machine()
-    server = ControlServer(find_paths(settings, env).control_socket, machine, Links())
-    await server.start()
-    try:
-        code, text = await _run(env, "ps")
-        assert code == 0
-        for word in ("comfyui-gpu0", "running", "8188", "2.0 KiB", "[GET /x]"):
-            assert word in text
-        code, text = await _run(env, "ps", "--json")
-        assert json.loads(text)[0]["figures"]["memory_bytes"] == 2048
-        code, text = await _run(env, "logs", "-n", "2")
-        assert text == "comfyui-gpu0 | line 0\ncomfyui-gpu0 | line 1\n"
-        code, text = await _run(env, "logs", "-n", "1", "comfyui-gpu0")
-        assert text == "line 0\n"
-        code, text = await _run(env, "logs", "--json", "--since", "2026-01-31T08:00+00:00", "-n1")
-        assert json.loads(text)["time"] == 1769846400
-        code, text = await _run(env, "logs", "--since", "yesterday")
-        assert code == 2
-        assert "neither a span" in text
-        code, text = await _run(env, "restart", "no")
-        assert code == 2
-        assert "process-unknown" in text
-        assert "comfyui-gpu0" in text
-        assert (await _run(env, "drain"))[0] == 0
-        code, text = await _run(env, "status")
-        assert "ready 2.5 s after the start" in text
-        assert code == 0
-        assert "ready" in text
-        assert "1.5 s" in text
-        machine.state = "failed"
-        code, text = await _run(env, "status")
-        assert code == 3
-        assert "no disk" in text
-        assert "buy one" in text
-        code, text = await _run(env, "stop")
-        assert code == 0
-        assert "stopped in" in text
-        assert machine.done == ["drain", "shutdown"]
-    finally:
-        await server.close()
+async def test_commands(env: dict[str, str], machine: _Machine) -> None:
+    code, text = await _run(env, "ps")
+    assert code == 0
+    for word in ("comfyui-gpu0", "running", "8188", "2.0 KiB", "[GET /x]"):
+        assert word in text
+    code, text = await _run(env, "ps", "--json")
+    assert json.loads(text)[0]["figures"]["memory_bytes"] == 2048
+    code, text = await _run(env, "logs", "-n", "2")
+    assert text == "comfyui-gpu0 | line 0\ncomfyui-gpu0 | line 1\n"
+    code, text = await _run(env, "logs", "-n", "1", "comfyui-gpu0")
+    assert text == "line 0\n"
+    code, text = await _run(env, "logs", "--json", "--since", "2026-01-31T08:00+00:00", "-n1")
+    assert json.loads(text)["time"] == 1769846400
+    code, text = await _run(env, "logs", "--since", "yesterday")
+    assert code == 2
+    assert "neither a span" in text
+    code, text = await _run(env, "restart", "no")
+    assert code == 2
+    assert "process-unknown" in text
+    assert "comfyui-gpu0" in text
+    assert (await _run(env, "drain"))[0] == 0
+    code, text = await _run(env, "status")
+    assert "ready 2.5 s after the start" in text
+    assert code == 0
+    assert "ready" in text
+    assert "1.5 s" in text
+    machine.state = "failed"
+    code, text = await _run(env, "status")
+    assert code == 3
+    assert "no disk" in text
+    assert "buy one" in text
+    code, text = await _run(env, "stop")
+    assert code == 0
+    assert "stopped in" in text
+    assert machine.done == ["drain", "shutdown"]
 
 
 @pytest.mark.parametrize("command", ["restart", "stop", "start"])
-async def test_a_process_that_is_none_holds_up_no_other(env: dict[str, str], command: str) -> None:
-    runtime, workspace = Path(env["MACHINE_RUNTIME_DIR"]), Path(env["WORKSPACE_PATH"])
-    settings = Settings(runtime_dir=runtime, workspace=workspace)
-    machine = _Machine()
-    server = ControlServer(find_paths(settings, env).control_socket, machine, Links())
-    await server.start()
-    try:
-        code, text = await _run(env, command, "no", "comfyui-gpu0", "neither", "comfyui-gpu0")
-        assert code == 2
-        assert machine.done == [f"{command} comfyui-gpu0"]
-        assert text.count("[process-unknown]") == 2
-        assert "comfyui-gpu0 st" in text or "comfyui-gpu0 restarts" in text
-    finally:
-        await server.close()
+async def test_a_process_that_is_none_holds_up_no_other(
+    env: dict[str, str], machine: _Machine, command: str
+) -> None:
+    code, text = await _run(env, command, "no", "comfyui-gpu0", "neither", "comfyui-gpu0")
+    assert code == 2
+    assert machine.done == [f"{command} comfyui-gpu0"]
+    assert text.count("[process-unknown]") == 2
+    assert "comfyui-gpu0 st" in text or "comfyui-gpu0 restarts" in text
 
 
 async def test_without_a_machine_there_is_a_remedy(env: dict[str, str]) -> None:
@@ -188,34 +187,26 @@ async def test_without_a_machine_there_is_a_remedy(env: dict[str, str]) -> None:
     assert "machine-lifecycle boot" in text
 
 
-async def test_steering(env: dict[str, str]) -> None:
-    runtime, workspace = Path(env["MACHINE_RUNTIME_DIR"]), Path(env["WORKSPACE_PATH"])
-    settings = Settings(runtime_dir=runtime, workspace=workspace)
-    machine = _Machine()
-    server = ControlServer(find_paths(settings, env).control_socket, machine, Links())
-    await server.start()
-    try:
-        one = "comfyui-gpu0"
-        for args in (("restart", one), ("stop", one), ("start", one)):
-            assert (await _run(env, *args))[0] == 0
-        for written in ("HUP", "SIGHUP", "1", "hup"):
-            assert (await _run(env, "signal", one, written))[0] == 0
-        code, text = await _run(env, "signal", one, "SIGHOP")
-        assert code == 2
-        assert "there is no signal 'SIGHOP'. Did you mean 'SIGHUP'?" in text
-        code, text = await _run(env, "reload")
-        assert text == "added: a\nleft alone: s\nfrom the next start of the machine on: LATER\n"
-        assert json.loads((await _run(env, "reload", "--json"))[1])["same"] == ["s"]
-        completing = {"_MACHINE_LIFECYCLE_COMPLETE": "bash_complete", "COMP_CWORD": "2"}
-        for line, found in (
-            ("machine-lifecycle restart com", "comfyui-gpu0"),
-            ("machine-lifecycle restart zzz", ""),
-            ("machine-lifecycle rel", "reload"),
-        ):
-            words = {"COMP_WORDS": line, "COMP_CWORD": str(len(line.split()) - 1)}
-            code, text = await _run({**env, **completing, **words})
-            assert [row.split(",")[1] for row in text.split()] == ([found] if found else [])
-        steered = [f"{word} {one}" for word in ("restart", "stop", "start")]
-        assert machine.done == [*steered, *[f"signal {one} 1"] * 4]
-    finally:
-        await server.close()
+async def test_steering(env: dict[str, str], machine: _Machine) -> None:
+    one = "comfyui-gpu0"
+    for args in (("restart", one), ("stop", one), ("start", one)):
+        assert (await _run(env, *args))[0] == 0
+    for written in ("HUP", "SIGHUP", "1", "hup"):
+        assert (await _run(env, "signal", one, written))[0] == 0
+    code, text = await _run(env, "signal", one, "SIGHOP")
+    assert code == 2
+    assert "there is no signal 'SIGHOP'. Did you mean 'SIGHUP'?" in text
+    code, text = await _run(env, "reload")
+    assert text == "added: a\nleft alone: s\nfrom the next start of the machine on: LATER\n"
+    assert json.loads((await _run(env, "reload", "--json"))[1])["same"] == ["s"]
+    completing = {"_MACHINE_LIFECYCLE_COMPLETE": "bash_complete", "COMP_CWORD": "2"}
+    for line, found in (
+        ("machine-lifecycle restart com", "comfyui-gpu0"),
+        ("machine-lifecycle restart zzz", ""),
+        ("machine-lifecycle rel", "reload"),
+    ):
+        words = {"COMP_WORDS": line, "COMP_CWORD": str(len(line.split()) - 1)}
+        code, text = await _run({**env, **completing, **words})
+        assert [row.split(",")[1] for row in text.split()] == ([found] if found else [])
+    steered = [f"{word} {one}" for word in ("restart", "stop", "start")]
+    assert machine.done == [*steered, *[f"signal {one} 1"] * 4]
