@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 __all__ = ["PieceTransfer", "Pieces"]
 
 _PARTIAL = 206
+_ANOTHER = "it is another file by now"
+"""What is told where the server's file changed while pieces of it came."""
 _READ = 1 << 20
 _WAIT_MAX = 8.0
 """Seconds between two tries of a piece at most, if its server does not ask for more."""
@@ -104,6 +106,8 @@ class PieceTransfer:
         try:
             await asyncio.gather(*workers)
             return await hashing
+        except FileNotFoundError:  # one piece found that out and removed what came
+            raise broken(self.file, _ANOTHER) from None
         finally:
             for task in (*workers, hashing):
                 task.cancel()
@@ -167,7 +171,7 @@ class PieceTransfer:
                 at = answer.headers.get("Content-Range", "").removeprefix("bytes ")
                 if answer.status != _PARTIAL:
                     self.partial.forget()
-                    raise broken(self.file, "it is another file by now")
+                    raise broken(self.file, _ANOTHER)
                 if not at.startswith(f"{piece.at}-"):
                     raise broken(self.file, "the server sends another part than was asked for")
                 await self._pour(answer, piece)

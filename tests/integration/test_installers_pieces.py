@@ -104,6 +104,19 @@ async def test_what_came_of_a_piece_before_a_cut_is_not_fetched_again(bed: Bed) 
     assert sent < len(DATA) + 5 * 65_536
 
 
+async def test_pieces_that_come_after_their_file_was_given_up_are_fetched_again(bed: Bed) -> None:
+    """One connection finds out that the server has another file by now; three more are on."""
+    bed.server.add("m", DATA)
+    bed.server.crowd = 99  # bodies stop in the middle until the test says so
+    task = asyncio.create_task(bed.bring())
+    while bed.server.at_once < 4 or not bed.path.exists():  # noqa: ASYNC110 - see below
+        await asyncio.sleep(0.005)  # sleep: neither tells of it
+    bed.file().partial(bed.path).forget()
+    bed.server.crowded.set()
+    assert await task == SHA
+    assert bed.path.read_bytes() == DATA
+
+
 async def test_a_later_run_brings_the_pieces_that_lack(bed: Bed) -> None:
     bed.server.add("m", DATA)
     task = asyncio.create_task(bed.bring())
