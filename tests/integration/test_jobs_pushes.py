@@ -95,6 +95,13 @@ async def submit(redis: Redis, job_id: str, **facts: Any) -> str:
     return str(await redis.hget(keys.job(job_id), "status"))
 
 
+async def waits(redis: Redis, worker: str = "w-1", *, ready: bool = True) -> None:
+    """Return when the queue knows that a worker waits, or that it does not."""
+    async with asyncio.timeout(PATIENCE):
+        while bool(await redis.hget(keys.worker(worker), "waits")) != ready:  # noqa: ASYNC110 - no event
+            await asyncio.sleep(0.01)
+
+
 async def waits_in_order(redis: Redis, waiter: Waiter, *ids: str) -> bool:
     """Whether these wait as ever, and a claim finds them."""
     await waiter.hinted()
@@ -325,9 +332,7 @@ async def test_a_message_that_is_lost_costs_a_moment_and_no_run(
     await registered(admin)
     client = JobQueue(admin)
     await end_of(client, await client.submit({}, service_required="simulation"))
-    async with asyncio.timeout(PATIENCE):
-        while not await admin.hget(keys.worker("w-1"), "waits"):  # noqa: ASYNC110 - no event
-            await asyncio.sleep(0.01)
+    await waits(admin)
     front.lost = b"a payload of its own"
     job_id = await client.submit({"mark": "a payload of its own"}, service_required="simulation")
     assert await admin.hget(keys.job(job_id), "status") == "assigned"
@@ -344,7 +349,7 @@ async def test_a_worker_never_does_more_than_it_may(
     workers: Workers,
 ) -> None:
     await workers.start(own_valkey.url, WORKER_ID="w-1")
-    await registered(admin)
+    await waits(admin)
     client = JobQueue(admin)
 
     async def some(number: int) -> list[str]:
@@ -385,9 +390,7 @@ async def test_what_is_pushed_to_a_worker_that_was_told_to_drain_goes_back(
         await end_of(client, await client.submit({}, service_required="simulation"))
         boss.tell(do="drain")
         await boss.wait_for("status", status="draining")
-        async with asyncio.timeout(PATIENCE):
-            while await admin.hget(keys.worker("w-1"), "waits"):  # noqa: ASYNC110 - no event
-                await asyncio.sleep(0.01)
+        await waits(admin, ready=False)
         job_id = await client.submit({}, service_required="simulation")
         assert await admin.hget(keys.job(job_id), "status") == "pending"
         boss.tell(do="undrain")
