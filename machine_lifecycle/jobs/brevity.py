@@ -11,7 +11,7 @@ import json
 from machine_lifecycle.errors import LifecycleError, RemoteError
 from machine_lifecycle.jobs.errors import JobCrashed
 
-__all__ = ["brief", "brief_error"]
+__all__ = ["brief", "brief_error", "words_of"]
 
 _MOST = 8192
 """Characters of one text."""
@@ -28,6 +28,13 @@ def brief(text: str) -> str:
     half = _MOST // 2
     left_out = len(text) - 2 * half
     return f"{text[:half]} … ({left_out} characters are left out) … {text[-half:]}"
+
+
+def words_of(error: Exception) -> str:
+    """What a stranger's code met; of a fault of its own, of which kind that is, too."""
+    if isinstance(error, LifecycleError):
+        return brief(error.summary)
+    return brief(str(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}")
 
 
 def brief_error(error: LifecycleError, job_id: str) -> LifecycleError:

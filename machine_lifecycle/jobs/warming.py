@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from machine_lifecycle.errors import LifecycleError
-from machine_lifecycle.jobs.brevity import brief
+from machine_lifecycle.jobs.brevity import words_of
 from machine_lifecycle.jobs.errors import WarmUpFailed
 from machine_lifecycle.model.jobs import Job, Progress
 from machine_lifecycle.model.packs import Run
@@ -85,10 +85,11 @@ class Warmer:
         )
         try:
             await self._run(job, connector)
-        except LifecycleError as error:
-            reason = self._failed[service] = brief(error.summary)
+        except Exception as error:  # a connector may be a stranger's
+            reason = self._failed[service] = words_of(error)
+            cause = error.code if isinstance(error, LifecycleError) else ""
             raise WarmUpFailed(
-                service=service, file=warm_up.file, reason=reason, cause=error.code
+                service=service, file=warm_up.file, reason=reason, cause=cause
             ) from error
         self._failed.pop(service, None)
         self._warm[service] = mark

@@ -9,8 +9,7 @@ from typing import Any
 
 import attrs
 
-from machine_lifecycle.errors import LifecycleError
-from machine_lifecycle.jobs.brevity import brief
+from machine_lifecycle.jobs.brevity import brief, words_of
 from machine_lifecycle.jobs.claims import Claimed
 from machine_lifecycle.jobs.errors import ServiceDown
 from machine_lifecycle.jobs.warming import Warmer
@@ -105,7 +104,7 @@ class WorkerServices:
                         continue
                 detail, down = probe.detail, service
             except Exception as error:  # noqa: BLE001 - a connector may be a stranger's
-                detail, down = _words(error), service
+                detail, down = words_of(error), service
         if not proved:
             raise ServiceDown(service=down, detail=brief(detail))
         self.loaded = tuple(loaded)
@@ -118,7 +117,7 @@ class WorkerServices:
                 probe = await self._connectors[service].probe()
             return "" if probe.healthy else brief(probe.detail) or "it does not answer"
         except Exception as error:  # noqa: BLE001 - likewise
-            return brief(_words(error)) or "it does not answer"
+            return words_of(error) or "it does not answer"
 
     def of(self, claimed: Claimed) -> str:
         """The service that does a job. Where there is one, the job is not even read."""
@@ -165,10 +164,3 @@ def _mapping(facts: object) -> Mapping[str, Any]:
     if not isinstance(facts, Mapping):
         raise TypeError(f"capabilities are {type(facts).__name__}, no mapping")
     return facts
-
-
-def _words(error: Exception) -> str:
-    """What a look at a service met; of a fault of its connector, of which kind that is, too."""
-    if isinstance(error, LifecycleError):
-        return error.summary
-    return str(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"

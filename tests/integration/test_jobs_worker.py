@@ -242,6 +242,27 @@ async def test_a_connector_that_breaks_while_it_looks_is_a_service_that_is_down(
         assert worker.returncode is None
 
 
+async def test_a_connector_that_breaks_at_its_warm_up_tries_again(
+    own_valkey: Any, workers: Workers
+) -> None:
+    boss = Orchestrator(own_valkey.folder / "control.sock")
+    graph = workers.folder / "graph.json"
+    graph.write_text('{"fail": "bug"}', encoding="utf-8")
+    async with await boss.serve():
+        worker = await workers.start(
+            own_valkey.url, MACHINE_CONTROL_SOCKET=str(boss.path),
+            WORKER_WARMUPS=json.dumps({"fake": {"file": str(graph), "timeout": 30}}),
+        )  # fmt: skip
+        await boss.wait_for("standby")
+        boss.tell(do="go")
+        error = (await boss.wait_for("trouble"))["error"]
+        assert error["code"] == "warm-up-failed"
+        assert error["summary"].endswith(" failed: RuntimeError: a bug")
+        graph.write_text("{}", encoding="utf-8")
+        await boss.wait_for("connected")
+        assert worker.returncode is None
+
+
 async def test_a_successor_that_came_at_once_keeps_its_jobs(
     valkey: Any, redis: Redis, workers: Workers
 ) -> None:
