@@ -10,7 +10,7 @@ from pathlib import Path
 
 from machine_lifecycle.installers.command import Redactor
 from machine_lifecycle.model.redaction import names_secret
-from machine_lifecycle.system.files import replacing
+from machine_lifecycle.system.files import asked_for, replacing
 
 __all__ = ["write_bundle"]
 
@@ -27,14 +27,18 @@ def write_bundle(
         secrets: Values of settings that are secrets, likewise.
 
     Raises:
-        OSError: It can't be written.
+        FileNotWritten: It can't be written there.
     """
     named = [value for name, value in environ.items() if names_secret(name)]
     redact = Redactor((*named, *secrets.values()))
     folder = target.name.removesuffix(".gz").removesuffix(".tar")
-    with replacing(target, 0o600) as file, tarfile.open(fileobj=file, mode="w:gz") as archive:
+    with (
+        asked_for(target),
+        replacing(target, 0o600) as file,
+        tarfile.open(fileobj=file, mode="w:gz") as archive,
+    ):
         for part, text in parts.items():
-            data = redact(text).encode()
+            data = redact(text).encode(errors="replace")  # a path may be no text
             entry = tarfile.TarInfo(f"{folder}/{part}")
             entry.size, entry.mtime, entry.mode = len(data), int(time.time()), 0o600
             archive.addfile(entry, io.BytesIO(data))

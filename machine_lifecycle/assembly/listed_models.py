@@ -17,7 +17,7 @@ from machine_lifecycle.installers.model_files import ModelFiles, ModelState
 from machine_lifecycle.model.installing import InstallContext
 from machine_lifecycle.model.paths import Paths
 from machine_lifecycle.model.settings import Settings
-from machine_lifecycle.system.files import write_atomically
+from machine_lifecycle.system.files import asked_for, write_atomically
 
 __all__ = ["ListedModels", "Pinned", "state_value"]
 
@@ -118,5 +118,6 @@ class ListedModels:
                 unknown[entry.target] = "its server does not tell: install it first, then pin it"
         if found and write:
             text = pinned_models(self._path.read_text("utf-8"), self._files.entries, found)
-            write_atomically(self._path, text, mode=stat.S_IMODE(self._path.stat().st_mode))
+            with asked_for(self._path):
+                write_atomically(self._path, text, mode=stat.S_IMODE(self._path.stat().st_mode))
         return Pinned(path=self._path, found=found, unknown=unknown)

@@ -95,7 +95,10 @@ async def _findings(loaded: LoadedSettings, paths: Paths) -> list[dict[str, Any]
     from machine_lifecycle.assembly.doctor import examine  # noqa: PLC0415 - heavy
     from machine_lifecycle.system.identity import machine_id  # noqa: PLC0415 - likewise
 
-    identity, _ = machine_id(loaded.settings, loaded.variables, paths, create=False)
+    try:
+        identity, _ = machine_id(loaded.settings, loaded.variables, paths, create=False)
+    except LifecycleError as error:
+        return [{"error": error.to_wire()}]
     return [
         {
             **attrs.asdict(finding, filter=lambda field, _: field.name != "error"),
@@ -113,11 +116,11 @@ def _plan(loaded: LoadedSettings, paths: Paths) -> Any:
     from machine_lifecycle.system.gpus import detect  # noqa: PLC0415 - likewise
     from machine_lifecycle.system.identity import machine_id  # noqa: PLC0415 - likewise
 
-    identity, _ = machine_id(loaded.settings, loaded.variables, paths, create=False)
-    planner = MachinePlanner(
-        settings=loaded.settings, paths=paths, machine_id=identity, environ=loaded.variables
-    )
     try:
+        identity, _ = machine_id(loaded.settings, loaded.variables, paths, create=False)
+        planner = MachinePlanner(
+            settings=loaded.settings, paths=paths, machine_id=identity, environ=loaded.variables
+        )
         return plan_values(planner.plan(detect(loaded.settings)))
     except LifecycleError as error:
         return {"error": error.to_wire()}

@@ -43,7 +43,7 @@ def export(
     from machine_lifecycle.assembly.planner import MachinePlanner  # noqa: PLC0415
     from machine_lifecycle.plan.exports.formats import FORMATS  # noqa: PLC0415
     from machine_lifecycle.plan.exports.formats import export as exported  # noqa: PLC0415
-    from machine_lifecycle.system.files import write_atomically  # noqa: PLC0415
+    from machine_lifecycle.system.files import asked_for, write_atomically  # noqa: PLC0415
     from machine_lifecycle.system.gpus import detect  # noqa: PLC0415
     from machine_lifecycle.system.identity import machine_id  # noqa: PLC0415
 
@@ -61,9 +61,9 @@ def export(
             click.echo(f"# {file.name}")
             click.echo(file.text)
         return
-    folder.mkdir(parents=True, exist_ok=True)
     for file in files:
-        write_atomically(folder / file.name, file.text)
+        with asked_for(folder / file.name):
+            write_atomically(folder / file.name, file.text)
     start = FORMATS[form].start.format(out=folder)
     if as_json:
         emit_json({"files": [str(folder / file.name) for file in files], "start": start})

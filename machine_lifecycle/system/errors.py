@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import ClassVar
 
@@ -9,7 +10,7 @@ import attrs
 
 from machine_lifecycle.errors import ConfigurationError, LifecycleError, Remedy
 
-__all__ = ["BadFolder", "BadMachineId", "MachineNotRunning"]
+__all__ = ["BadFolder", "BadMachineId", "FileNotWritten", "MachineNotRunning"]
 
 
 @attrs.define(kw_only=True, slots=False, eq=False)
@@ -43,6 +44,37 @@ class BadFolder(ConfigurationError):
                 f"ls -ld {self.folder}; df -h {self.folder}",
             ),
             Remedy("Or name another folder", f"export {self.variable}={example}"),
+        )
+
+
+@attrs.define(kw_only=True, slots=False, eq=False)
+class FileNotWritten(ConfigurationError):
+    """A file that was asked for can't be written. What was there before stays as it was.
+
+    Attributes:
+        path: The file.
+        reason: Why not, in the system's words.
+    """
+
+    code: ClassVar[str] = "file-not-written"
+
+    path: Path
+    reason: str
+
+    @property
+    def summary(self) -> str:
+        """Which, and why."""
+        return f"{self.path} can't be written: {self.reason}"
+
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """See its folder; name another one."""
+        folder = shlex.quote(str(self.path.parent))
+        return (
+            Remedy(
+                "See who owns its folder, and how much room there is; or name another file",
+                f"ls -ld {folder}; df -h {folder}",
+            ),
         )
 
 

@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-__all__ = ["replacing", "write_atomically"]
+from machine_lifecycle.system.errors import FileNotWritten
+
+__all__ = ["asked_for", "replacing", "write_atomically"]
 
 
 def write_atomically(path: Path, text: str, mode: int = 0o644, *, durable: bool = True) -> None:
@@ -50,6 +52,19 @@ def replacing(path: Path, mode: int = 0o644, *, durable: bool = True) -> Iterato
         except BaseException:
             partial.unlink(missing_ok=True)
             raise
+
+
+@contextlib.contextmanager
+def asked_for(path: Path) -> Iterator[None]:
+    """Around the writing of a file that a person asked for.
+
+    Raises:
+        FileNotWritten: The system refuses it.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise FileNotWritten(path=path, reason=error.strerror or str(error)) from error
 
 
 def _alone(partial: Path) -> int:

@@ -227,3 +227,28 @@ def test_a_diagnosis_of_a_machine_that_never_ran(outside: Callable[..., Outside]
         assert told is not None
         assert [part["code"] for part in json.load(told)["error"]["errors"]] == ["worker-unknown"]
     assert {"doctor.json", "status.json"} <= names
+
+
+def test_a_file_that_can_not_be_written_is_told(outside: Callable[..., Outside]) -> None:
+    machine = outside(HUB_REDIS_URL="redis://127.0.0.1:1")
+    for words in (
+        ("diagnose", "--out", "/proc/machine.tar.gz"),
+        ("export", "procfile", "--out", "/proc/machine"),
+    ):
+        done = machine.call(*words)
+        assert done.returncode == 2
+        assert "[file-not-written]" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_a_diagnosis_is_made_of_a_machine_whose_id_is_none(
+    outside: Callable[..., Outside], tmp_path: Path
+) -> None:
+    out = tmp_path / "made.tar.gz"
+    done = outside(MACHINE_ID="box/7").call("diagnose", "--out", str(out))
+    assert done.returncode == 0, done.stderr
+    with tarfile.open(out) as archive:
+        for name in ("doctor", "plan"):
+            file = archive.extractfile(f"made/{name}.json")
+            assert file is not None
+            assert b"bad-machine-id" in file.read()
