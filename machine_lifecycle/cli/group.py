@@ -183,9 +183,9 @@ def _open_streams() -> None:
         os.set_inheritable(number, True)  # noqa: FBT003 - has no name
         number = os.open(os.devnull, os.O_RDWR)
     os.close(number)
-    for name, fd in (("stdout", 1), ("stderr", _STDERR)):
+    for name, fd, mode in (("stdin", 0, "r"), ("stdout", 1, "w"), ("stderr", _STDERR, "w")):
         if getattr(sys, name) is None:
-            setattr(sys, name, os.fdopen(fd, "w", encoding="utf-8", closefd=False))
+            setattr(sys, name, os.fdopen(fd, mode, encoding="utf-8", closefd=False))
 
 
 def _let_go_of_stdout() -> None:

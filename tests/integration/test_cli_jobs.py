@@ -264,3 +264,12 @@ def test_what_a_drain_says_next_can_be_pasted(terminal: Terminal) -> None:
     assert done.stdout.endswith(
         "take jobs again with: machine-lifecycle undrain --machine 'box 7'\n"
     )
+
+
+def test_a_job_from_a_stdin_that_is_closed_is_none(terminal: Terminal) -> None:
+    done = subprocess.run(
+        ["/bin/sh", "-c", f"exec {sys.executable} -m machine_lifecycle submit - <&-"],
+        env=terminal.environ, cwd=terminal.folder, capture_output=True, text=True,
+        timeout=PATIENCE, check=False,
+    )  # fmt: skip
+    assert (done.returncode, "[payload-unusable]" in done.stderr) == (2, True), done.stderr
