@@ -6,12 +6,12 @@ import importlib
 import os
 import sys
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import click
 
 from machine_lifecycle.cli.did_you_mean import GroupThatHints
-from machine_lifecycle.errors import LifecycleError
+from machine_lifecycle.errors import ExitCode, LifecycleError
 
 __all__ = ["cli", "run"]
 
@@ -101,6 +101,13 @@ class LazyGroup(GroupThatHints):
         if not isinstance(command, click.Command):  # pragma: no cover - a mistake of ours
             raise TypeError(f"{module}.{attribute} is no command")
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command. Ctrl+C ends with the status that shells tell of it, and no word more."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            sys.exit(ExitCode.FORCED_BY_SIGINT)
 
     def format_commands(
         self,

@@ -72,7 +72,7 @@ def submit(  # noqa: PLR0917 - click passes options by name
     from stdin.
 
     With --watch its progress is shown and what it makes is saved to ./outputs; nothing is
-    overwritten. Ends with status 1 if a watched job failed.
+    overwritten. Ends with status 1 if a watched job failed. Ctrl+C ends the watching, not the job.
 
     \b
       machine-lifecycle submit workflow.json --watch

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -40,9 +41,18 @@ async def watched(
     previews: Path | None,
 ) -> list[dict[str, Any]]:
     """Follow jobs to their ends and save what they made."""
+    try:
+        records = await follow(client, list(ids), quiet=quiet, previews=previews)
+    except asyncio.CancelledError:  # Ctrl+C
+        words = shlex.join(ids)
+        click.echo(
+            f"no longer watched, and going on: machine-lifecycle jobs watch {words}", err=True
+        )
+        click.echo(f"or have them end: machine-lifecycle jobs cancel {words}", err=True)
+        raise
     return [
         record_json(record) | {"saved": await save_outputs(client, record, out or Path("outputs"))}
-        for record in await follow(client, list(ids), quiet=quiet, previews=previews)
+        for record in records
     ]
 
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -159,6 +160,26 @@ def test_a_job_comes_over_stdin_for_the_first_service_of_the_settings(terminal: 
     nothing = terminal.run("submit", "-", typed="")
     assert nothing.returncode == 2
     assert "payload-unusable" in nothing.stderr
+
+
+def test_a_watch_that_is_interrupted_says_how_to_go_on(terminal: Terminal) -> None:
+    words = ("submit", terminal.payload(), "--service", "nobody", "--watch")
+    watching = subprocess.Popen(
+        [sys.executable, "-m", "machine_lifecycle", *words], env=terminal.environ,
+        cwd=terminal.folder, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert watching.stderr is not None
+    first = watching.stderr.readline()
+    watching.send_signal(signal.SIGINT)
+    told = watching.stderr.read()
+    assert watching.wait(PATIENCE) == 130
+    watching.stderr.close()
+    (job,) = json.loads(terminal.run("jobs", "--json").stdout)["jobs"]
+    assert first.startswith(f"job {job['id'][-8:]} ")
+    assert told.splitlines() == [
+        f"no longer watched, and going on: machine-lifecycle jobs watch {job['id']}",
+        f"or have them end: machine-lifecycle jobs cancel {job['id']}",
+    ]
 
 
 def test_what_a_service_answers_in_words_is_shown(terminal: Terminal) -> None:
