@@ -20,8 +20,8 @@ MAX_LINE = 1 << 20
 
 
 def encode(message: dict[str, Any]) -> bytes:
-    """One line."""
-    return json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+    """One line. In ASCII: JSON may hold half a character, which has no other encoding."""
+    return json.dumps(message, separators=(",", ":")).encode() + b"\n"
 
 
 def decode(line: bytes) -> dict[str, Any]:

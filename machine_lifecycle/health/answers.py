@@ -13,7 +13,7 @@ from aiohttp.typedefs import Middleware
 
 from machine_lifecycle.errors import LifecycleError
 
-__all__ = ["Page", "answer_errors", "answer_json", "needs_token", "read_only"]
+__all__ = ["Page", "answer_errors", "answer_json", "json_text", "needs_token", "read_only"]
 
 Page = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -21,11 +21,18 @@ Page = Callable[[web.Request], Awaitable[web.StreamResponse]]
 def answer_json(value: Any, status: int = 200) -> web.Response:
     """A JSON answer that no cache keeps."""
     return web.Response(
-        text=json.dumps(value, ensure_ascii=False),
+        text=json_text(value),
         status=status,
         content_type="application/json",
         headers={"Cache-Control": "no-store"},
     )
+
+
+def json_text(value: Any) -> str:
+    """A value as JSON that can be encoded: half a character, which others' JSON may hold, is shown
+    as ``?``.
+    """
+    return json.dumps(value, ensure_ascii=False).encode(errors="replace").decode()
 
 
 def read_only(page: Page) -> Page:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 
 from aiohttp import web
 
-from machine_lifecycle.health.answers import answer_json
+from machine_lifecycle.health.answers import answer_json, json_text
 from machine_lifecycle.health.metrics import CONTENT_TYPE, metrics_text
 from machine_lifecycle.health.picture import Picture
 from machine_lifecycle.health.render import (
@@ -114,7 +113,7 @@ class Pages:
                 if self._watchers.closing:
                     break
                 bell.clear()
-                value = json.dumps(status_value(self._source.report()), ensure_ascii=False)
+                value = json_text(status_value(self._source.report()))
                 text = f"event: status\ndata: {value}\n\n"
             try:
                 await response.write(text.encode())

@@ -28,6 +28,7 @@ class _Machine:
     def __init__(self) -> None:
         self.state = "ready"
         self.done: list[str] = []
+        self.cause = "no disk"
         self.down = asyncio.Event()
 
     def report(self) -> StatusReport:
@@ -55,7 +56,7 @@ class _Machine:
                 StateTiming(state="health_check", attempt=1, started=2.5, seconds=1.0),
                 StateTiming(state="ready", attempt=1, started=3.5, seconds=None),
             ),
-            failure={"code": "c", "summary": "no disk", "remedies": [{"text": "buy one"}]}
+            failure={"code": "c", "summary": self.cause, "remedies": [{"text": "buy one"}]}
             if self.state == "failed"
             else None,
         )
@@ -178,6 +179,17 @@ async def test_a_process_that_is_none_holds_up_no_other(
     assert machine.done == [f"{command} comfyui-gpu0"]
     assert text.count("[process-unknown]") == 2
     assert "comfyui-gpu0 st" in text or "comfyui-gpu0 restarts" in text
+
+
+async def test_half_a_character_breaks_nothing(env: dict[str, str], machine: _Machine) -> None:
+    """Services cut their words anywhere, and JSON takes it."""
+    machine.state, machine.cause = "failed", "cut: \ud83d"
+    code, text = await _run(env, "status")
+    assert code == 3
+    assert r"cut: \ud83d" in text
+    code, text = await _run(env, "status", "--json")
+    assert code == 3
+    assert json.loads(text)["failure"]["summary"] == machine.cause
 
 
 async def test_without_a_machine_there_is_a_remedy(env: dict[str, str]) -> None:

@@ -135,6 +135,7 @@ async def test_a_healthy_machine(site: _Site) -> None:
         ({"conditions": (Condition(kind="draining", reason="r", since=1.0),)}, 200, 503, ""),
         ({"state": "processing"}, 200, 200, ""),
         ({"state": "failed", "failure": {"summary": "no disk"}}, 503, 503, "no disk"),
+        ({"state": "failed", "failure": {"summary": "cut: \ud83d"}}, 503, 503, "cut: ?"),
     ],
 )
 async def test_what_is_not_well_is_said_and_life_goes_on(
