@@ -43,7 +43,7 @@ def _problems(warm_up: WarmUp, connector: str) -> Iterator[str]:
     except OSError as error:
         yield error.strerror or str(error)
         return
-    except ValueError as error:  # no UTF-8, or no JSON
+    except (ValueError, RecursionError) as error:  # no UTF-8, no JSON, or nested too deep
         yield f"it is no JSON: {error}"
         return
     if not isinstance(payload, dict):

@@ -76,10 +76,14 @@ def read_document(
     """Parse *text*. A document that is no JSON has one problem and the value ``None``."""
     try:
         value = json.loads(text)
-    except json.JSONDecodeError as broken:
+    except (ValueError, RecursionError) as broken:
         document = Document(source=source, value=None, environ=environ, error=error)
-        document.places["$"] = (broken.lineno, broken.colno)
-        document.problem("$", f"not JSON: {broken.msg}")
+        if isinstance(broken, json.JSONDecodeError):
+            document.places["$"] = (broken.lineno, broken.colno)
+            document.problem("$", f"not JSON: {broken.msg}")
+        else:  # a number of thousands of digits, or a thousand lists in each other
+            document.places["$"] = (1, 1)
+            document.problem("$", f"can't be read: {broken}")
         return document
     document = Document(source=source, value=value, environ=environ, error=error)
     _locate(text, document)

@@ -210,7 +210,7 @@ def parse_lock(text: str, path: Path) -> Lock:
             built=tuple(values["built"]),
             collapsed=tuple(Collapsed(**_tuples(one)) for one in values["collapsed"]),
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         problem = f"{type(error).__name__}: {error}"
         raise LockUnreadable(path=path, problem=problem) from error
     if values.get("digest") != lock.digest:

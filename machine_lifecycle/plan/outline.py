@@ -70,7 +70,7 @@ def read_outline(path: Path) -> Outline:
         raise ManifestUnusable(path=path, reason=error.strerror or str(error)) from error
     except KeyError as error:
         raise ManifestUnusable(path=path, reason=f"it has no {error.args[0]!r}") from error
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise ManifestUnusable(path=path, reason=str(error)) from error
 
 

@@ -121,7 +121,9 @@ def test_a_missing_file_and_one_without_json_are_told(
     outside: Callable[..., Outside], tmp_path: Path
 ) -> None:
     (tmp_path / "no.json").write_text("{'", encoding="utf-8")
-    for name, words in (("absent.json", "No such file"), ("no.json", "it is no JSON")):
+    (tmp_path / "deep.json").write_text("[" * 100_000, encoding="utf-8")
+    told = {"absent.json": "No such file", "no.json": "no JSON", "deep.json": "no JSON"}
+    for name, words in told.items():
         machine = outside(SIMULATION_WARMUP=str(tmp_path / name)).start()
         assert words in json.dumps(machine.until("machine_failed"))
         assert machine.wait() != 0
