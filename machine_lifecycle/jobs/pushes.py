@@ -40,13 +40,18 @@ class Pushes:
     def hear(self, text: str) -> None:
         """One was pushed: its number, its fence and its id as JSON; its fields in the next line."""
         head, _, record = text.partition("\n")
-        number, fence, job_id = head.split(" ", 2)
-        if int(number) == self.heard + 1:
-            self.heard += 1
+        try:
+            number, fence, job_id = head.split(" ", 2)
+            mark = int(number)
+            claimed = Claimed.from_answer([json_codec.decode(job_id), fence, record])
+        except ValueError:  # another party told that here
+            return
+        if mark == self.heard + 1:
+            self.heard = mark
             self.room = max(0, self.room - 1)
-            self._take(Claimed.from_answer([json_codec.decode(job_id), fence, record]))
+            self._take(claimed)
             self._heard()
-        elif int(number) > self.heard:
+        elif mark > self.heard:
             self._missed.set()
 
     def answered(self, heard: int, room: int, state: str) -> None:

@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 import attrs
+import pytest
 
 from machine_lifecycle.jobs.claims import Claimed
 from machine_lifecycle.jobs.pushes import Pushes
@@ -58,6 +59,15 @@ async def test_an_id_may_be_any_text() -> None:
     taken = Taken()
     taken.pushes().hear(message(1, 'a "b"\n c 4'))
     assert taken.jobs == ['a "b"\n c 4']
+
+
+@pytest.mark.parametrize("text", ["\n", "1\n{}", 'x 1 "a"\n{}', "1 1 a\n{}", '1 1 "a"\n{'])
+async def test_what_is_no_job_is_passed_over(text: str) -> None:
+    taken = Taken()
+    pushes = taken.pushes()
+    pushes.hear(text)
+    pushes.hear(message(1))
+    assert taken.jobs == ["job 1"]
 
 
 async def test_what_is_told_twice_is_taken_once() -> None:
