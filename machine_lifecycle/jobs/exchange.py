@@ -76,7 +76,9 @@ class Exchange:
         self._taker = taker
         self._delivery = delivery
         self._oversize = Oversize(functions)
-        self.pushes: Pushes = Pushes(take=self._begin, stir=self.stir)
+        self._name, self._numbers = uuid.uuid4().hex, itertools.count()
+        """Of them the tokens of calls are made."""
+        self.pushes: Pushes = Pushes(self._name, take=self._begin, stir=self.stir)
         self._outcomes: list[Outcome] = []
         self._stirred = asyncio.Event()
         self._due: asyncio.TimerHandle | None = None
@@ -86,8 +88,6 @@ class Exchange:
         self._answers: list[tuple[Outcome, str]] = []
         self._arrived: list[tuple[Claimed, Slot]] = []
         """What the last answer brought, until it is attended to."""
-        self._name, self._numbers = uuid.uuid4().hex, itertools.count()
-        """Of them the tokens of calls are made."""
 
     def stir(self) -> None:
         """There may be a job, or room for one."""
@@ -164,16 +164,18 @@ class Exchange:
     async def _turn(self, token: str, offer: Offer | None, outcomes: list[Outcome]) -> bool:
         """One call, which takes the first of the list and writes them; whether it brought jobs."""
         given, heard = outcomes[:MOST], self.pushes.heard
-        turn = await self._turns.call(token, offer, given, heard)
+        turn = await self._turns.call(token, offer, given, self.pushes.word)
         del outcomes[: len(given)]
         self._answers += zip(given, turn.answers, strict=True)
         self._arrived += [(claimed, self._taker.expect(claimed)) for claimed in turn.jobs]
         self.pushes.answered(heard, turn.room(offer), turn.state)
-        if turn.state == "more" or (offer and len(turn.jobs) == offer.wanted < offer.slots):
+        if turn.state == "more":
             self._stirred.set()
         elif turn.state == "profile" and offer:
             await self._turns.introduce(offer)
             self._stirred.set()
+        if turn.jobs:
+            self._ask_for_the_rest()
         if turn.due_ms >= 0 or self._due:
             self._wait_for(turn.due_ms)
         return bool(turn.jobs)
@@ -189,6 +191,14 @@ class Exchange:
 
     def _begin(self, claimed: Claimed) -> None:
         self._taker.start(claimed, self._taker.expect(claimed))
+        self._ask_for_the_rest()
+
+    def _ask_for_the_rest(self) -> None:
+        """One call asks for some of what the worker can do: once that has come, for more."""
+        if not self.pushes.room:
+            offer = self._taker.offer()
+            if offer and offer.slots:
+                self._stirred.set()
 
     def _wait_for(self, due_ms: float) -> None:
         """Look again when a job that waits after a failure is due."""

@@ -90,7 +90,7 @@ class Heartbeat:
         held = [word for job_id, run in running.items() for word in (job_id, run.fence)]
         digest, lease = self._offers.whole(), self._config.lease_ms
         lost, cancelled, known, work, ear, fleet, *pushed = await self._functions.call(
-            "ml1_beat", self._config.worker_id, digest, lease, *held, pushes.heard
+            "ml1_beat", self._config.worker_id, digest, lease, *held, pushes.word
         )
         self._fleet = max(1, int(fleet))
         for job_id in lost:

@@ -17,13 +17,20 @@ class Pushes:
     """Takes them in their order, each once.
 
     The queue numbers what it pushes to one worker. A gap in the numbers is what was told while the
-    connection was broken; the next beat brings it, which is due at once then.
+    connection was broken; the next beat brings it, which is due at once then. A number that was
+    heard before is of a server that has forgotten the last ones, as its successor may have.
+
+    Who has the same worker id by mistake hears the same; what is for another process is only
+    counted.
     """
 
-    def __init__(self, *, take: Callable[[Claimed], None], stir: Callable[[], None]) -> None:
+    def __init__(
+        self, process: str, *, take: Callable[[Claimed], None], stir: Callable[[], None]
+    ) -> None:
         """Nothing was pushed yet.
 
         Args:
+            process: The name by which the queue knows that a job is for this process.
             take: Does a job.
             stir: Called when the queue is to be asked for more.
         """
@@ -31,28 +38,43 @@ class Pushes:
         """The number up to which it has heard of what was pushed."""
         self.room: int = 0
         """How many more jobs the queue may push, as far as is known here."""
+        self._process = process
+        self._known = 0
+        """What comes on this connection up to this number was taken, or brought by a beat."""
         self._take = take
         self._stir = stir
         self._expected = False
         """Something is on its way, after which to ask for more."""
         self._missed = asyncio.Event()
 
+    @property
+    def word(self) -> str:
+        """What the queue is told with each call, as ``ml1_turn`` takes it."""
+        return f"{self.heard} {self._process}"
+
     def hear(self, text: str) -> None:
-        """One was pushed: its number, its fence and its id as JSON; its fields in the next line."""
+        """One was pushed: its number, its fence, the process, and its id as JSON; its fields in the
+        next line.
+        """
         head, _, record = text.partition("\n")
         try:
-            number, fence, job_id = head.split(" ", 2)
+            number, fence, process, job_id = head.split(" ", 3)
             mark = int(number)
             claimed = Claimed.from_answer([json_codec.decode(job_id), fence, record])
         except ValueError:  # another party told that here
             return
-        if mark == self.heard + 1:
-            self.heard = mark
-            self.room = max(0, self.room - 1)
-            self._take(claimed)
-            self._heard()
-        elif mark > self.heard:
+        if mark > self.heard + 1:
             self._missed.set()
+        elif mark > self._known:
+            self._known = mark
+            self.heard = max(self.heard, mark)
+            if process == self._process:
+                self._accept(claimed)
+            self._heard()
+
+    def _accept(self, claimed: Claimed) -> None:
+        self.room = max(0, self.room - 1)
+        self._take(claimed)
 
     def answered(self, heard: int, room: int, state: str) -> None:
         """A turn was answered.
@@ -68,7 +90,8 @@ class Pushes:
             self._heard()
 
     def doubt(self) -> None:
-        """Something may have been missed, if anything was waited for."""
+        """What was told until now may have been missed, if anything was waited for."""
+        self._known = 0
         if self.room or self._expected:
             self._missed.set()
 
@@ -88,7 +111,8 @@ class Pushes:
         """
         for *answer, mark in jobs:
             if int(mark) > self.heard:  # it did not come meanwhile
-                self._take(Claimed.from_answer(answer))
+                self._accept(Claimed.from_answer(answer))
+        self._known = max(self._known, number)
         if number > self.heard:
             self.heard = number
             self._heard()

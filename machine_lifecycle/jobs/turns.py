@@ -77,7 +77,7 @@ class Turns:
         self._config = config
 
     async def call(
-        self, token: str, offer: Offer | None, outcomes: Sequence[Outcome], heard: int
+        self, token: str, offer: Offer | None, outcomes: Sequence[Outcome], heard: str
     ) -> Turn:
         """Write results, and claim jobs.
 
@@ -85,7 +85,7 @@ class Turns:
             token: Names the call: repeated, as its answer was lost, it gets the same jobs.
             offer: What is taken; ``None``: nothing, and nothing is waited for.
             outcomes: Results, at most ``MOST``.
-            heard: The number up to which pushed jobs were heard of.
+            heard: As of ``Pushes.word``.
 
         Raises:
             RedisError: It refuses, or is away.

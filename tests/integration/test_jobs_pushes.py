@@ -63,7 +63,7 @@ class Waiter:
             async for message in self.listener.listen():
                 if "\n" in message["data"]:
                     head, _, record = message["data"].partition("\n")
-                    number, fence, job_id = head.split(" ", 2)
+                    number, fence, _, job_id = head.split(" ", 3)
                     return int(number), int(fence), json.loads(job_id), json.loads(record)
         raise AssertionError("the subscription ended")
 
@@ -100,6 +100,16 @@ async def waits(redis: Redis, worker: str = "w-1", *, ready: bool = True) -> Non
     async with asyncio.timeout(PATIENCE):
         while bool(await redis.hget(keys.worker(worker), "waits")) != ready:  # noqa: ASYNC110 - no event
             await asyncio.sleep(0.01)
+
+
+async def has_room(redis: Redis, worker: str = "w-1") -> None:
+    """Return when the queue may push a job to a worker."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            words = str(await redis.hget(keys.worker(worker), "waits") or "").split()
+            if words and words[1] != "0":
+                return
+            await asyncio.sleep(0.01)  # sleep: between two looks
 
 
 async def waits_in_order(redis: Redis, waiter: Waiter, *ids: str) -> bool:
@@ -249,6 +259,29 @@ async def test_one_that_registers_anew_has_to_ask_first(redis: Redis, waiter: Wa
     assert await submit(redis, "one") == "pending"
 
 
+async def test_nobody_is_held_up_by_one_that_registered_anew(redis: Redis, waiter: Waiter) -> None:
+    await waiter.turn(1)
+    other = Waiter(redis, "w2", "m2")
+    await other.listen()
+    await other.register()
+    await other.turn(1)
+    await waiter.register()
+    await submit(redis, "one")
+    assert await redis.hget(keys.job("one"), "worker_id") == "w2"
+    await other.listener.aclose()
+
+
+async def test_a_worker_whose_abilities_were_forgotten_is_to_ask(
+    redis: Redis, waiter: Waiter
+) -> None:
+    await waiter.turn(1)
+    assert (await waiter.beat())[3] == 0
+    await redis.delete("jobs:profiles", "jobs:profiles:used")
+    assert (await waiter.beat())[3] == 1
+    await waiter.turn(1)
+    assert (await waiter.beat())[3] == 0
+
+
 async def test_of_a_dead_worker_all_goes_back_and_nothing_follows(
     redis: Redis, waiter: Waiter
 ) -> None:
@@ -395,3 +428,41 @@ async def test_what_is_pushed_to_a_worker_that_was_told_to_drain_goes_back(
         assert await admin.hget(keys.job(job_id), "status") == "pending"
         boss.tell(do="undrain")
         assert (await end_of(client, job_id)).kind == "completed"
+
+
+async def test_a_worker_that_does_many_is_filled_to_the_last_place(
+    own_valkey: Any,
+    admin: Redis,  # noqa: F811 - the fixture
+    workers: Workers,
+) -> None:
+    await workers.start(own_valkey.url, WORKER_ID="w-1", WORKER_MAX_CONCURRENT_JOBS="4")
+    client = JobQueue(admin)
+    for number in range(4):
+        await has_room(admin)
+        await client.submit({"wait": "go"}, service_required="simulation", job_id=f"job-{number}")
+        assert await admin.hget(keys.job(f"job-{number}"), "status") == "assigned"
+    (workers.folder / "go").touch()
+    for number in range(4):
+        assert (await end_of(client, f"job-{number}")).kind == "completed"
+
+
+async def test_of_two_with_one_id_by_mistake_each_does_its_own(
+    own_valkey: Any,
+    admin: Redis,  # noqa: F811 - the fixture
+    workers: Workers,
+) -> None:
+    await workers.start(own_valkey.url, WORKER_ID="w-1")
+    await has_room(admin)
+    first = await admin.hget(keys.worker("w-1"), "pid")
+    await workers.start(own_valkey.url, WORKER_ID="w-1")
+    async with asyncio.timeout(PATIENCE):
+        while await admin.hget(keys.worker("w-1"), "pid") == first:  # noqa: ASYNC110 - no event
+            await asyncio.sleep(0.01)
+    client = JobQueue(admin)
+    for number in range(6):
+        await has_room(admin)
+        job_id = await client.submit({}, service_required="simulation", job_id=f"job-{number}")
+        assert (await end_of(client, job_id)).kind == "completed"
+    assert int(await admin.hget(keys.worker("w-1"), "pushed") or 0) > 0
+    runs = [line for line in workers.journal() if line.startswith("run")]
+    assert runs == [f"run job-{number} 1" for number in range(6)]

@@ -30,13 +30,14 @@ end
 
 -- worker, machine, digest, token, lease ms, jobs wanted (N; or N+M, of which it does not wait for M), and
 -- for each result: id, fence, result JSON, attestation JSON, its key, ms it took, service. At the end, from
--- a worker that takes what is pushed to it: up to which number it has heard of that. What ended is written
--- down, and what comes next is claimed. Returns: per result `ok` or `lost`; jobs as {id, fence, fields as
+-- a worker that takes what is pushed to it: up to which number it has heard of that, and the name of its
+-- process. What ended is written down, and what comes next is claimed. Returns: per result `ok` or `lost`; jobs as {id, fence, fields as
 -- JSON}; `profile` if the capabilities are to be told, `more` if it should ask again, `pushed` if it should
 -- once it has heard of what is on its way, `drained` if its machine is to take none, or empty; ms until a
 -- job is due.
 function api.ml1_turn(_, a)
-  local heard_of = (#a - 6) % 7 == 1 and tonumber(table.remove(a))
+  local heard_of, process
+  if (#a - 6) % 7 == 1 then heard_of, process = heard_in(table.remove(a)) end
   local worker, machine, digest, token = a[1], a[2], a[3], a[4]
   local lease, want, ahead = tonumber(a[5]), string.match(a[6], '^(%d+)%+?(%d*)$')
   want = math.min(tonumber(want), MOST_AT_ONCE)
@@ -85,7 +86,7 @@ function api.ml1_turn(_, a)
   end
   if heard_of then
     if pushed < heard_of then set(change, 'pushed', heard_of) end -- the server forgot
-    local waits = room > 0 and words_of(digest, room, lease, at) or ''
+    local waits = room > 0 and words_of(digest, room, lease, at, process) or ''
     if waits ~= waited then set(change, 'waits', waits) end
     if room > 0 and #jobs == 0 then set(change, lane, token) end -- whose name `ml1_leave` looks for
     waits_no_more(worker, waited, digest, room)
@@ -330,7 +331,8 @@ end
 -- worker, how many words its record has, these, and channels with what is told there…: it appears.
 function api.ml1_register(_, a)
   local key, last = 'worker:' .. a[1], 2 + tonumber(a[2])
-  redis.call('HSET', key, 'waits', '', 'ahead', '', unpack(a, 3, last))
+  forget_waiting(a[1])
+  redis.call('HSET', key, 'ahead', '', unpack(a, 3, last))
   redis.call('EXPIRE', key, WORKER_TTL)
   redis.call('SET', key .. ':heartbeat', iso(now()), 'EX', HEARTBEAT_TTL)
   redis.call('SADD', 'workers:active', a[1])
@@ -348,12 +350,13 @@ local function forget_workers()
 end
 
 -- worker, digest, lease ms, jobs the worker runs and their fences…, and, if it takes what is pushed to
--- it, up to which number it has heard of that: heartbeat, leases, and the look that makes up for lost
+-- it, up to which number it has heard of that and the name of its process: heartbeat, leases, and the look that makes up for lost
 -- hints. Returns lost and cancelled ones; whether the worker is registered; whether there is work for
 -- it; whether it listens for jobs of other parties; how many workers live; and the number up to which
 -- jobs were pushed to it, and those of them that it has not heard of.
 function api.ml1_beat(_, a)
-  local heard_of = (#a - 3) % 2 == 1 and tonumber(table.remove(a))
+  local heard_of, process
+  if (#a - 3) % 2 == 1 then heard_of, process = heard_in(table.remove(a)) end
   local worker, digest, at = a[1], a[2], now()
   redis.call('SET', 'worker:' .. worker .. ':heartbeat', iso(at), 'EX', HEARTBEAT_TTL)
   local known, pushed = unpack(redis.call('HMGET', 'worker:' .. worker, 'worker_id', 'pushed'))
@@ -388,6 +391,9 @@ function api.ml1_beat(_, a)
       work = redis.call('EXISTS', 'jobs:personal', 'jobs:personal:worker:' .. worker,
         'jobs:personal:machine:' .. machine_of(worker))
     end
+  else -- it is to tell what it can do, once it asks: nothing is found for it until then
+    redis.call('DEL', 'jobs:workers:' .. digest)
+    work = 1
   end
   redis.call('ZREMRANGEBYSCORE', 'jobs:workers:' .. digest, '-inf', at - PROFILE_KEPT)
   tidy(at)
@@ -407,7 +413,7 @@ function api.ml1_beat(_, a)
     if said[7] > heard_of then
       local has = {}
       for i = 4, #a, 2 do has[a[i]] = true end
-      said[8] = missed_by(worker, heard_of, has)
+      said[8] = missed_by(worker, process, heard_of, has)
     end
   end
   return said
@@ -419,7 +425,7 @@ function api.ml1_recover(_, a)
   local at = now()
   local back = {}
   if a[3] and a[3] ~= (redis.call('HGET', 'worker:' .. a[1], 'connected_at') or '') then return back end
-  redis.call('HDEL', 'worker:' .. a[1], 'waits')
+  forget_waiting(a[1])
   for _, id in ipairs(redis.call('HKEYS', 'jobs:active:' .. a[1])) do
     local job = hash('job:' .. id)
     if job.worker_id == a[1] and RUNNING[job.status] then

@@ -5,15 +5,22 @@
 -- worker by the call that submits it, and told on the worker's own channel. That saves both a round trip.
 --
 -- The worker's record says what it waits for, in `waits`: profile, jobs it has room for, ms of a lease,
--- and since when. `pushed` numbers what was pushed to it. It says with each turn up to which number it has
--- heard: what is still on its way to it takes of its room, so that it never has more than it can do. What
--- it missed, as its connection broke, the next beat brings.
+-- since when, and the name of the process. `pushed` numbers what was pushed to it. It says with each turn
+-- up to which number it has heard: what is still on its way to it takes of its room, so that it never has
+-- more than it can do. What it missed, as its connection broke, the next beat brings. Two processes that
+-- have one id by mistake hear the same: each takes only what is for its own name.
 
 local function words_of(...) return table.concat({...}, ' ') end
 
 local function waits_of(words)
-  local digest, room, lease, since = string.match(words or '', '^(%S+) (%d+) (%d+) (%d+)$')
-  return digest, tonumber(room), tonumber(lease), tonumber(since)
+  local digest, room, lease, since, name = string.match(words or '', '^(%S+) (%d+) (%d+) (%d+) ?(%S*)$')
+  return digest, tonumber(room), tonumber(lease), tonumber(since), name
+end
+
+-- What a worker says of itself: up to which number it has heard, and the name of its process.
+local function heard_in(word)
+  local number, name = string.match(word, '^(%d+) ?(%S*)$')
+  return tonumber(number), name
 end
 
 -- What a worker waited for before is not what it waits for now.
@@ -24,20 +31,27 @@ end
 
 local function set(words, name, value) words[#words + 1], words[#words + 2] = name, value end
 
+-- It waits for nothing, until it asks again.
+local function forget_waiting(worker)
+  local digest = waits_of(redis.call('HGET', 'worker:' .. worker, 'waits') or '')
+  if digest then redis.call('ZREM', 'jobs:idle:' .. digest, worker) end
+  redis.call('HDEL', 'worker:' .. worker, 'waits')
+end
+
 -- The first of those who wait that hears us and takes what is pushed, and what is known of it; nil where
 -- it has to be asked the ordinary way.
 local function first_waiting(digest, at)
   local idle = 'jobs:idle:' .. digest
   for _, worker in ipairs(redis.call('ZRANGE', idle, 0, 2)) do
     local seen = seen_of(worker, 'machine_id', 'waits', 'pushed', 'last_heartbeat')
-    local machine, for_digest, room, lease, since = seen[6] or '', waits_of(seen[7])
+    local machine, for_digest, room, lease, since, name = seen[6] or '', waits_of(seen[7])
     may_be_heard('job_claimed', 'update_job_progress', channel_of(machine, worker))
     if listens('jobs:wake:' .. worker) then
       if not (seen[1] and for_digest == digest and room > 0) then return nil end
       if at - since > lease and at - (ms_of(seen[9]) or 0) > lease then return nil end -- it may be frozen
       if not nothing_special(worker, machine) then return nil end
       return {name = worker, machine = machine, seen = seen, room = room, lease = lease, since = since,
-        number = (tonumber(seen[8]) or 0) + 1}
+        process = name, number = (tonumber(seen[8]) or 0) + 1}
     end
     redis.call('ZREM', idle, worker) -- it is gone
   end
@@ -51,17 +65,18 @@ local function send(id, job, words, digest, worker, at)
   set(words, 'worker_id', worker.name)
   set(words, 'assigned_at', iso(at))
   set(words, 'fence', 1)
-  set(words, 'pushed', words_of(1, worker.number))
+  set(words, 'pushed', words_of(1, worker.number, worker.process))
   if size > HEAVY then set(words, 'payload_bytes', size) end
   -- Before all else, as what follows may be refused: the lease brings the job back then.
   redis.call('ZADD', 'jobs:leases', at + worker.lease, id)
   worker_now(worker.name, worker.seen, at, id, 0, 0, 'pushed', worker.number,
-    'waits', words_of(digest, room, worker.lease, worker.since))
+    'waits', words_of(digest, room, worker.lease, worker.since, worker.process))
   redis.call('HSET', 'job:' .. id, unpack(words))
   redis.call('HSET', 'jobs:active:' .. worker.name, id, text)
   if room > 0 then redis.call('ZADD', 'jobs:idle:' .. digest, at, worker.name)
   else redis.call('ZREM', 'jobs:idle:' .. digest, worker.name) end
-  redis.call('PUBLISH', 'jobs:wake:' .. worker.name, words_of(worker.number, 1, cjson.encode(id)) .. '\n' .. text)
+  redis.call('PUBLISH', 'jobs:wake:' .. worker.name,
+    words_of(worker.number, 1, worker.process, cjson.encode(id)) .. '\n' .. text)
   tell_claimed(id, job, worker.name, worker.machine, at)
 end
 
@@ -85,15 +100,16 @@ local function push(id, job, a, known, profiles, at)
   return false
 end
 
--- What was pushed to a worker since the number that it names, and has not ended: id, fence, fields as JSON,
--- number. *known*: the jobs that it has.
-local function missed_by(worker, number, known)
+-- What was pushed to a worker's process since the number that it names, and has not ended: id, fence, fields
+-- as JSON, number. *known*: the jobs that it has.
+local function missed_by(worker, process, number, known)
   local missed = {}
   for _, id in ipairs(redis.call('HKEYS', 'jobs:active:' .. worker)) do
     if not known[id] then
       local job = hash('job:' .. id)
-      local fence, pushed = string.match(job.pushed or '', '^(%d+) (%d+)$')
-      if RUNNING[job.status] and job.worker_id == worker and fence == job.fence and tonumber(pushed) > number then
+      local fence, pushed, by = string.match(job.pushed or '', '^(%d+) (%d+) ?(%S*)$')
+      if RUNNING[job.status] and job.worker_id == worker and fence == job.fence and by == process
+        and tonumber(pushed) > number then
         missed[#missed + 1] = {id, tonumber(fence), cjson.encode(job), tonumber(pushed)}
       end
     end

@@ -25,11 +25,12 @@ class Taken:
         self.stirred += 1
 
     def pushes(self) -> Pushes:
-        return Pushes(take=self.take, stir=self.stir)
+        return Pushes("mine", take=self.take, stir=self.stir)
 
 
-def message(number: int, job_id: str = "") -> str:
-    return f"{number} 1 {json.dumps(job_id or f'job {number}')}\n{json.dumps({'payload': '{}'})}"
+def message(number: int, job_id: str = "", process: str = "mine") -> str:
+    name = json.dumps(job_id or f"job {number}")
+    return f"{number} 1 {process} {name}\n{json.dumps({'payload': '{}'})}"
 
 
 def again(number: int) -> list[Any]:
@@ -61,7 +62,9 @@ async def test_an_id_may_be_any_text() -> None:
     assert taken.jobs == ['a "b"\n c 4']
 
 
-@pytest.mark.parametrize("text", ["\n", "1\n{}", 'x 1 "a"\n{}', "1 1 a\n{}", '1 1 "a"\n{'])
+@pytest.mark.parametrize(
+    "text", ["\n", "1\n{}", 'x 1 mine "a"\n{}', "1 1 mine a\n{}", '1 1 mine "a"\n{']
+)
 async def test_what_is_no_job_is_passed_over(text: str) -> None:
     taken = Taken()
     pushes = taken.pushes()
@@ -136,3 +139,31 @@ async def test_the_room_is_what_is_left_of_it() -> None:
     assert pushes.room == 1
     pushes.answered(0, 3, "")  # the call left before that came
     assert pushes.room == 2
+
+
+async def test_what_is_for_another_process_of_the_same_id_is_only_counted() -> None:
+    taken = Taken()
+    pushes = taken.pushes()
+    pushes.answered(0, 1, "")
+    pushes.hear(message(1, process="other"))
+    pushes.hear(message(2))
+    assert (taken.jobs, pushes.word) == (["job 2"], "2 mine")
+
+
+async def test_a_server_that_forgot_the_last_ones_numbers_them_anew() -> None:
+    taken = Taken()
+    pushes = taken.pushes()
+    pushes.catch_up(8, [])
+    pushes.doubt()  # another server took its place, which knew of five
+    pushes.hear(message(6))
+    pushes.hear(message(7))
+    pushes.hear(message(7))
+    assert (taken.jobs, pushes.heard) == (["job 6", "job 7"], 8)
+
+
+async def test_what_a_beat_brought_takes_its_room() -> None:
+    taken = Taken()
+    pushes = taken.pushes()
+    pushes.answered(0, 2, "")
+    pushes.catch_up(1, [again(1)])
+    assert pushes.room == 1
