@@ -118,19 +118,21 @@ class Settler:
         judged = verdict(error, attempt=claimed.retry_count, base=self._config.retry_wait)
         if judged.again and not judged.counts:
             return await self.release(claimed, why="lost", reason=error.summary)
+        # Half a character, as of a file's name that is no text, is nothing that Redis could read.
+        words = error.summary.encode(errors="replace").decode()
         now = _now()
         proof = claimed.attestation(
             **self._who(now),
-            error_message=error.summary,
+            error_message=words,
             failure_type=judged.kind,
             failure_reason=error.code,
-            failure_description=error.summary,
+            failure_description=words,
             failed_at=iso(now),
         )
         return await self._call(
             "ml1_fail",
             claimed,
-            error.summary,
+            words,
             json.dumps(error.to_wire(), default=str),
             int(judged.again),
             round(judged.wait * 1000),

@@ -187,6 +187,19 @@ async def test_a_killed_workers_job_is_done_by_its_successor(
     assert end.job.fence == 2
 
 
+async def test_what_a_service_says_in_no_text_is_told_as_far_as_it_is_some(
+    valkey: Any, redis: Redis, workers: Workers
+) -> None:
+    await workers.start(valkey.url)
+    client = JobQueue(redis)
+    payload = {"fail": "half a character"}
+    job_id = await client.submit(payload, service_required="simulation", max_retries=2)
+    end = await end_of(client, job_id)
+    assert end.job
+    assert (end.kind, end.job.fence) == ("failed", 2), "it was tried again"
+    assert end.job.error.endswith("can't open caf?.png")
+
+
 async def test_an_error_that_can_not_be_told_costs_its_job_alone(
     valkey: Any, redis: Redis, workers: Workers
 ) -> None:

@@ -150,6 +150,8 @@ class FakeConnector:
             raise FakeRant(length=rant, where="x" * rant, context=("y" * rant,) * 3)
         if payload.get("fail") == "bug at length":
             raise RuntimeError(f"it begins {'x' * rant} and ends")  # noqa: TRY003, RUF100
+        if payload.get("fail") == "half a character":
+            raise OSError("can't open caf\udce9.png")  # noqa: TRY003, RUF100
         if payload.get("fail") == "once" and attempt == 1:
             raise FakeFailure
         if payload.get("fail") in {"always", True}:
