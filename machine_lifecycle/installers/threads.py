@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import shutil
 from collections.abc import Callable
@@ -12,14 +13,17 @@ __all__ = ["remove_tree", "to_the_end"]
 
 
 async def to_the_end(function: Callable[..., None], *arguments: object) -> None:
-    """Run something in a thread. When this is cancelled it ends first: nothing is written after
-    its file was let go.
+    """Run something in a thread. When this is cancelled, however often, it ends first: nothing is
+    written after its file was let go.
     """
     running = asyncio.ensure_future(asyncio.to_thread(function, *arguments))
     try:
         await asyncio.shield(running)
     except asyncio.CancelledError:
-        await asyncio.wait({running})  # not awaited: its own failure would hide the cancellation
+        while not running.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                # Not awaited itself: its own failure would hide the cancellation.
+                await asyncio.wait({running})
         raise
 
 

@@ -476,4 +476,4 @@ async def test_kill_all_leaves_nothing(house: House, tmp_path: Path) -> None:
     house.supervisor.kill_all()
     await house.until(lambda: house.status("p").state is ProcessState.STOPPED)
     await house.supervisor.stop_all(5)
-    assert not is_alive(number)
+    await until(lambda: not is_alive(number))
