@@ -13,6 +13,7 @@ from importlib.metadata import version
 
 from machine_lifecycle.errors import LifecycleError
 from machine_lifecycle.model.bundle import BUNDLE_FOLDER
+from machine_lifecycle.system.alert_selector import AlertSelector
 from machine_lifecycle.system.last_words import leave
 
 __all__ = ["run_worker"]
@@ -37,14 +38,16 @@ def run_worker(words: Sequence[str]) -> None:
     parser.add_argument("--index", type=int, default=0, help="which of its type it is (default 0)")
     index = parser.parse_args(words).index
     try:
-        asyncio.run(_work(index))
+        selector = AlertSelector()
+        with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selector)) as runner:
+            runner.run(_work(index, selector))
     except LifecycleError as error:
         sys.stderr.write(f"{error}\n")
         leave(error, os.environ)
         sys.exit(error.exit_code)
 
 
-async def _work(index: int) -> None:
+async def _work(index: int, selector: AlertSelector) -> None:
     from machine_lifecycle.jobs.starting import open_worker  # noqa: PLC0415 - heavy; --help is not
     from machine_lifecycle.jobs.worker_config import WorkerConfig  # noqa: PLC0415 - likewise
     from machine_lifecycle.system.notify import beat  # noqa: PLC0415 - likewise
@@ -55,6 +58,7 @@ async def _work(index: int) -> None:
     async with open_worker(config) as worker:
         gc.freeze()  # what is loaded by now stays as long as the process
         gc.set_threshold(_YOUNG)
+        selector.due = worker.is_asking
         loop = asyncio.get_running_loop()
         for name in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(name, worker.stop)

@@ -182,6 +182,10 @@ class Worker:
         able = self._voice.advertised is not None and not self._voice.holds
         return self._offers.make(self._execution.slots) if able else None
 
+    def is_asking(self) -> bool:
+        """Whether an answer of the queue is due."""
+        return self._exchange.calling
+
     def _freed(self) -> None:
         """There is room for a job, or a reason to look again."""
         self._exchange.stir()
