@@ -170,13 +170,11 @@ class Exchange:
         self._answers += zip(given, turn.answers, strict=True)
         self._arrived += [(claimed, self._taker.expect(claimed)) for claimed in turn.jobs]
         self.pushes.answered(heard, turn.room(offer), turn.state)
-        if turn.state == "more":
+        if turn.state == "more" or (offer and len(turn.jobs) == offer.wanted < offer.slots):
             self._stirred.set()
         elif turn.state == "profile" and offer:
             await self._turns.introduce(offer)
             self._stirred.set()
-        if turn.jobs:
-            self._ask_for_the_rest()
         if turn.due_ms >= 0 or self._due:
             self._wait_for(turn.due_ms)
         return bool(turn.jobs)
@@ -192,14 +190,9 @@ class Exchange:
 
     def _begin(self, claimed: Claimed) -> None:
         self._taker.start(claimed, self._taker.expect(claimed))
-        self._ask_for_the_rest()
-
-    def _ask_for_the_rest(self) -> None:
-        """One call asks for some of what the worker can do: once that has come, for more."""
-        if not self.pushes.room:
-            offer = self._taker.offer()
-            if offer and offer.slots:
-                self._stirred.set()
+        # One call asks for some of what the worker can do: once that has come, for more.
+        if not self.pushes.room and (offer := self._taker.offer()) and offer.slots:
+            self._stirred.set()
 
     def _wait_for(self, due_ms: float) -> None:
         """Look again when a job that waits after a failure is due."""
