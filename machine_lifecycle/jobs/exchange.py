@@ -82,8 +82,7 @@ class Exchange:
         self._outcomes: list[Outcome] = []
         self._stirred = asyncio.Event()
         self._due: asyncio.TimerHandle | None = None
-        self.calling: bool = False
-        """Whether an answer is due."""
+        self._calling = False
         self._unanswered = False
         """Jobs may have been given to us in an answer that was lost on its way."""
         self._answers: list[tuple[Outcome, str]] = []
@@ -108,7 +107,7 @@ class Exchange:
     def busy(self) -> bool:
         """Whether results are still to be written."""
         left = self._outcomes or self._answers or self._arrived
-        return bool(left) or self.calling or self._unanswered
+        return bool(left) or self._calling or self._unanswered
 
     async def run(self) -> None:
         """Give and take until cancelled."""
@@ -134,7 +133,7 @@ class Exchange:
             if not (offer or self._outcomes or self._unanswered or self.pushes.room):
                 continue  # but where the queue believes that it waits, it is told otherwise
             token = token or f"0{self._name}-{next(self._numbers)}"
-            self.calling = True
+            self._calling = True
             if self._answers or self._arrived:
                 loop.call_soon(self._attend)  # the call leaves first
             self._unanswered = self._unanswered or offer is not None
@@ -156,7 +155,7 @@ class Exchange:
                 wait = min(wait * 2, _LONGEST_WAIT)
                 self._stirred.set()
             finally:
-                self.calling = False
+                self._calling = False
             if self._outcomes:
                 self._stirred.set()
             else:

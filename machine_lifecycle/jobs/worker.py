@@ -184,7 +184,7 @@ class Worker:
 
     def is_asking(self) -> bool:
         """Whether an answer of the queue is due."""
-        return self._exchange.calling
+        return self._lines[1].is_asking()
 
     def _freed(self) -> None:
         """There is room for a job, or a reason to look again."""

@@ -70,6 +70,10 @@ class Line:
         words = (("MULTI",), *commands, ("EXEC",))
         return await self._mended(self._call_all, b"".join(map(packed, words)), len(words))
 
+    def is_asking(self) -> bool:
+        """Whether an answer is due."""
+        return bool(self._waiting)
+
     async def _mended(self, call: Callable[..., Awaitable[_T]], *args: Any) -> _T:
         try:
             return await call(*args)

@@ -52,6 +52,17 @@ async def test_bytes_come_among_texts_each_as_its_call_wants_it(line: Line) -> N
     assert text == "\u00fc\ufffd"
 
 
+async def test_it_tells_whether_an_answer_is_due(line: Line, redis: Redis) -> None:
+    await line.execute_command("PING")
+    assert not line.is_asking()
+    call = asyncio.create_task(line.execute_command("BLPOP", "list", PATIENCE))
+    await asyncio.sleep(0)
+    assert line.is_asking()
+    await redis.rpush("list", "x")
+    assert await call == ["list", "x"]
+    assert not line.is_asking()
+
+
 async def test_a_refusal_ends_its_own_call_only(line: Line, redis: Redis) -> None:
     await redis.set("text", "x")
     refused = asyncio.create_task(line.execute_command("HGETALL", "text"))
