@@ -2,8 +2,9 @@
 library.
 
 What msgspec refuses goes to the standard library: it may be odd and right all the same, and its
-errors are those that callers know. Two things are written otherwise than there: what is no number
-(NaN) as ``null``, which every party can read, and bytes, which it refuses, as Base64.
+errors are those that callers know. What is no number (NaN) is written as ``null``, which every
+party can read. Some things are written that the standard library refuses: bytes as Base64, sets as
+lists, dates, UUIDs and decimals as text, enumerations as their values, dataclasses as objects.
 """
 
 from __future__ import annotations

@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from enum import Enum
 from typing import Any
+from uuid import UUID
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from machine_lifecycle.system import json_codec
+
+
+class Status(Enum):
+    READY = "ready"
+
+
+@dataclass
+class Point:
+    x: int
+
 
 LEAVES = (
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
@@ -42,6 +57,22 @@ def test_half_a_character_is_written() -> None:
 
 def test_what_is_no_number_is_null() -> None:
     assert json_codec.encode([float("nan"), float("inf")]) == "[null,null]"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (b"x", '"eA=="'),
+        ({1}, "[1]"),
+        (date(2026, 1, 2), '"2026-01-02"'),
+        (UUID(int=1), '"00000000-0000-0000-0000-000000000001"'),
+        (Decimal("1.5"), '"1.5"'),
+        (Status.READY, '"ready"'),
+        (Point(1), '{"x":1}'),
+    ],
+)
+def test_what_has_an_obvious_form_is_written_so(value: Any, text: str) -> None:
+    assert json_codec.encode(value) == text
 
 
 @pytest.mark.parametrize("value", [object(), {(1, 2): 3}, {"a": {1, object()}}])
