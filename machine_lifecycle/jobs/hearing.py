@@ -81,7 +81,7 @@ class Hearing:
             self._stir()
         elif channel == keys.CANCEL:
             self._cancelled(str(json_object(data).get("job_id", "")))
-        elif not data.decode(errors="replace").startswith(INDEXED):
+        elif not data.startswith(INDEXED):
             with contextlib.suppress(asyncio.QueueFull):
                 self._foreign.put_nowait(str(json_object(data).get("job_id", "")))
 

@@ -61,7 +61,7 @@ class Pushes:
             number, fence, process, job_id = head.split(" ", 3)
             mark = int(number)
             claimed = Claimed.from_answer([json_codec.decode(job_id), fence, record])
-        except ValueError:  # another party told that here
+        except (ValueError, RecursionError):  # another party told that here
             return
         if mark > self.heard + 1:
             self._missed.set()

@@ -20,7 +20,7 @@ _TOLD_MOST = 1024 * 1024
 who are told more than 32 MB at once (``client-output-buffer-limit`` of redis.conf).
 """
 
-INDEXED = '{"indexed": true'
+INDEXED = b'{"indexed": true'
 """How the message of a job begins that was submitted through the queue's functions: it is in the
 index already. Other parties' messages begin otherwise."""
 

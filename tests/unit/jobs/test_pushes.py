@@ -62,8 +62,19 @@ async def test_an_id_may_be_any_text() -> None:
     assert taken.jobs == ['a "b"\n c 4']
 
 
+DEEP = "[" * 100_000
+
+
 @pytest.mark.parametrize(
-    "text", ["\n", "1\n{}", 'x 1 mine "a"\n{}', "1 1 mine a\n{}", '1 1 mine "a"\n{']
+    "text",
+    [
+        "\n",
+        "1\n{}",
+        'x 1 mine "a"\n{}',
+        "1 1 mine a\n{}",
+        '1 1 mine "a"\n{',
+        pytest.param(f"1 1 mine {DEEP}\n{{}}", id="deep"),
+    ],
 )
 async def test_what_is_no_job_is_passed_over(text: str) -> None:
     taken = Taken()
