@@ -10,6 +10,7 @@ import pytest_asyncio
 from redis.asyncio import Redis
 
 from machine_lifecycle.system.redis import connect
+from tests.support.front import Front
 from tests.support.redis_server import ValkeyServer
 from tests.support.workers import Workers
 
@@ -37,6 +38,22 @@ def own_valkey() -> Iterator[ValkeyServer]:
     server.start()
     yield server
     server.close()
+
+
+@pytest_asyncio.fixture
+async def admin(own_valkey: ValkeyServer) -> AsyncIterator[Redis]:
+    """A client of that one."""
+    client = connect(own_valkey.url)
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture
+def front(own_valkey: ValkeyServer) -> Iterator[Front]:
+    """An address in front of it, with faults by order."""
+    found = Front(own_valkey.paths.runtime / "valkey.sock")
+    yield found
+    found.close()
 
 
 @pytest_asyncio.fixture

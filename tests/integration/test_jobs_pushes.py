@@ -15,10 +15,9 @@ from redis.asyncio import Redis
 from machine_lifecycle.jobs.client import JobQueue
 from machine_lifecycle.system import redis_keys as keys
 from tests.integration.test_jobs_queue import RESULT, call, claim, fail, profile
-from tests.integration.test_jobs_worker_faults import admin, front, registered, through  # noqa: F401 - fixtures
 from tests.support.front import Front
 from tests.support.patience import PATIENCE
-from tests.support.workers import Orchestrator, Workers, end_of
+from tests.support.workers import Orchestrator, Workers, end_of, registered, through
 
 LEASE = 20000
 
@@ -357,8 +356,8 @@ async def test_one_that_does_not_count_what_is_pushed_is_only_told(
 
 async def test_a_message_that_is_lost_costs_a_moment_and_no_run(
     own_valkey: Any,
-    admin: Redis,  # noqa: F811 - the fixture
-    front: Front,  # noqa: F811 - likewise
+    admin: Redis,
+    front: Front,
     workers: Workers,
 ) -> None:
     await workers.start(through(front, own_valkey), WORKER_ID="w-1")
@@ -378,7 +377,7 @@ async def test_a_message_that_is_lost_costs_a_moment_and_no_run(
 
 async def test_a_worker_never_does_more_than_it_may(
     own_valkey: Any,
-    admin: Redis,  # noqa: F811 - the fixture
+    admin: Redis,
     workers: Workers,
 ) -> None:
     await workers.start(own_valkey.url, WORKER_ID="w-1")
@@ -407,8 +406,8 @@ async def test_a_worker_never_does_more_than_it_may(
 
 async def test_what_is_pushed_to_a_worker_that_was_told_to_drain_goes_back(
     own_valkey: Any,
-    admin: Redis,  # noqa: F811 - the fixture
-    front: Front,  # noqa: F811 - likewise
+    admin: Redis,
+    front: Front,
     workers: Workers,
 ) -> None:
     boss = Orchestrator(own_valkey.folder / "control.sock")
@@ -432,7 +431,7 @@ async def test_what_is_pushed_to_a_worker_that_was_told_to_drain_goes_back(
 
 async def test_a_worker_that_does_many_is_filled_to_the_last_place(
     own_valkey: Any,
-    admin: Redis,  # noqa: F811 - the fixture
+    admin: Redis,
     workers: Workers,
 ) -> None:
     await workers.start(own_valkey.url, WORKER_ID="w-1", WORKER_MAX_CONCURRENT_JOBS="4")
@@ -448,7 +447,7 @@ async def test_a_worker_that_does_many_is_filled_to_the_last_place(
 
 async def test_of_two_with_one_id_by_mistake_each_does_its_own(
     own_valkey: Any,
-    admin: Redis,  # noqa: F811 - the fixture
+    admin: Redis,
     workers: Workers,
 ) -> None:
     await workers.start(own_valkey.url, WORKER_ID="w-1")

@@ -3,46 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import signal
-from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from redis.asyncio import Redis
 
 from machine_lifecycle.jobs.client import JobQueue
 from machine_lifecycle.jobs.functions import LIBRARY
 from machine_lifecycle.system import redis_keys as keys
-from machine_lifecycle.system.redis import connect
 from machine_lifecycle.system.redis_rights import rules
 from tests.support.front import Front
 from tests.support.patience import PATIENCE
-from tests.support.workers import Orchestrator, Workers, end_of
+from tests.support.workers import Orchestrator, Workers, end_of, registered, through
 
 MARK = "a mark that answers are known by"
-
-
-@pytest_asyncio.fixture
-async def admin(own_valkey: Any) -> AsyncIterator[Redis]:
-    async with contextlib.aclosing(connect(own_valkey.url)) as redis:
-        yield redis
-
-
-@pytest.fixture
-def front(own_valkey: Any) -> Any:
-    found = Front(own_valkey.paths.runtime / "valkey.sock")
-    yield found
-    found.close()
-
-
-def through(front: Front, own_valkey: Any) -> str:
-    password = own_valkey.url.split("@")[0].split(":")[-1]
-    return f"redis://:{password}@127.0.0.1:{front.port}"
 
 
 async def given(admin: Redis, job_id: str) -> None:
@@ -59,12 +37,6 @@ async def forgotten(outbox: Path) -> None:
     async with asyncio.timeout(PATIENCE):
         while list(outbox.rglob("*.json")):  # noqa: ASYNC110, ASYNC240 - no event; a small folder
             await asyncio.sleep(0.01)  # sleep: between two looks
-
-
-async def registered(admin: Redis) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not await admin.exists("worker:w-1"):  # noqa: ASYNC110 - no event
-            await asyncio.sleep(0.01)
 
 
 async def test_what_was_given_in_a_lost_answer_goes_back_when_the_worker_stops(

@@ -45,12 +45,6 @@ class Listener:
 
 
 @pytest_asyncio.fixture
-async def admin(own_valkey: ValkeyServer) -> AsyncIterator[Redis]:
-    async with contextlib.aclosing(connect(own_valkey.url)) as redis:
-        yield redis
-
-
-@pytest_asyncio.fixture
 async def listener(admin: Redis) -> AsyncIterator[Listener]:
     found = Listener(admin, "one", "two")
     yield found

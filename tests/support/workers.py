@@ -11,11 +11,25 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+from redis.asyncio import Redis
+
 from machine_lifecycle.jobs.client import JobQueue
 from machine_lifecycle.jobs.records import JobEvent
+from machine_lifecycle.system import redis_keys as keys
+from tests.support.front import Front
 from tests.support.patience import PATIENCE
+from tests.support.redis_server import ValkeyServer
 
-__all__ = ["ROUTES", "Orchestrator", "Workers", "end_of", "halfway", "until"]
+__all__ = [
+    "ROUTES",
+    "Orchestrator",
+    "Workers",
+    "end_of",
+    "halfway",
+    "registered",
+    "through",
+    "until",
+]
 
 SUPPORT = Path(__file__).parent
 ROUTES = [{"asks": "simulation", "service": "fake", "connector": "fake_connector:FakeConnector"}]
@@ -92,6 +106,19 @@ class Orchestrator:
     def hang_up(self) -> None:
         assert self._writer
         self._writer.close()
+
+
+def through(front: Front, server: ValkeyServer) -> str:
+    """The address of a server, by way of what stands in front of it."""
+    password = server.url.split("@")[0].split(":")[-1]
+    return f"redis://:{password}@127.0.0.1:{front.port}"
+
+
+async def registered(redis: Redis, worker: str = "w-1") -> None:
+    """Return when a worker is known to the queue."""
+    async with asyncio.timeout(PATIENCE):
+        while not await redis.exists(keys.worker(worker)):  # noqa: ASYNC110 - no event
+            await asyncio.sleep(0.01)
 
 
 async def until(events: AsyncIterator[JobEvent], found: Callable[[JobEvent], bool]) -> JobEvent:
