@@ -31,14 +31,18 @@ __all__ = [
 class ExitCode:
     """Exit statuses of the command line.
 
-    130 and 143 are 128 plus the number of the signal that forced the end, as shells report it.
+    130, 141 and 143 are 128 plus the number of a signal, as shells report it: of the one that
+    forced the end, or of SIGPIPE, which ends programs whose reader has gone. 74 is EX_IOERR of
+    sysexits.h.
     """
 
     OK = 0
     CONFIGURATION = 2
     BOOT_FAILED = 3
     GATE_REFUSED = 4
+    OUTPUT_NOT_WRITTEN = 74
     FORCED_BY_SIGINT = 130
+    READER_GONE = 141
     FORCED_BY_SIGTERM = 143
 
 

@@ -148,6 +148,7 @@ _STATUS_WORDS = {
     ExitCode.CONFIGURATION: " (bad configuration)",
     ExitCode.BOOT_FAILED: " (boot failed)",
     ExitCode.GATE_REFUSED: " (a gate refused)",
+    ExitCode.OUTPUT_NOT_WRITTEN: " (the output is lost)",
 }
 
 

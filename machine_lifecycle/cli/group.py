@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -12,6 +11,7 @@ import click
 
 from machine_lifecycle.cli.did_you_mean import GroupThatHints
 from machine_lifecycle.errors import ExitCode, LifecycleError
+from machine_lifecycle.system.streams import ReaderGone, open_streams
 
 __all__ = ["cli", "run"]
 
@@ -75,7 +75,6 @@ _ELSEWHERE = {  # what other programs call it
     "check": "doctor",
     "config": "settings",
 }
-_STDERR = 2
 
 
 class LazyGroup(GroupThatHints):
@@ -167,42 +166,13 @@ def cli(ctx: click.Context, env_file: str | None, as_init: bool) -> None:  # noq
 
 def run() -> None:
     """Run the command line; errors of ours end with their own exit status."""
-    _open_streams()
+    open_streams()
     try:
         cli(prog_name="machine-lifecycle", standalone_mode=True)
+    except ReaderGone:
+        sys.exit(ExitCode.READER_GONE)
     except LifecycleError as error:
         from machine_lifecycle.cli.output import show_error  # noqa: PLC0415 - only on errors
 
         show_error(error)
         sys.exit(error.exit_code)
-    finally:
-        _let_go_of_stdout()
-
-
-def _open_streams() -> None:
-    """Have all three standard streams, where we were started with one closed.
-
-    The next file or socket to be opened would get its number otherwise, and what is printed would
-    go into it.
-    """
-    number = os.open(os.devnull, os.O_RDWR)
-    while number <= _STDERR:
-        os.set_inheritable(number, True)  # noqa: FBT003 - has no name
-        number = os.open(os.devnull, os.O_RDWR)
-    os.close(number)
-    for name, fd, mode in (("stdin", 0, "r"), ("stdout", 1, "w"), ("stderr", _STDERR, "w")):
-        if getattr(sys, name) is None:
-            setattr(sys, name, os.fdopen(fd, mode, encoding="utf-8", closefd=False))
-    # What others wrote may hold what has no encoding: half a character, bytes of a path.
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # files of text
-
-
-def _let_go_of_stdout() -> None:
-    """Keep Python from ending with a status of its own because the reader of a pipe has gone."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)

@@ -39,8 +39,7 @@ def console(*, stderr: bool = False) -> Console:
 
 def emit_json(value: Any) -> None:
     """Print a value as JSON, one document."""
-    json.dump(value, sys.stdout, indent=2, ensure_ascii=False)
-    sys.stdout.write("\n")
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def coloured(state: str) -> str:

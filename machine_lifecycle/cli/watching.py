@@ -140,21 +140,26 @@ def conclude(results: list[dict[str, Any]], *, single: bool, as_json: bool) -> N
         emit_json(results[0] if single else results)
     else:
         for result in results:
-            _tell(result)
+            _complain(result)
+        # At once: where nothing can be written, the ids of all are told with that.
+        if lines := [line for result in results for line in _lines(result)]:
+            click.echo("\n".join(lines))
     if any(result["status"] not in {"completed", "pending"} for result in results):
         sys.exit(_FAILED)
 
 
-def _tell(result: dict[str, Any]) -> None:
-    if result["status"] == "pending":
-        click.echo(result["id"])
-        return
-    if result["status"] != "completed":
+def _complain(result: dict[str, Any]) -> None:
+    if result["status"] not in {"completed", "pending"}:
         click.echo(f"job {result['id']} {result['status']}: {result['error']}", err=True)
         for line in (result.get("error_details") or {}).get("context", ()):
             click.echo(f"  {line}", err=True)
-    for path in result["saved"]:
-        click.echo(path)
+
+
+def _lines(result: dict[str, Any]) -> list[str]:
+    """The id of a job that is not watched; else what it made: files, or words."""
+    if result["status"] == "pending":
+        return [result["id"]]
     data = (result.get("result") or {}).get("data")
-    if data and not result["saved"]:  # of a service that answers with words, not files
-        click.echo(json.dumps(data, indent=2, ensure_ascii=False))
+    if data and not result["saved"]:
+        return [json.dumps(data, indent=2, ensure_ascii=False)]
+    return list(result["saved"])

@@ -8,9 +8,9 @@ from typing import ClassVar
 
 import attrs
 
-from machine_lifecycle.errors import ConfigurationError, LifecycleError, Remedy
+from machine_lifecycle.errors import ConfigurationError, ExitCode, LifecycleError, Remedy
 
-__all__ = ["BadFolder", "BadMachineId", "FileNotWritten", "MachineNotRunning"]
+__all__ = ["BadFolder", "BadMachineId", "FileNotWritten", "MachineNotRunning", "OutputNotWritten"]
 
 
 @attrs.define(kw_only=True, slots=False, eq=False)
@@ -74,6 +74,42 @@ class FileNotWritten(ConfigurationError):
             Remedy(
                 "See who owns its folder, and how much room there is; or name another file",
                 f"ls -ld {folder}; df -h {folder}",
+            ),
+        )
+
+
+@attrs.define(kw_only=True, slots=False, eq=False)
+class OutputNotWritten(LifecycleError):
+    """What a command prints can't be written where its output goes. What it did by then stays done.
+
+    Attributes:
+        reason: Why not, in the system's words.
+        text: What was to be printed: the id of a job, say.
+    """
+
+    code: ClassVar[str] = "output-not-written"
+    exit_code: ClassVar[int] = ExitCode.OUTPUT_NOT_WRITTEN
+    recoverable: ClassVar[bool] = False
+
+    reason: str
+    text: str
+
+    def __attrs_post_init__(self) -> None:
+        """Tell it here, where it can be told."""
+        self.context: tuple[str, ...] = self.context or tuple(self.text.splitlines())
+
+    @property
+    def summary(self) -> str:
+        """Why not."""
+        return f"stdout can't be written: {self.reason}; what was to be printed follows"
+
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """Make room."""
+        return (
+            Remedy(
+                "Make room where the output goes; what the command did stays done",
+                "df -h",
             ),
         )
 

@@ -19,6 +19,8 @@ from typing import Any, TextIO
 
 from machine_lifecycle.model.settings import LogFormat
 from machine_lifecycle.model.wire import to_json_value
+from machine_lifecycle.system.errors import OutputNotWritten
+from machine_lifecycle.system.streams import ReaderGone
 
 __all__ = [
     "configure_logging",
@@ -114,7 +116,8 @@ class _Handler(logging.StreamHandler[TextIO]):
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's
         """A line could not be written."""
         error = sys.exc_info()[1]
-        if isinstance(error, OSError):  # a broken pipe, a full disk, a terminal that has gone
+        # A full disk, a broken pipe, a terminal that has gone.
+        if isinstance(error, OutputNotWritten | ReaderGone | OSError):
             return
         super().handleError(record)
 
