@@ -319,7 +319,9 @@ def cli_page() -> str:
         "",
         NOTE,
         "",
-        "`machine-lifecycle` and `python -m machine_lifecycle` are the same.",
+        "`machine-lifecycle` and `python -m machine_lifecycle` are the same. With `--json` errors",
+        "are JSON, too: [Use the commands in scripts](../how-to/use-the-commands-in-scripts.md)",
+        "tells of that, and of exit statuses.",
         "",
     ]
     context = click.Context(

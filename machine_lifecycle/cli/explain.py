@@ -22,6 +22,7 @@ __all__ = ["ERROR_MODULES", "all_errors", "explain"]
 ERROR_MODULES = (
     "machine_lifecycle.assembly.errors",
     "machine_lifecycle.assembly.pack_floor",
+    "machine_lifecycle.cli.errors",
     "machine_lifecycle.config.errors",
     "machine_lifecycle.connectors.errors",
     "machine_lifecycle.connectors.http_errors",

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import sys
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Never
 
 import click
 
 from machine_lifecycle.cli.did_you_mean import GroupThatHints
+from machine_lifecycle.cli.errors import UsageRefused
 from machine_lifecycle.errors import ExitCode, LifecycleError
 from machine_lifecycle.system.streams import ReaderGone, open_streams
 
 __all__ = ["cli", "run"]
+
+_NAME = "machine-lifecycle"
 
 _SECTIONS: dict[str, dict[str, tuple[str, str, str]]] = {
     # name: (module, attribute, one line of help), by the section of the help that shows it
@@ -137,9 +141,7 @@ class LazyGroup(GroupThatHints):
     is_flag=True,
     help="Be safe as the first process of a container: reap, forward signals, respawn.",
 )
-@click.version_option(
-    None, "-V", "--version", package_name="machine-lifecycle", prog_name="machine-lifecycle"
-)
+@click.version_option(None, "-V", "--version", package_name=_NAME, prog_name=_NAME)
 @click.pass_context
 def cli(ctx: click.Context, env_file: str | None, as_init: bool) -> None:  # noqa: FBT001 - click
     """Turn this machine into one that takes jobs.
@@ -168,11 +170,29 @@ def run() -> None:
     """Run the command line; errors of ours end with their own exit status."""
     open_streams()
     try:
-        cli(prog_name="machine-lifecycle", standalone_mode=True)
+        sys.exit(cli(prog_name=_NAME, standalone_mode=False))
     except ReaderGone:
         sys.exit(ExitCode.READER_GONE)
+    except click.Abort:  # Ctrl+C, so early that no command runs yet
+        sys.exit(ExitCode.FORCED_BY_SIGINT)
+    except click.ClickException as refusal:
+        if not _json_is_asked_for():
+            refusal.show()
+            sys.exit(refusal.exit_code)
+        context = getattr(refusal, "ctx", None)
+        path = context.command_path if context else _NAME
+        _end(UsageRefused(command=path, reason=refusal.format_message()))
     except LifecycleError as error:
-        from machine_lifecycle.cli.output import show_error  # noqa: PLC0415 - only on errors
+        _end(error)
 
-        show_error(error)
-        sys.exit(error.exit_code)
+
+def _end(error: LifecycleError) -> Never:
+    from machine_lifecycle.cli.output import show_error  # noqa: PLC0415 - only on errors
+
+    show_error(error, as_json=_json_is_asked_for())
+    sys.exit(error.exit_code)
+
+
+def _json_is_asked_for() -> bool:
+    """Whether ``--json`` is among the words, even where they are none that the command takes."""
+    return "--json" in itertools.takewhile(lambda word: word != "--", sys.argv[1:])

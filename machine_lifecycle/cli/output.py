@@ -84,9 +84,12 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, empty: str =
     out.print(drawn, soft_wrap=True)
 
 
-def show_error(error: LifecycleError) -> None:
-    """Print an error with its context and remedies to stderr."""
-    print_error(console(stderr=True), error.to_wire())
+def show_error(error: LifecycleError, *, as_json: bool = False) -> None:
+    """Print an error with its context and remedies to stderr; as JSON on one line, its last."""
+    if as_json:
+        sys.stderr.write(json.dumps(error.to_wire(), ensure_ascii=False) + "\n")
+    else:
+        print_error(console(stderr=True), error.to_wire())
 
 
 def print_error(out: Console, wire: Mapping[str, Any], *, indent: str = "") -> None:

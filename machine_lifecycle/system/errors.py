@@ -101,7 +101,7 @@ class OutputNotWritten(LifecycleError):
     @property
     def summary(self) -> str:
         """Why not."""
-        return f"stdout can't be written: {self.reason}; what was to be printed follows"
+        return f"stdout can't be written: {self.reason}"
 
     @property
     def remedies(self) -> tuple[Remedy, ...]:

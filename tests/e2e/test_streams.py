@@ -56,9 +56,8 @@ PRINTING = (
 def test_what_can_not_be_printed_is_an_error(words: Sequence[str]) -> None:
     done = printing(words, os.open("/dev/full", os.O_WRONLY))
     assert done.returncode == ExitCode.OUTPUT_NOT_WRITTEN, done.stderr
-    said = done.stderr.splitlines()
-    assert said[0].startswith("error stdout can't be written: No space left on device")
-    assert said[0].endswith("[output-not-written]")
+    assert "stdout can't be written: No space left on device" in done.stderr
+    assert "output-not-written" in done.stderr
     assert "Traceback" not in done.stderr
 
 
