@@ -17,12 +17,7 @@ from machine_lifecycle.installers.comfyui_settings import comfyui_environment
 from machine_lifecycle.installers.command import CommandRunner, Journal, Redactor
 from machine_lifecycle.installers.inventory import take_inventory
 from machine_lifecycle.installers.lock import Lock, changes
-from machine_lifecycle.installers.lock_errors import (
-    LockStale,
-    LockUnreadable,
-    PackUnknown,
-    SnapshotInTheWay,
-)
+from machine_lifecycle.installers.lock_errors import LockStale, PackUnknown, SnapshotInTheWay
 from machine_lifecycle.installers.lock_verification import Difference, prove
 from machine_lifecycle.installers.lockfile import Kept, kept_lock, lock_path, save_lock
 from machine_lifecycle.installers.locking import differences
@@ -31,7 +26,7 @@ from machine_lifecycle.installers.model_files import ModelFiles
 from machine_lifecycle.model.installing import InstallContext, StepContext
 from machine_lifecycle.model.paths import Paths
 from machine_lifecycle.model.settings import Settings
-from machine_lifecycle.system.files import write_atomically
+from machine_lifecycle.system.files import asked_for, write_atomically
 from machine_lifecycle.system.gpus import detect
 
 __all__ = ["Locking", "Outcome", "Proof", "Taken"]
@@ -245,7 +240,7 @@ class Locking:
         Raises:
             NothingInstalled: There is nothing.
             SnapshotInTheWay: One of the files is there.
-            LockUnreadable: One of them can't be written.
+            FileNotWritten: One of them can't be written.
             LifecycleError: git, uv or the environment's Python is missing or fails.
         """
         context = self._context
@@ -263,7 +258,8 @@ class Locking:
         if write:
             text = json.dumps({"custom_nodes": made.nodes}, indent=2, ensure_ascii=False) + "\n"
             mode = stat.S_IMODE(old.stat().st_mode) if old and old.exists() else 0o644
-            _save(nodes, text, mode)
+            with asked_for(nodes):
+                write_atomically(nodes, text, mode=mode)
             save_lock(made.lock, target)
         return Taken(nodes, target, made.lock, notes, written=write)
 
@@ -277,11 +273,3 @@ class Locking:
 def _with_list(context: InstallContext, nodes: Path | None) -> InstallContext:
     """The same with another list of packs."""
     return attrs.evolve(context, settings=attrs.evolve(context.settings, comfyui_nodes=nodes))
-
-
-def _save(path: Path, text: str, mode: int) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, text, mode=mode)
-    except OSError as error:
-        raise LockUnreadable(path=path, problem=f"it can't be written: {error}") from error

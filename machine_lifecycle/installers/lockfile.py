@@ -13,7 +13,7 @@ import attrs
 from machine_lifecycle.installers.lock import Lock, parse_lock
 from machine_lifecycle.installers.lock_errors import LockUnreadable
 from machine_lifecycle.model.installing import InstallContext
-from machine_lifecycle.system.files import write_atomically
+from machine_lifecycle.system.files import asked_for, write_atomically
 
 __all__ = ["Kept", "kept_lock", "lock_path", "own_lock_path", "read_lock", "save_lock"]
 
@@ -81,10 +81,7 @@ def save_lock(lock: Lock, path: Path) -> None:
     """Keep it: whoever reads meanwhile sees the old one or the new one.
 
     Raises:
-        LockUnreadable: It can't be written there.
+        FileNotWritten: It can't be written there.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with asked_for(path):
         write_atomically(path, lock.text())
-    except OSError as error:
-        raise LockUnreadable(path=path, problem=f"it can't be written: {error}") from error

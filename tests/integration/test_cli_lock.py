@@ -86,12 +86,17 @@ def test_a_pack_that_the_list_has_not_can_not_be_upgraded(person: Person) -> Non
     assert not person.path.exists()
 
 
-def test_a_lock_that_can_not_be_kept_says_so(person: Person) -> None:
+def test_a_lock_that_can_not_be_read_or_written_says_so(person: Person) -> None:
     person.lists()
     person.path.mkdir()
     done = person.calls()
     assert done.returncode == ExitCode.CONFIGURATION
     assert "lock-unreadable" in done.stderr
+    person.path.rmdir()
+    person.path.with_name(f".{person.path.name}.partial").mkdir()
+    done = person.calls()
+    assert done.returncode == ExitCode.CONFIGURATION
+    assert f"{person.path} can't be written: Is a directory [file-not-written]" in done.stderr
 
 
 def test_what_was_installed_is_verified_and_mended_as_it_is_told(person: Person) -> None:

@@ -65,6 +65,11 @@ def test_what_is_there_becomes_a_list_and_a_lock_that_install_the_same(person: P
     dry = person.calls(str(new), "--dry-run", command="snapshot", **COMFYUI)
     assert dry.returncode == 0, dry.stderr
     assert not new.parent.exists()
+    beneath = person.place.root / "config_nodes.json" / "nodes.json"
+    refused = person.calls(str(beneath), command="snapshot", **COMFYUI)
+    assert refused.returncode == ExitCode.CONFIGURATION
+    assert f"{beneath} can't be written: " in refused.stderr
+    assert "[file-not-written]" in refused.stderr
     done = person.calls(str(new), command="snapshot", **COMFYUI)
     assert done.returncode == 0, done.stderr
     for told in (
