@@ -1,4 +1,6 @@
-"""Watches how much room the workspace's disk has: an alarm first, then no further jobs."""
+"""Watches whether the workspace's disk answers, and how much room it has: an alarm first, then no
+further jobs.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +8,7 @@ import asyncio
 import logging
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import attrs
@@ -14,13 +17,16 @@ from machine_lifecycle.assembly.watching import Watching
 from machine_lifecycle.model.paths import Paths
 from machine_lifecycle.model.settings import Settings
 from machine_lifecycle.model.status import ConditionKind
-from machine_lifecycle.system.tasks import end_tasks
+from machine_lifecycle.system.tasks import end_tasks, in_daemon_thread
 
 __all__ = ["INTERVAL", "DiskWatch", "disk_watch"]
 
 INTERVAL = 30.0
 """Seconds between two looks. A disk tells nobody that it gets full; at 500 MB/s, which is much for
 pictures, 15 GB go by in between."""
+PATIENCE = 10.0
+"""Seconds in which a file system is to answer. A local one takes microseconds, one over a network
+that is busy some seconds; one whose server is lost answers when that is back, or never."""
 _AGAIN = 1.1
 """The alarm ends when there is a tenth more than the threshold, so that it doesn't flutter."""
 _CAUSE = "disk"
@@ -32,7 +38,8 @@ class DiskWatch:
     """Looks now and then, and raises ``disk_low``; holds the workers while hardly anything is left.
 
     A job that is taken then would fail with a full disk, and use up its tries on this machine. A
-    worker that is held stays registered, and ends what it runs.
+    worker that is held stays registered, and ends what it runs. They are held, too, while the file
+    system does not answer (``disk_hung``): whoever touches it hangs until it does.
 
     Attributes:
         folder: On the disk that is looked at; the nearest one above it that is there counts.
@@ -41,6 +48,7 @@ class DiskWatch:
         raise_condition: Kind, cause, words.
         clear_condition: Kind.
         hold: Told whether workers are to take no jobs.
+        patience: Seconds in which the file system is to answer.
         free: Bytes that were free at the last look.
     """
 
@@ -50,9 +58,11 @@ class DiskWatch:
     raise_condition: Callable[[str, str, str], None]
     clear_condition: Callable[[str], None]
     hold: Callable[[bool], None]
+    patience: float = PATIENCE
     free: int = attrs.field(init=False, default=0)
     _alarmed: bool = attrs.field(init=False, default=False)
     _held: bool = attrs.field(init=False, default=False)
+    _hung: bool = attrs.field(init=False, default=False)
     _task: asyncio.Task[None] | None = attrs.field(init=False, default=None)
 
     def start(self) -> None:
@@ -66,18 +76,47 @@ class DiskWatch:
 
     async def _run(self) -> None:
         while True:
-            self.look()
+            await self.look()
             await asyncio.sleep(INTERVAL)
 
-    def look(self) -> None:
-        """Look once, and tell what follows from it."""
+    async def look(self) -> None:
+        """Look once, and tell what follows from it; returns when the file system has answered."""
+        answer = in_daemon_thread(partial(shutil.disk_usage, self.folder), name="disk watch")
         try:
-            self.free = shutil.disk_usage(self.folder).free
+            await asyncio.wait({answer}, timeout=self.patience)
+            if not answer.done():
+                self._set_hung(hung=True)
+            usage = await answer
         except OSError as error:
+            self._set_hung(hung=False)
             _log.warning("can't see how much room %s has: %s", self.folder, error)
+        else:
+            self._set_hung(hung=False)
+            self._weigh(usage.free)
+        finally:
+            answer.cancel()
+
+    def _set_hung(self, *, hung: bool) -> None:
+        if hung is self._hung:
             return
-        held = self.free < self.full * (_AGAIN if self._held else 1)
-        alarmed = held or self.free < self.low * (_AGAIN if self._alarmed else 1)
+        self._hung = hung
+        if hung:
+            words = (
+                f"the file system of {self.folder} has not answered for {self.patience:.0f} s: "
+                "no further jobs are taken until it does"
+            )
+            _log.warning("%s", words)
+            self.raise_condition(ConditionKind.DISK_HUNG, _CAUSE, words)
+        else:
+            _log.info("the file system of %s answers again", self.folder)
+            self.clear_condition(ConditionKind.DISK_HUNG)
+        if not self._held:
+            self.hold(hung)
+
+    def _weigh(self, free: int) -> None:
+        self.free = free
+        held = free < self.full * (_AGAIN if self._held else 1)
+        alarmed = held or free < self.low * (_AGAIN if self._alarmed else 1)
         if held is not self._held:
             self.hold(held)
         if (alarmed, held) == (self._alarmed, self._held):

@@ -44,6 +44,7 @@ _CONDITIONS = (
     ConditionKind.DRAINING,
     ConditionKind.RESUMING,
     ConditionKind.DISK_LOW,
+    ConditionKind.DISK_HUNG,
     ConditionKind.CRASH_LOOP,
 )
 

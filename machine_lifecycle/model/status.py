@@ -34,6 +34,7 @@ class ConditionKind:
     DRAINING = "draining"
     RESUMING = "resuming"
     DISK_LOW = "disk_low"
+    DISK_HUNG = "disk_hung"
     CRASH_LOOP = "crash_loop"
 
 

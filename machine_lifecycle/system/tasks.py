@@ -1,11 +1,16 @@
-"""Ending tasks that may need to be told twice."""
+"""Tasks that may need to be told twice to end, and calls that may never end."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, TypeVar
 
-__all__ = ["end_tasks"]
+__all__ = ["end_tasks", "in_daemon_thread"]
+
+_T = TypeVar("_T")
 
 _TURNS, _TURN = 5, 0.05
 """Cancellations of a task at most, and the seconds that it has after each."""
@@ -27,3 +32,22 @@ async def end_tasks(*tasks: asyncio.Future[Any]) -> None:
     for task in tasks:
         if task.done() and not task.cancelled():
             task.exception()
+
+
+def in_daemon_thread(call: Callable[[], _T], *, name: str) -> asyncio.Future[_T]:
+    """Begin a call that may hang for ever in a thread of its own, for which no exit waits.
+
+    ``asyncio.to_thread`` lends one of a few threads that all share, and the end of the loop waits
+    for it.
+    """
+    answer: Future[_T] = Future()
+    answer.set_running_or_notify_cancel()  # it is not to be called off from now on
+
+    def run() -> None:
+        try:
+            answer.set_result(call())
+        except Exception as error:  # noqa: BLE001 - it is raised where the answer is waited for
+            answer.set_exception(error)
+
+    threading.Thread(target=run, name=name, daemon=True).start()
+    return asyncio.wrap_future(answer)
