@@ -114,7 +114,7 @@ class Messages:
         self._followers: dict[str, set[Heard]] = {}
         self._own: dict[str, str] = {}
         """Channels of one job alone that are heard, and the job."""
-        self._task: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[RedisError | OSError] | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -159,18 +159,20 @@ class Messages:
         try:
             await asyncio.wait({up, self._task}, return_when=asyncio.FIRST_COMPLETED)
             if self._task.done():
-                self._task.result()
+                raise self._task.result()
         finally:
             await end_tasks(up)
 
-    async def _run(self) -> None:
-        """Listen until cancelled, or until the server stays away, which is raised."""
+    async def _run(self) -> RedisError | OSError:
+        """Listen until cancelled, or until the server stays away: how that shows. It is returned,
+        as there may be nobody who follows.
+        """
         try:
             await self._subscription.run()
         except (RedisError, OSError) as error:
             for heard in self._everybody():
                 heard.broken(error)
-            raise
+            return error
         finally:
             self._up.clear()
 

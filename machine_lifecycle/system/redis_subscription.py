@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from typing import NoReturn
 
 from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from machine_lifecycle.system.redis import spread
@@ -72,7 +74,15 @@ class Subscription:
         elif self._wire.is_open:
             self._wire.send(packed(("UNSUBSCRIBE", channel)))
 
-    async def run(self) -> None:
+    def is_unknown(self, at: float) -> None:
+        """The server that publishes knew of nobody who listens here, at that time as the event loop
+        counts. If one had confirmed that we do, it was another, such as the primary of before: we
+        connect anew.
+        """
+        if self._heard_since is not None and self._heard_since < at:
+            self._wire.break_off(RedisConnectionError("another server publishes"))
+
+    async def run(self) -> NoReturn:
         """Hear until cancelled.
 
         Raises:

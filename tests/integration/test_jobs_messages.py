@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from machine_lifecycle.jobs.client import JobQueue, open_job_queue
 from machine_lifecycle.jobs.messages import Messages
@@ -100,6 +102,33 @@ async def test_a_redis_that_stays_away_ends_what_follows(own_server: ValkeyServe
 
     with pytest.raises(RedisUnreachable):
         await asyncio.wait_for(follow(), PATIENCE)
+
+
+async def test_a_redis_that_goes_away_while_nobody_follows_is_told_to_who_follows_next(
+    own_server: ValkeyServer,
+) -> None:
+    told: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, fault: told.append(fault))
+
+    async def is_listening() -> bool:
+        return any(task.get_name() == "messages of jobs" for task in asyncio.all_tasks())
+
+    async def is_over() -> bool:
+        return not await is_listening()
+
+    async with open_job_queue(own_server.url) as client:
+        job_id = await client.submit({}, service_required="x")
+        await client.cancel(job_id)
+        assert [event.kind async for event in client.watch(job_id)] == ["cancelled"]
+        assert await is_listening()
+        own_server.stop()
+        await _until(is_over)
+        with pytest.raises(RedisConnectionError):
+            await anext(client.watch(job_id))
+        own_server.start()
+        assert [event.kind async for event in client.watch(job_id)] == ["cancelled"]
+    gc.collect()
+    assert told == []
 
 
 async def test_pictures_go_on_after_a_break(own_server: ValkeyServer) -> None:
