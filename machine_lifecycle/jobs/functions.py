@@ -15,11 +15,19 @@ from redis.exceptions import ResponseError
 from machine_lifecycle.system.redis_foreign import name_foreign
 from machine_lifecycle.system.redis_line import Line
 
-__all__ = ["LIBRARY", "FunctionsWithFiles", "QueueFunctions"]
+__all__ = ["LIBRARY", "LOST", "FunctionsWithFiles", "QueueFunctions"]
 
 LIBRARY = "machine_lifecycle_1"
 """Name of the library. A change that older callers can't live with gets a new name, so that both
 may be loaded side by side."""
+
+LOST = "Function not found"
+"""What a server says that has lost the library, as one that was emptied has."""
+
+_CALLS = 3
+"""How often a call is made of a server that has lost the library each time: whoever empties one may
+do so again before the call comes.
+"""
 
 _SHARED = ("base", "matching", "index", "runs")
 """Files of both libraries, in the order in which they build on each other."""
@@ -84,16 +92,19 @@ class QueueFunctions:
         return await self._loaded_for(lambda: self._execute("FCALL", name, 0, *args), args)
 
     async def _loaded_for(self, call: Callable[[], Awaitable[Any]], args: Sequence[Any]) -> Any:
-        if not self._loaded:
-            await self.ensure()
-        try:
-            return await call()
-        except ResponseError as error:
-            if "Function not found" not in str(error):
-                # What a worker calls begins with its id.
-                raise await name_foreign(self._execute, error, str(args[0])) from error
-        await self.ensure()
-        return await call()
+        calls = 0
+        while True:
+            if not self._loaded:
+                await self.ensure()
+            try:
+                return await call()
+            except ResponseError as error:
+                if LOST not in str(error):
+                    # What a worker calls begins with its id.
+                    raise await name_foreign(self._execute, error, str(args[0])) from error
+                self._loaded, calls = False, calls + 1
+                if calls == _CALLS:
+                    raise
 
     async def ping(self) -> None:
         """Return when the server has answered."""

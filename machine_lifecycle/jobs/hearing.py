@@ -66,6 +66,10 @@ class Hearing:
         """Listen to what other parties submit, or do so no more."""
         self._subscription.change(keys.SUBMITTED, heard=ear)
 
+    def is_unknown(self, at: float) -> None:
+        """The queue did not know that we listen, at that time as the event loop counts."""
+        self._subscription.is_unknown(at)
+
     async def run(self) -> None:
         """Listen until cancelled."""
         adopting = asyncio.create_task(self._adopt_all())

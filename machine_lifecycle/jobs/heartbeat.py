@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
-from typing import Protocol
 
 from machine_lifecycle.jobs.exchange import Exchange
 from machine_lifecycle.jobs.execution import Execution
 from machine_lifecycle.jobs.functions import QueueFunctions
+from machine_lifecycle.jobs.hearing import Hearing
 from machine_lifecycle.jobs.offers import Offers
 from machine_lifecycle.jobs.registration import Registration
 from machine_lifecycle.jobs.retrying import passed_over
@@ -21,9 +22,8 @@ _MISSED = 1.0
 _IDLE_BEATS = 1.5
 """An idle worker has no lease to keep: it beats so much more seldom than one that runs a job."""
 
-
-class _Ear(Protocol):
-    def __call__(self, *, ear: bool) -> None: ...
+_DEAF = 1
+"""What the queue says of a worker that is known and does not listen, as ``ml1_beat`` tells it."""
 
 
 class Heartbeat:
@@ -39,7 +39,7 @@ class Heartbeat:
         exchange: Exchange,
         execution: Execution,
         voice: WorkerVoice,
-        be_ear: _Ear,
+        hearing: Hearing,
     ) -> None:
         """Make it; it beats while ``run`` does.
 
@@ -51,7 +51,8 @@ class Heartbeat:
             exchange: Told of what there may be to take, and of pushed jobs that were missed.
             execution: What it runs.
             voice: Knows whether it is registered.
-            be_ear: Called with whether it is to listen for jobs of other parties.
+            hearing: Told whether to listen for jobs of other parties, and that the queue does not
+                know of its listening.
         """
         self._config = config
         self._functions = functions
@@ -60,7 +61,7 @@ class Heartbeat:
         self._exchange = exchange
         self._execution = execution
         self._voice = voice
-        self._be_ear = be_ear
+        self._hearing = hearing
         self._fleet = 1
 
     async def run(self) -> None:
@@ -89,6 +90,7 @@ class Heartbeat:
         running, pushes = dict(self._execution.running), self._exchange.pushes
         held = [word for job_id, run in running.items() for word in (job_id, run.fence)]
         digest, lease = self._offers.whole(), self._config.lease_ms
+        at = asyncio.get_running_loop().time()
         lost, cancelled, known, work, ear, fleet, *pushed = await self._functions.call(
             "ml1_beat", self._config.worker_id, digest, lease, *held, pushes.word
         )
@@ -102,4 +104,6 @@ class Heartbeat:
             await self._registration.register(self._voice.advertised)
         if work or not known:
             self._exchange.stir()
-        self._be_ear(ear=bool(ear))
+        self._hearing.be_ear(ear=bool(ear))
+        if known == _DEAF:
+            self._hearing.is_unknown(at)

@@ -18,6 +18,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from machine_lifecycle.errors import LifecycleError
+from machine_lifecycle.jobs.functions import LOST
 from machine_lifecycle.system.redis import refusal_of
 from machine_lifecycle.system.redis_errors import Refusal
 from machine_lifecycle.system.redis_foreign import ForeignKey
@@ -110,6 +111,7 @@ def passing(error: Exception) -> bool:
         refusal_of(error) is not Refusal.OTHER
         or isinstance(error, _PASSING)
         or str(error).startswith(_PASSING_WORDS)
+        or LOST in str(error)  # it is put there again
     )
 
 

@@ -105,7 +105,7 @@ class Worker:
         self._heartbeat = Heartbeat(
             config, self._functions, self._registration, offers=self._offers,
             exchange=self._exchange, execution=self._execution, voice=self._voice,
-            be_ear=self._hearing.be_ear,
+            hearing=self._hearing,
         )  # fmt: skip
         self._changed = asyncio.Event()
         """Something holds it back, or no more, or a service went away."""

@@ -54,6 +54,10 @@ class Front:
         """Take connections again, at the same port."""
         asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(PATIENCE)
 
+    def lead_to(self, target: Path) -> None:
+        """Hand on what comes over further connections to another server."""
+        self._target = target
+
     def close(self) -> None:
         """End it."""
         self.cut()

@@ -351,8 +351,8 @@ end
 
 -- worker, digest, lease ms, jobs the worker runs and their fences…, and, if it takes what is pushed to
 -- it, up to which number it has heard of that and the name of its process: heartbeat, leases, and the look that makes up for lost
--- hints. Returns lost and cancelled ones; whether the worker is registered; whether there is work for
--- it; whether it listens for jobs of other parties; how many workers live; and the number up to which
+-- hints. Returns lost and cancelled ones; 0 for a worker that is not registered, 1 for one that is and
+-- does not listen here, 2 for one that listens; whether there is work for it; whether it listens for jobs of other parties; how many workers live; and the number up to which
 -- jobs were pushed to it, and those of them that it has not heard of.
 function api.ml1_beat(_, a)
   local heard_of, process
@@ -407,7 +407,8 @@ function api.ml1_beat(_, a)
       ear = 1
     end
   end
-  local said = {lost, cancel, known and 1 or 0, work, ear, redis.call('SCARD', 'workers:active')}
+  local state = known and (listens('jobs:wake:' .. worker) and 2 or 1) or 0
+  local said = {lost, cancel, state, work, ear, redis.call('SCARD', 'workers:active')}
   if heard_of then
     said[7], said[8] = tonumber(pushed) or 0, {}
     if said[7] > heard_of then

@@ -56,6 +56,7 @@ def test_what_a_service_lost_does_not_count() -> None:
         (ResponseError("ERR ACL failure in script: no permissions to access a key"), True),
         (MasterDownError("Link with MASTER is down"), True),
         (ClusterDownError("Hash slot not served"), True),
+        (ResponseError("ERR Function not found"), True),
         (ResponseError("ERR user_function:12: attempt to index a nil value"), False),
         (RedisConnectionError("refused"), True),
     ],
