@@ -13,12 +13,19 @@ __all__ = ["main"]
 
 def main() -> None:
     """Run the command line; errors of ours end with their own exit status."""
-    if sys.argv[1:2] == ["redis-worker"]:
-        # A boot waits for its workers' imports, so they do without those of the other commands.
-        from machine_lifecycle.cli.redis_worker import run_worker  # noqa: PLC0415 - one of the two
+    try:
+        if sys.argv[1:2] == ["redis-worker"]:
+            # A boot waits for its workers' imports, so they do without those of other commands.
+            from machine_lifecycle.cli.redis_worker import run_worker  # noqa: PLC0415 - one of two
 
-        run_worker(sys.argv[2:])
-    else:
-        from machine_lifecycle.cli.group import run  # noqa: PLC0415 - see above
+            run_worker(sys.argv[2:])
+        else:
+            from machine_lifecycle.cli.group import run  # noqa: PLC0415 - see above
 
-        run()
+            run()
+    except ModuleNotFoundError as error:
+        from machine_lifecycle.cli.lacking import tell_of  # noqa: PLC0415 - only when it is so
+
+        if not tell_of(error):
+            raise
+        sys.exit(2)
