@@ -29,7 +29,7 @@ _CALLS = 3
 do so again before the call comes.
 """
 
-_SHARED = ("base", "matching", "index", "runs")
+_SHARED = ("base", "matching", "index", "waiting", "runs")
 """Files of both libraries, in the order in which they build on each other."""
 _OURS = (*_SHARED, "push", "api")
 _THEIRS = (*_SHARED, "compat")

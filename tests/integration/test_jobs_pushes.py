@@ -94,6 +94,15 @@ async def submit(redis: Redis, job_id: str, **facts: Any) -> str:
     return str(await redis.hget(keys.job(job_id), "status"))
 
 
+async def given_up(redis: Redis, whom: str, *ids: str) -> None:
+    """The worker is given up by another one's beat, or by its own successor."""
+    if whom == "the reaper":
+        await redis.zadd(keys.LEASES, dict.fromkeys(ids, 1))
+        await call(redis, "ml1_beat", "w2", "none", LEASE)
+    else:
+        assert set(await call(redis, "ml1_recover", "w1", "it was killed")) == set(ids)
+
+
 async def waits(redis: Redis, worker: str = "w-1", *, ready: bool = True) -> None:
     """Return when the queue knows that a worker waits, or that it does not."""
     async with asyncio.timeout(PATIENCE):
@@ -288,6 +297,63 @@ async def test_of_a_dead_worker_all_goes_back_and_nothing_follows(
     await submit(redis, "one")
     assert await call(redis, "ml1_recover", "w1", "it was killed") == ["one"]
     assert await submit(redis, "two") == "pending"
+    assert (await JobQueue(redis).get("one")).status == "pending"
+
+
+@pytest.mark.parametrize("whom", ["the reaper", "its successor"])
+async def test_what_was_never_heard_of_goes_back_to_its_place_without_a_count(
+    redis: Redis, waiter: Waiter, whom: str
+) -> None:
+    await waiter.turn(2)
+    await submit(redis, "one", priority=70)
+    place = await redis.hget(keys.job("one"), "queue_score")
+    await submit(redis, "later")
+    await given_up(redis, whom, "one", "later")
+    assert await submit(redis, "third") == "pending", "nothing follows to who is asleep"
+    assert await redis.zscore(keys.PENDING, "one") == float(place or 0)
+    assert [(await claim(redis, "w2"))[1] for _ in range(3)] == ["one", "later", "third"]
+    record = await JobQueue(redis).get("one")
+    assert not {"crashes", "last_failed_worker"} & set(record.fields)
+    assert [entry["event"] for entry in record.history] == ["release"]
+
+
+@pytest.mark.parametrize("whom", ["the reaper", "its successor"])
+@pytest.mark.parametrize("sign", ["turn", "beat", "progress"])
+async def test_what_was_heard_of_may_be_why_its_worker_died(
+    redis: Redis, waiter: Waiter, whom: str, sign: str
+) -> None:
+    await waiter.turn(1)
+    await submit(redis, "one")
+    match sign:
+        case "progress":
+            await call(redis, "ml1_progress", "w1", "one", 1, 0, "started", "", 0)
+        case _:
+            waiter.heard = 1
+            await (waiter.turn(0) if sign == "turn" else waiter.beat())
+    await given_up(redis, whom, "one")
+    record = await JobQueue(redis).get("one")
+    assert (record.status, record.fields["crashes"]) == ("pending", "1")
+
+
+async def test_what_goes_back_is_pushed_no_more_and_then_counts(
+    redis: Redis, waiter: Waiter
+) -> None:
+    await waiter.turn(1)
+    await submit(redis, "one")
+    await given_up(redis, "its successor", "one")
+    for _ in range(3):
+        assert (await claim(redis))[1] == "one"
+        await given_up(redis, "its successor", "one")
+    assert await redis.zscore(keys.DEAD, "one"), "one that kills whatever runs it comes to an end"
+
+
+async def test_what_stands_in_the_place_of_a_workers_record_costs_no_job(
+    redis: Redis, waiter: Waiter
+) -> None:
+    await waiter.turn(1)
+    await submit(redis, "one")
+    await redis.set(keys.worker("w1"), "a text")
+    await given_up(redis, "the reaper", "one")
     assert (await JobQueue(redis).get("one")).status == "pending"
 
 

@@ -36,8 +36,11 @@ end
 -- once it has heard of what is on its way, `drained` if its machine is to take none, or empty; ms until a
 -- job is due.
 function api.ml1_turn(_, a)
-  local heard_of, process
-  if (#a - 6) % 7 == 1 then heard_of, process = heard_in(table.remove(a)) end
+  local heard_of, process, word
+  if (#a - 6) % 7 == 1 then
+    word = table.remove(a)
+    heard_of, process = heard_in(word)
+  end
   local worker, machine, digest, token = a[1], a[2], a[3], a[4]
   local lease, want, ahead = tonumber(a[5]), string.match(a[6], '^(%d+)%+?(%d*)$')
   want = math.min(tonumber(want), MOST_AT_ONCE)
@@ -51,7 +54,7 @@ function api.ml1_turn(_, a)
     if all > 0 and drained(machine) then all, again = 0, 'drained' end
   end
   local lane = 'turn_' .. string.sub(token, 1, 1)
-  local seen = seen_of(worker, 'waits', 'pushed', lane, 'ahead')
+  local seen = seen_of(worker, 'waits', 'pushed', lane, 'ahead', 'heard')
   local waited, pushed, last = seen[6] or '', tonumber(seen[7]) or 0, seen[8]
   local on_its_way = heard_of and math.max(0, pushed - heard_of) or 0
   local change, room = {}, 0
@@ -86,6 +89,7 @@ function api.ml1_turn(_, a)
   end
   if heard_of then
     if pushed < heard_of then set(change, 'pushed', heard_of) end -- the server forgot
+    if word ~= seen[10] then set(change, 'heard', word) end
     local waits = room > 0 and words_of(digest, room, lease, at, process) or ''
     if waits ~= waited then set(change, 'waits', waits) end
     if room > 0 and #jobs == 0 then set(change, lane, token) end -- whose name `ml1_leave` looks for
@@ -355,12 +359,17 @@ end
 -- does not listen here, 2 for one that listens; whether there is work for it; whether it listens for jobs of other parties; how many workers live; and the number up to which
 -- jobs were pushed to it, and those of them that it has not heard of.
 function api.ml1_beat(_, a)
-  local heard_of, process
-  if (#a - 3) % 2 == 1 then heard_of, process = heard_in(table.remove(a)) end
+  local heard_of, process, word
+  if (#a - 3) % 2 == 1 then
+    word = table.remove(a)
+    heard_of, process = heard_in(word)
+  end
   local worker, digest, at = a[1], a[2], now()
   redis.call('SET', 'worker:' .. worker .. ':heartbeat', iso(at), 'EX', HEARTBEAT_TTL)
   local known, pushed = unpack(redis.call('HMGET', 'worker:' .. worker, 'worker_id', 'pushed'))
-  redis.call('HSET', 'worker:' .. worker, 'last_heartbeat', iso(at))
+  local facts = {'last_heartbeat', iso(at)}
+  if word then set(facts, 'heard', word) end
+  redis.call('HSET', 'worker:' .. worker, unpack(facts))
   redis.call('EXPIRE', 'worker:' .. worker, WORKER_TTL)
   redis.call('EXPIRE', 'jobs:active:' .. worker, ACTIVE_TTL)
   trim_records('jobs:completed', at, TERMINAL_TTL.completed)

@@ -234,7 +234,7 @@ end
 
 -- Tell one worker that waits and fits that there is a job. It is a hint: whoever asks first has it.
 local function machine_of(worker)
-  return redis.call('HGET', 'worker:' .. worker, 'machine_id') or ''
+  return fields('worker:' .. worker, {'machine_id'}).machine_id or ''
 end
 
 -- Whether a class is for others than a worker, or than its machine.

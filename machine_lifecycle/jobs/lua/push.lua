@@ -1,42 +1,5 @@
 
--- Pushed jobs -------------------------------------------------------------------------------------
---
--- A job that comes while a worker waits goes to it at once, without its asking: it is claimed for the
--- worker by the call that submits it, and told on the worker's own channel. That saves both a round trip.
---
--- The worker's record says what it waits for, in `waits`: profile, jobs it has room for, ms of a lease,
--- since when, and the name of the process. `pushed` numbers what was pushed to it. It says with each turn
--- up to which number it has heard: what is still on its way to it takes of its room, so that it never has
--- more than it can do. What it missed, as its connection broke, the next beat brings. Two processes that
--- have one id by mistake hear the same: each takes only what is for its own name.
-
-local function words_of(...) return table.concat({...}, ' ') end
-
-local function waits_of(words)
-  local digest, room, lease, since, name = string.match(words or '', '^(%S+) (%d+) (%d+) (%d+) ?(%S*)$')
-  return digest, tonumber(room), tonumber(lease), tonumber(since), name
-end
-
--- What a worker says of itself: up to which number it has heard, and the name of its process.
-local function heard_in(word)
-  local number, name = string.match(word, '^(%d+) ?(%S*)$')
-  return tonumber(number), name
-end
-
--- What a worker waited for before is not what it waits for now.
-local function waits_no_more(worker, before, digest, room)
-  local from = waits_of(before)
-  if from and (room == 0 or from ~= digest) then redis.call('ZREM', 'jobs:idle:' .. from, worker) end
-end
-
-local function set(words, name, value) words[#words + 1], words[#words + 2] = name, value end
-
--- It waits for nothing, until it asks again.
-local function forget_waiting(worker)
-  local digest = waits_of(redis.call('HGET', 'worker:' .. worker, 'waits') or '')
-  if digest then redis.call('ZREM', 'jobs:idle:' .. digest, worker) end
-  redis.call('HDEL', 'worker:' .. worker, 'waits')
-end
+-- Pushing --------------------------------------------------------------------------------------------
 
 -- The first of those who wait that hears us and takes what is pushed, and what is known of it; nil where
 -- it has to be asked the ordinary way.
@@ -107,10 +70,9 @@ local function missed_by(worker, process, number, known)
   for _, id in ipairs(redis.call('HKEYS', 'jobs:active:' .. worker)) do
     if not known[id] then
       local job = hash('job:' .. id)
-      local fence, pushed, by = string.match(job.pushed or '', '^(%d+) (%d+) ?(%S*)$')
-      if RUNNING[job.status] and job.worker_id == worker and fence == job.fence and by == process
-        and tonumber(pushed) > number then
-        missed[#missed + 1] = {id, tonumber(fence), cjson.encode(job), tonumber(pushed)}
+      local pushed, by = pushed_as(job)
+      if RUNNING[job.status] and job.worker_id == worker and by == process and pushed > number then
+        missed[#missed + 1] = {id, tonumber(job.fence), cjson.encode(job), pushed}
       end
     end
   end

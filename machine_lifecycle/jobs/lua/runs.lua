@@ -190,11 +190,12 @@ local function end_cancelled(id, job, reason, at)
 end
 
 -- Take a job from a worker without using up an attempt. A crash counts, so that a job which kills
--- whatever runs it comes to an end; so does a service that lost it, for longer.
+-- whatever runs it comes to an end, unless it never began; so does a service that lost it, for longer.
 local function hand_back(id, worker, job, why, reason, at)
   redis.pcall('HDEL', 'jobs:active:' .. worker, id)
-  if why == 'crash' and redis.pcall('HGET', 'worker:' .. worker, 'ahead') == id then
-    why = 'release' -- another one ran
+  local asleep = why == 'crash' and unheard(worker, job)
+  if asleep or (why == 'crash' and redis.pcall('HGET', 'worker:' .. worker, 'ahead') == id) then
+    why = 'release' -- another one ran, or none
   end
   if job.cancel_requested == '1' then
     end_cancelled(id, job, job.cancel_reason or 'cancelled', at)
@@ -206,14 +207,13 @@ local function hand_back(id, worker, job, why, reason, at)
     bury(id, 'poison: ended ' .. counted[2] .. ' runs without a result, last: ' .. reason, at)
     return 'dead'
   end
-  local avoided
   if counted then
     redis.call('HSET', 'job:' .. id, 'last_failed_worker', worker)
     avoid(id, worker, at)
-    avoided = worker
   end
+  if asleep then pcall(forget_waiting, worker) end
   if reason ~= '' then redis.call('HSET', 'job:' .. id, 'release_reason', reason) end
-  requeue(id, job, at, avoided)
+  requeue(id, job, at, (counted or asleep) and worker or nil)
   return 'released'
 end
 
