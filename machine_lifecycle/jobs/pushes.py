@@ -12,6 +12,9 @@ from machine_lifecycle.system import json_codec
 
 __all__ = ["Pushes"]
 
+_ASKED = "?"
+"""The head of what a queue tells that has not heard of a worker since it pushed a job to it."""
+
 
 class Pushes:
     """Takes them in their order, each once.
@@ -54,9 +57,12 @@ class Pushes:
 
     def hear(self, text: str) -> None:
         """One was pushed: its number, its fence, the process, and its id as JSON; its fields in the
-        next line.
+        next line. Or the queue asks whether one was heard of, which the next beat says.
         """
         head, _, record = text.partition("\n")
+        if head == _ASKED:
+            self._missed.set()
+            return
         try:
             number, fence, process, job_id = head.split(" ", 3)
             mark = int(number)
@@ -90,9 +96,9 @@ class Pushes:
             self._heard()
 
     def doubt(self) -> None:
-        """What was told until now may have been missed, if anything was waited for."""
+        """What was told until now may have been missed: jobs, or the question after some."""
         self._known = 0
-        if self.room or self._expected:
+        if self.room or self._expected or self.heard:
             self._missed.set()
 
     async def until_missed(self, seconds: float) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -73,6 +74,13 @@ class Waiter:
                 assert "\n" not in message["data"]
                 return
 
+    async def asked(self) -> None:
+        """Return when it is asked for a beat."""
+        async with asyncio.timeout(PATIENCE):
+            async for message in self.listener.listen():
+                if message["data"] == "?\n":
+                    return
+
     def result(self, job_id: str) -> tuple[Any, ...]:
         return (job_id, 1, RESULT, "{}", f"worker:completion:{job_id}", 5, "simulation")
 
@@ -94,11 +102,25 @@ async def submit(redis: Redis, job_id: str, **facts: Any) -> str:
     return str(await redis.hget(keys.job(job_id), "status"))
 
 
+async def a_while_later(redis: Redis, *ids: str) -> None:
+    """The leases of these end, and another worker beats."""
+    await redis.zadd(keys.LEASES, dict.fromkeys(ids, 1), xx=True)
+    await call(redis, "ml1_beat", "w2", "none", LEASE)
+
+
+async def left_of_lease(redis: Redis, job_id: str) -> float:
+    """Seconds."""
+    seconds, microseconds = await redis.time()
+    ends = await redis.zscore(keys.LEASES, job_id)
+    assert ends is not None
+    return float(ends) / 1000 - seconds - microseconds / 1_000_000
+
+
 async def given_up(redis: Redis, whom: str, *ids: str) -> None:
     """The worker is given up by another one's beat, or by its own successor."""
     if whom == "the reaper":
-        await redis.zadd(keys.LEASES, dict.fromkeys(ids, 1))
-        await call(redis, "ml1_beat", "w2", "none", LEASE)
+        for _ in range(2):  # it asks first, or gives what began the rest of its lease
+            await a_while_later(redis, *ids)
     else:
         assert set(await call(redis, "ml1_recover", "w1", "it was killed")) == set(ids)
 
@@ -317,6 +339,43 @@ async def test_what_was_never_heard_of_goes_back_to_its_place_without_a_count(
     assert [entry["event"] for entry in record.history] == ["release"]
 
 
+async def test_whose_job_is_not_known_to_have_begun_is_asked_and_has_it_no_longer_than_that(
+    redis: Redis, waiter: Waiter
+) -> None:
+    await waiter.turn(1)
+    await submit(redis, "one")
+    assert await left_of_lease(redis, "one") <= 1
+    await a_while_later(redis, "one")
+    await waiter.asked()
+    assert (await JobQueue(redis).get("one")).status == "assigned"
+    assert await left_of_lease(redis, "one") <= 4
+    await a_while_later(redis, "one")
+    assert (await JobQueue(redis).get("one")).status == "pending"
+
+
+async def test_who_answers_keeps_the_job_for_a_whole_lease(redis: Redis, waiter: Waiter) -> None:
+    await waiter.turn(1)
+    await submit(redis, "one")
+    await a_while_later(redis, "one")
+    await waiter.asked()
+    waiter.heard = 1
+    await waiter.beat("one", 1)
+    assert 15 < await left_of_lease(redis, "one") <= 20
+    await a_while_later(redis, "one")
+    assert (await JobQueue(redis).get("one")).fields["crashes"] == "1", "it has no second lease"
+
+
+async def test_what_has_begun_is_not_asked_for(redis: Redis, waiter: Waiter) -> None:
+    await waiter.turn(1)
+    await submit(redis, "one")
+    await call(redis, "ml1_progress", "w1", "one", 1, 0, "started", "", 0)
+    await a_while_later(redis, "one")
+    assert 15 < await left_of_lease(redis, "one") <= 19
+    await redis.publish(keys.wake("w1"), "the last word")
+    await waiter.pushed()
+    await waiter.hinted()
+
+
 @pytest.mark.parametrize("whom", ["the reaper", "its successor"])
 @pytest.mark.parametrize("sign", ["turn", "beat", "progress"])
 async def test_what_was_heard_of_may_be_why_its_worker_died(
@@ -439,6 +498,49 @@ async def test_a_message_that_is_lost_costs_a_moment_and_no_run(
     assert end.job
     assert (end.kind, end.job.fence, end.job.fields.get("crashes")) == ("completed", 1, None)
     assert workers.journal().count(f"run {job_id} 1") == 1
+
+
+async def test_a_job_for_a_frozen_worker_goes_to_another_one_soon(
+    own_valkey: Any,
+    admin: Redis,
+    workers: Workers,
+) -> None:
+    frozen = await workers.start(own_valkey.url, WORKER_ID="w-1")
+    await has_room(admin)
+    frozen.send_signal(signal.SIGSTOP)
+    client = JobQueue(admin)
+    job_id = await client.submit({}, service_required="simulation")
+    assert await admin.hget(keys.job(job_id), "worker_id") == "w-1"
+    lease = await left_of_lease(admin, job_id)
+    await workers.start(own_valkey.url, WORKER_ID="w-2", WORKER_POLL_INTERVAL_MS="200")
+    end = await end_of(client, job_id)
+    frozen.send_signal(signal.SIGCONT)
+    assert end.job
+    assert lease <= 1
+    assert (end.kind, end.job.worker_id, end.job.fence) == ("completed", "w-2", 2)
+    assert "crashes" not in end.job.fields
+
+
+async def test_a_worker_that_is_asked_whether_it_heard_says_so(
+    own_valkey: Any,
+    admin: Redis,
+    workers: Workers,
+) -> None:
+    # By itself it would beat after some ten seconds.
+    await workers.start(own_valkey.url, WORKER_ID="w-1", WORKER_POLL_INTERVAL_MS="60000")
+    await has_room(admin)
+    client = JobQueue(admin)
+    job_id = await client.submit({"wait": "go"}, service_required="simulation")
+    pushed = str(await admin.hget(keys.job(job_id), "pushed"))
+    await admin.publish(keys.wake("w-1"), "?\n")
+    async with asyncio.timeout(PATIENCE):
+        while await admin.hexists(keys.job(job_id), "pushed"):  # noqa: ASYNC110 - no event
+            await asyncio.sleep(0.01)
+    process = pushed.split()[2]
+    assert await admin.hget(keys.worker("w-1"), "heard") == f"1 {process}"
+    assert await left_of_lease(admin, job_id) > 15
+    (workers.folder / "go").touch()
+    assert (await end_of(client, job_id)).kind == "completed"
 
 
 async def test_a_worker_never_does_more_than_it_may(

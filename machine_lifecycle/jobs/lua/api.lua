@@ -380,6 +380,7 @@ function api.ml1_beat(_, a)
     if not job then lost[#lost + 1] = a[i]
     else
       redis.call('ZADD', 'jobs:leases', at + tonumber(a[3]), a[i])
+      if job.pushed then redis.call('HDEL', 'job:' .. a[i], 'pushed') end
       if job.cancel_requested == '1' then cancel[#cancel + 1] = a[i] end
     end
   end

@@ -28,10 +28,10 @@ local function send(id, job, words, digest, worker, at)
   set(words, 'worker_id', worker.name)
   set(words, 'assigned_at', iso(at))
   set(words, 'fence', 1)
-  set(words, 'pushed', words_of(1, worker.number, worker.process))
+  set(words, 'pushed', words_of(1, worker.number, worker.process, worker.lease))
   if size > HEAVY then set(words, 'payload_bytes', size) end
   -- Before all else, as what follows may be refused: the lease brings the job back then.
-  redis.call('ZADD', 'jobs:leases', at + worker.lease, id)
+  redis.call('ZADD', 'jobs:leases', at + math.min(worker.lease, HEARD_WITHIN), id)
   worker_now(worker.name, worker.seen, at, id, 0, 0, 'pushed', worker.number,
     'waits', words_of(digest, room, worker.lease, worker.since, worker.process))
   redis.call('HSET', 'job:' .. id, unpack(words))

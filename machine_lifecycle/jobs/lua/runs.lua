@@ -155,7 +155,7 @@ local function claim(worker, machine, digest, want, lease, at, plain)
   return jobs, 'more'
 end
 
-local RUN = {'status', 'worker_id', 'fence', 'assigned_at', 'cancel_requested'}
+local RUN = {'status', 'worker_id', 'fence', 'assigned_at', 'cancel_requested', 'pushed'}
 
 -- A job, if it is still this worker's in this run of it; with *briefly*, what tells of the run alone.
 local function mine(id, worker, fence, briefly)
@@ -239,14 +239,17 @@ end
 -- Jobs whose worker has not been heard of. Any worker's beat does it, without a lock.
 local function reap(at)
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', 'jobs:leases', '-inf', at, 'LIMIT', 0, 100)) do
-    local job = hash('job:' .. id)
-    redis.call('ZREM', 'jobs:leases', id)
-    if RUNNING[job.status] then
-      apart(id, at, false, hand_back, id, job.worker_id or '', job, 'crash',
-        'its worker was not heard of any more', at)
-    elseif WAITING[job.status] then -- a claim that was broken off in its midst
-      redis.call('ZADD', 'jobs:pending', job.queue_score or '0', id)
-      apart(id, at, false, file, id, job, at)
+    local run = fields('job:' .. id, RUN)
+    if not (RUNNING[run.status] and goes_on(id, run, at)) then
+      local job = hash('job:' .. id)
+      redis.call('ZREM', 'jobs:leases', id)
+      if RUNNING[job.status] then
+        apart(id, at, false, hand_back, id, job.worker_id or '', job, 'crash',
+          'its worker was not heard of any more', at)
+      elseif WAITING[job.status] then -- a claim that was broken off in its midst
+        redis.call('ZADD', 'jobs:pending', job.queue_score or '0', id)
+        apart(id, at, false, file, id, job, at)
+      end
     end
   end
 end

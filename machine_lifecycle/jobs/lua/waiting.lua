@@ -15,6 +15,9 @@
 -- and if none comes, the job goes back to its place. That is held against no job, as it has not begun, for
 -- all that is known; and as a job is pushed but once, when it comes, that may be wrong but once.
 
+local HEARD_WITHIN = 1000 -- ms after which a pushed job is looked at: most are over, or are known to have begun
+local BEATS_WITHIN = 4000 -- ms in which a worker beats that is asked to: it may be coming back to a server
+
 local function words_of(...) return table.concat({...}, ' ') end
 
 local function waits_of(words)
@@ -59,4 +62,23 @@ local function unheard(worker, job)
   local said = redis.pcall('HGET', 'worker:' .. worker, 'heard')
   local heard_of, by = heard_in(type(said) == 'string' and said or '')
   return not (heard_of and by == process and heard_of >= number)
+end
+
+-- Whether a job whose lease is over is one to go on with, as it was pushed but a moment ago. One that has
+-- begun, for all that is known, has the rest of its lease from now on.
+local function goes_on(id, job, at)
+  local number, process, lease, asked = pushed_as(job)
+  if not lease then return false end
+  local begun = not unheard(job.worker_id, job)
+  if asked and not begun then return false end
+  if begun then
+    redis.call('HDEL', 'job:' .. id, 'pushed')
+    lease = lease - HEARD_WITHIN
+  else
+    redis.call('HSET', 'job:' .. id, 'pushed', words_of(job.fence, number, process, lease, 1))
+    redis.call('PUBLISH', 'jobs:wake:' .. job.worker_id, '?\n')
+    lease = math.min(lease, BEATS_WITHIN)
+  end
+  if lease > 0 then redis.call('ZADD', 'jobs:leases', at + lease, id) end
+  return lease > 0
 end

@@ -125,6 +125,21 @@ async def test_a_break_while_it_waits_may_have_swallowed_something() -> None:
     assert not await missed(pushes), "it is told once"
 
 
+async def test_after_a_break_it_says_what_it_had_heard_of() -> None:
+    pushes = Taken().pushes()
+    pushes.hear(message(1))
+    pushes.doubt()  # the question for it may have come to nobody
+    assert await missed(pushes)
+
+
+async def test_it_says_so_when_it_is_asked_what_it_has_heard_of() -> None:
+    taken = Taken()
+    pushes = taken.pushes()
+    pushes.hear("?\n")
+    assert await missed(pushes)
+    assert (taken.jobs, pushes.heard) == ([], 0)
+
+
 async def test_it_asks_again_once_it_has_heard_of_what_is_on_its_way() -> None:
     taken = Taken()
     pushes = taken.pushes()
