@@ -210,6 +210,95 @@ async def test_workers_take_turns(redis: Redis, waiter: Waiter) -> None:
     await other.listener.aclose()
 
 
+async def others(redis: Redis, *names: str, **extra: Any) -> list[Waiter]:
+    """Further workers, each on a machine of its own, which begin to wait in this order."""
+    found = []
+    for name in names:
+        other = Waiter(redis, name, f"machine of {name}")
+        await other.listen()
+        await other.register()
+        await other.turn(1, **extra)
+        await waited_longer(redis)
+        found.append(other)
+    return found
+
+
+async def waited_longer(redis: Redis) -> None:
+    """A second goes by for all who wait."""
+    async for idle in redis.scan_iter("jobs:idle:*"):
+        for worker in await redis.zrange(idle, 0, -1):
+            await redis.zincrby(idle, -1000, str(worker))
+
+
+async def hang_up(*waiters: Waiter) -> None:
+    for each in waiters:
+        await each.listener.aclose()
+
+
+async def test_whoever_has_waited_longest_goes_first_whatever_else_it_can_do(
+    redis: Redis, waiter: Waiter
+) -> None:
+    await waiter.turn(1)
+    await waited_longer(redis)
+    able, also = {"hardware": {"ram_gb": 8}}, {"hardware": {"ram_gb": 16}}
+    found = [
+        *await others(redis, "w2", **able),
+        *await others(redis, "w3", **also),
+        *await others(redis, "w4"),
+        *await others(redis, "w5", **able),
+    ]
+    for number in range(1, 6):
+        await submit(redis, f"job-{number}")
+    of = [await redis.hget(keys.job(f"job-{number}"), "worker_id") for number in range(1, 6)]
+    assert of == ["w1", "w2", "w3", "w4", "w5"]
+    await hang_up(*found)
+
+
+async def test_jobs_that_only_others_can_do_hold_up_nobody(redis: Redis, waiter: Waiter) -> None:
+    digest = await able_of_two(redis)
+    await waiter.turn(1)
+    await redis.zadd(f"jobs:heads:{digest}", {"a class": 1})
+    assert await submit(redis, "one") == "assigned"
+    assert await redis.hget(keys.job("one"), "worker_id") == "w1"
+
+
+async def able_of_two(redis: Redis) -> str:
+    """Another worker waits, which can do more; its profile."""
+    services = {"job_service_required_map": ["simulation", "another"]}
+    (other,) = await others(redis, "w2", **services)
+    await hang_up(other)
+    return profile(**services)[0]
+
+
+@pytest.mark.parametrize("why", ["drained", "barred", "registered anew", "not heard of"])
+async def test_one_that_has_to_be_asked_keeps_no_job_from_the_next_one(
+    redis: Redis, waiter: Waiter, why: str
+) -> None:
+    await waiter.turn(1, lease=1 if why == "not heard of" else LEASE)
+    found = await others(redis, "w2")
+    match why:
+        case "drained":
+            await call(redis, "ml1_drain", "m1", 1)
+        case "barred":
+            await redis.sadd("jobs:barred:worker:w1", "a class")
+        case "registered anew":
+            await waiter.register()
+            await redis.zadd(f"jobs:idle:{profile()[0]}", {"w1": 1})
+    assert await submit(redis, "one") == "assigned"
+    assert await redis.hget(keys.job("one"), "worker_id") == "w2"
+    await hang_up(*found)
+
+
+async def test_not_all_who_wait_are_tried(redis: Redis, waiter: Waiter) -> None:
+    found = await others(redis, *(f"w{number}" for number in range(2, 11)))
+    for each in found[:8]:
+        await redis.sadd(f"jobs:barred:worker:{each.name}", "a class")
+    assert await submit(redis, "one") == "pending"
+    await redis.delete("jobs:barred:worker:w9")
+    assert await submit(redis, "two") == "pending", "the first goes before it"
+    await hang_up(*found)
+
+
 async def test_who_waits_no_more_is_given_nothing(redis: Redis, waiter: Waiter) -> None:
     await waiter.turn(1)
     await waiter.turn(0)

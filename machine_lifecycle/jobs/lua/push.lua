@@ -1,23 +1,42 @@
 
 -- Pushing --------------------------------------------------------------------------------------------
 
--- The first of those who wait that hears us and takes what is pushed, and what is known of it; nil where
--- it has to be asked the ordinary way.
-local function first_waiting(digest, at)
-  local idle = 'jobs:idle:' .. digest
-  for _, worker in ipairs(redis.call('ZRANGE', idle, 0, 2)) do
-    local seen = seen_of(worker, 'machine_id', 'waits', 'pushed', 'last_heartbeat')
-    local machine, for_digest, room, lease, since, name = seen[6] or '', waits_of(seen[7])
-    may_be_heard('job_claimed', 'update_job_progress', channel_of(machine, worker))
-    if listens('jobs:wake:' .. worker) then
-      if not (seen[1] and for_digest == digest and room > 0) then return nil end
-      if at - since > lease and at - (ms_of(seen[9]) or 0) > lease then return nil end -- it may be frozen
-      if not nothing_special(worker, machine) then return nil end
-      return {name = worker, machine = machine, seen = seen, room = room, lease = lease, since = since,
-        process = name, number = (tonumber(seen[8]) or 0) + 1}
-    end
-    redis.call('ZREM', idle, worker) -- it is gone
+local TRIED = 8 -- profiles, and workers, in one call
+
+-- Who waits, and can do the jobs of a class that these profiles fit, each with its profile: who has waited
+-- longest is first. Where other jobs wait, for a profile or in the class, these go before.
+local function who_waits(h, profiles)
+  local found, lists = {}, 0
+  for _, digest in ipairs(profiles) do
+    if redis.call('EXISTS', 'jobs:heads:' .. digest) == 0 then
+      local idle = redis.call('ZRANGE', 'jobs:idle:' .. digest, 0, TRIED - 1, 'WITHSCORES')
+      for i = 1, #idle, 2 do found[#found + 1] = {idle[i], tonumber(idle[i + 1]), digest} end
+      if idle[1] then lists = lists + 1 end
+      if lists == TRIED then break end
+    elseif #profiles == 1 or redis.call('EXISTS', 'jobs:class:' .. h) == 1 then return {} end
   end
+  if lists > 1 then table.sort(found, function(one, other) return one[2] < other[2] end) end
+  return found
+end
+
+-- What is known of one who waits, if it hears us and takes what is pushed; nil where it has to be asked the
+-- ordinary way, and false where all have.
+local function taker(worker, digest, at)
+  local seen = seen_of(worker, 'machine_id', 'waits', 'pushed', 'last_heartbeat')
+  local machine, for_digest, room, lease, since, name = seen[6] or '', waits_of(seen[7])
+  may_be_heard('job_claimed', 'update_job_progress', channel_of(machine, worker))
+  if not listens('jobs:wake:' .. worker) then
+    redis.call('ZREM', 'jobs:idle:' .. digest, worker) -- it is gone
+    return nil
+  end
+  if not (seen[1] and for_digest == digest and room > 0) then return nil end
+  if at - since > lease and at - (ms_of(seen[9]) or 0) > lease then return nil end -- it may be frozen
+  if not nothing_special(worker, machine) then
+    if redis.call('EXISTS', 'jobs:delayed', 'jobs:personal') > 0 then return false end
+    return nil
+  end
+  return {name = worker, machine = machine, seen = seen, room = room, lease = lease, since = since,
+    process = name, number = (tonumber(seen[8]) or 0) + 1}
 end
 
 -- Claim a job for a worker, and send it there. *words*: its hash until now, as HSET takes it.
@@ -47,11 +66,11 @@ end
 -- *a*: what was said of it, its fields from the fourth word on.
 local function push(id, job, a, known, profiles, at)
   if known.personal or #(job.payload or '') > PUSHED_MOST then return false end
-  for _, digest in ipairs(profiles) do
-    if redis.call('EXISTS', 'jobs:heads:' .. digest) == 1 then return false end
-    local worker = first_waiting(digest, at)
+  for i, one in ipairs(who_waits(known.h, profiles)) do
+    local worker = i <= TRIED and taker(one[1], one[3], at)
+    if worker == false then return false end
     if worker then
-      local sent = pcall(send, id, job, {unpack(a, 4)}, digest, worker, at)
+      local sent = pcall(send, id, job, {unpack(a, 4)}, one[3], worker, at)
       if not sent then -- another party put something in the place of a key; the ordinary way needs it not
         redis.pcall('HDEL', 'jobs:active:' .. worker.name, id)
         redis.pcall('ZREM', 'jobs:leases', id)
