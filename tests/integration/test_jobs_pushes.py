@@ -185,6 +185,17 @@ async def test_it_is_given_no_more_than_it_has_room_for(redis: Redis, waiter: Wa
     assert states == ["assigned", "assigned", "pending"]
 
 
+async def test_its_record_holds_what_that_of_any_job_does(redis: Redis, waiter: Waiter) -> None:
+    await waiter.turn(1)
+    await submit(redis, "pushed")
+    await submit(redis, "waits")
+    pushed, waits = [await redis.hgetall(keys.job(name)) for name in ("pushed", "waits")]
+    of_the_run = {"worker_id", "assigned_at", "fence", "pushed"}
+    assert pushed.keys() - of_the_run == waits.keys()
+    assert pushed["queue_class"] == waits["queue_class"]
+    assert float(pushed["queue_score"]) >= float(waits["queue_score"]) > 0
+
+
 async def test_what_is_on_its_way_takes_room_of_the_next_call(redis: Redis, waiter: Waiter) -> None:
     await waiter.turn(1)
     await submit(redis, "one")

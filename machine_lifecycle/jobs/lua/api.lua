@@ -13,10 +13,12 @@ function api.ml1_submit(_, a)
   local known, reason = known_class(job, at)
   if not known then return 'refused ' .. reason end
   job.queue_class, job.queue_score = known.h, a[2]
+  set(a, 'queue_class', known.h)
+  set(a, 'queue_score', a[2])
   redis.call('PUBLISH', 'job_submitted', a[3])
   local profiles = not known.personal and fitting(known.h) or {}
   if push(a[1], job, a, known, profiles, at) then return 'ok' end
-  redis.call('HSET', 'job:' .. a[1], 'queue_score', a[2], 'queue_class', known.h, unpack(a, 4))
+  redis.call('HSET', 'job:' .. a[1], unpack(a, 4))
   redis.call('ZADD', 'jobs:pending', a[2], a[1])
   file(a[1], job, at, nil, known, profiles)
   return 'ok'

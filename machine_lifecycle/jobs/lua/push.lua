@@ -42,7 +42,6 @@ end
 -- Claim a job for a worker, and send it there. *words*: its hash until now, as HSET takes it.
 local function send(id, job, words, digest, worker, at)
   local text, room, size = cjson.encode(job), worker.room - 1, #(job.payload or '')
-  for _, name in ipairs({'queue_score', 'queue_class'}) do set(words, name, job[name]) end
   set(words, 'status', 'assigned')
   set(words, 'worker_id', worker.name)
   set(words, 'assigned_at', iso(at))
