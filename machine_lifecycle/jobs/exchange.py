@@ -1,6 +1,6 @@
 """The worker's conversation with the queue: results go out and jobs come in, in one call.
 
-While one call is on its way the results of the next one gather, so that a worker that does many
+While calls are on their way the results of the next one gather, so that a worker that does many
 short jobs at once pays one round trip for a handful of them. A call asks for half of what the
 worker can do, so that it works on one half while the queue works on the other: what an answer
 brought is begun when the next call has left.
@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
-import uuid
 from typing import Protocol
 
 from redis.exceptions import RedisError
@@ -19,25 +17,27 @@ from redis.exceptions import RedisError
 from machine_lifecycle.jobs.claims import Claimed
 from machine_lifecycle.jobs.delivery import Delivery
 from machine_lifecycle.jobs.functions import FunctionsWithFiles
+from machine_lifecycle.jobs.lanes import Lane, Lanes
 from machine_lifecycle.jobs.outcomes import UNWRITTEN, Outcome
 from machine_lifecycle.jobs.oversize import Oversize, suspected
 from machine_lifecycle.jobs.pushes import Pushes
 from machine_lifecycle.jobs.retrying import passed_over, passing, refused
 from machine_lifecycle.jobs.slots import Slot
-from machine_lifecycle.jobs.turns import MOST, Offer, Turns
+from machine_lifecycle.jobs.turns import Offer, Turns
 from machine_lifecycle.jobs.worker_config import WorkerConfig
 from machine_lifecycle.system.redis import spread
+from machine_lifecycle.system.tasks import end_tasks
 
 __all__ = ["Exchange"]
 
-_LONGEST_WAIT = 1.0
+_FIRST_WAIT, _LONGEST_WAIT = 0.05, 1.0
 
 
 class Offering(Protocol):
     """Who takes jobs."""
 
-    def offer(self) -> Offer | None:
-        """What it is ready to take now; ``None`` for nothing."""
+    def offer(self, asked: int) -> Offer | None:
+        """What it is ready to take now beside so many jobs as are asked for; ``None``: nothing."""
 
     def expect(self, claimed: Claimed) -> Slot:
         """Keep a slot for a job that has come."""
@@ -76,22 +76,20 @@ class Exchange:
         self._taker = taker
         self._delivery = delivery
         self._oversize = Oversize(functions)
-        self._name, self._numbers = uuid.uuid4().hex, itertools.count()
-        """Of them the tokens of calls are made."""
-        self.pushes: Pushes = Pushes(self._name, take=self._begin, stir=self.stir)
+        self._lanes = Lanes()
+        self.pushes: Pushes = Pushes(self._lanes.name, take=self._begin, stir=self.stir)
         self._outcomes: list[Outcome] = []
-        self._stirred = asyncio.Event()
+        self._stirred = False
+        """There may be a job, or room for one, that no call has asked for."""
         self._due: asyncio.TimerHandle | None = None
-        self._calling = False
-        self._unanswered = False
-        """Jobs may have been given to us in an answer that was lost on its way."""
         self._answers: list[tuple[Outcome, str]] = []
         self._arrived: list[tuple[Claimed, Slot]] = []
         """What the last answer brought, until it is attended to."""
 
     def stir(self) -> None:
         """There may be a job, or room for one."""
-        self._stirred.set()
+        self._stirred = True
+        self._lanes.stir(len(self._outcomes))
 
     def listening(self) -> None:
         """What was told until now may have been missed."""
@@ -101,79 +99,96 @@ class Exchange:
     def give(self, outcome: Outcome) -> None:
         """Write a result with the next call."""
         self._outcomes.append(outcome)
-        self._stirred.set()
+        self._lanes.stir(len(self._outcomes))
 
     @property
     def busy(self) -> bool:
         """Whether results are still to be written."""
         left = self._outcomes or self._answers or self._arrived
-        return bool(left) or self._calling or self._unanswered
+        return bool(left) or self._lanes.open
 
     async def run(self) -> None:
         """Give and take until cancelled."""
+        lanes = [asyncio.create_task(self._run(lane)) for lane in self._lanes]
         try:
-            await self._run()
+            await asyncio.gather(*lanes)
         finally:
+            await end_tasks(*lanes)
             self._arrived.clear()  # they go back when we leave
             self._attend()
             self._delivery.keep(self._outcomes)  # our successor writes them
             if self._due:
                 self._due.cancel()
 
-    async def _run(self) -> None:
-        loop = asyncio.get_running_loop()
-        wait = 0.05
-        token = ""
+    async def _run(self, lane: Lane) -> None:
+        wait = _FIRST_WAIT
         while True:
-            if not self._stirred.is_set():
+            if not lane.stirred.is_set():
                 self._attend()
-            await self._stirred.wait()
-            self._stirred.clear()
-            offer = self._taker.offer()
-            if not (offer or self._outcomes or self._unanswered or self.pushes.room):
-                continue  # but where the queue believes that it waits, it is told otherwise
-            token = token or f"0{self._name}-{next(self._numbers)}"
-            self._calling = True
-            if self._answers or self._arrived:
-                loop.call_soon(self._attend)  # the call leaves first
-            self._unanswered = self._unanswered or offer is not None
+            await lane.stirred.wait()
+            lane.stirred.clear()
+            offer = self._taker.offer(self._lanes.asked(but=lane))
+            if not self._is_due(lane, offer):
+                continue
             try:
-                if await self._turn(token, offer, self._outcomes):
-                    token = ""
-                wait, self._unanswered = 0.05, False
-                self._taker.hindered(None)
+                await self._call(lane, offer)
+                wait = _FIRST_WAIT
             except (RedisError, OSError) as error:
-                self._taker.hindered(error)
-                self._delivery.keep(self._outcomes)
-                if self._outcomes and (refused(error) or suspected(self._outcomes, error)):
-                    self._outcomes.sort(key=lambda outcome: outcome.weight)
-                    with passed_over():
-                        await self.deliver(self._outcomes)
-                elif not passing(error):
-                    raise
+                await self._failed(lane, error)
                 await asyncio.sleep(spread(wait))
                 wait = min(wait * 2, _LONGEST_WAIT)
-                self._stirred.set()
+                lane.stirred.set()
             finally:
-                self._calling = False
-            if self._outcomes:
-                self._stirred.set()
-            else:
+                self._outcomes[:0] = lane.end()
+            if self._outcomes or self._stirred:
+                self._lanes.stir(len(self._outcomes))
+            elif not self._lanes.calling:
                 self._taker.written()
 
-    async def _turn(self, token: str, offer: Offer | None, outcomes: list[Outcome]) -> bool:
-        """One call, which takes the first of the list and writes them; whether it brought jobs."""
-        given, heard = outcomes[:MOST], self.pushes.heard
+    def _is_due(self, lane: Lane, offer: Offer | None) -> bool:
+        if lane.unanswered:
+            return True
+        if self._lanes.calling:
+            return self._lanes.worth(offer, len(self._outcomes))
+        self._stirred = False
+        # Where the queue believes that it waits, it is told otherwise.
+        return bool(offer or self._outcomes or self.pushes.room)
+
+    async def _call(self, lane: Lane, offer: Offer | None) -> None:
+        self._stirred = False
+        self._lanes.begin(lane, offer, self._outcomes)
+        if self._answers or self._arrived:
+            asyncio.get_running_loop().call_soon(self._attend)  # the call leaves first
+        lane.answered(jobs=await self._turn(lane.token, offer, lane.given))
+        self._taker.hindered(None)
+
+    async def _failed(self, lane: Lane, error: RedisError | OSError) -> None:
+        """Keep what it was to write; unless Redis refuses just something of it, which is found.
+
+        Raises:
+            RedisError: A fault of ours.
+        """
+        self._taker.hindered(error)
+        self._delivery.keep(lane.given)
+        if lane.given and (refused(error) or suspected(lane.given, error)):
+            lane.given.sort(key=lambda outcome: outcome.weight)
+            with passed_over():
+                await self.deliver(lane.given)
+        elif not passing(error):
+            raise error
+
+    async def _turn(self, token: str, offer: Offer | None, given: list[Outcome]) -> bool:
+        """One call; whether it brought jobs."""
+        heard = self.pushes.heard
         turn = await self._turns.call(token, offer, given, self.pushes.word)
-        del outcomes[: len(given)]
         self._answers += zip(given, turn.answers, strict=True)
         self._arrived += [(claimed, self._taker.expect(claimed)) for claimed in turn.jobs]
         self.pushes.answered(heard, turn.room(offer), turn.state)
         if turn.state == "more" or (offer and len(turn.jobs) == offer.wanted < offer.slots):
-            self._stirred.set()
+            self._stirred = True
         elif turn.state == "profile" and offer:
             await self._turns.introduce(offer)
-            self._stirred.set()
+            self._stirred = True
         if turn.due_ms >= 0 or self._due:
             self._wait_for(turn.due_ms)
         return bool(turn.jobs)
@@ -190,8 +205,10 @@ class Exchange:
     def _begin(self, claimed: Claimed) -> None:
         self._taker.start(claimed, self._taker.expect(claimed))
         # One call asks for some of what the worker can do: once that has come, for more.
-        if not self.pushes.room and (offer := self._taker.offer()) and offer.slots:
-            self._stirred.set()
+        if self.pushes.room:
+            return
+        if (offer := self._taker.offer(self._lanes.asked())) and offer.slots:
+            self.stir()
 
     def _wait_for(self, due_ms: float) -> None:
         """Look again when a job that waits after a failure is due."""
@@ -200,7 +217,7 @@ class Exchange:
             self._due = None
         if due_ms >= 0:
             loop = asyncio.get_running_loop()
-            self._due = loop.call_later(due_ms / 1000 + 0.001, self._stirred.set)
+            self._due = loop.call_later(due_ms / 1000 + 0.001, self.stir)
 
     async def deliver(self, outcomes: list[Outcome]) -> None:
         """Write results without taking jobs: one by one, so that what Redis refuses about one holds
@@ -231,5 +248,5 @@ class Exchange:
         with contextlib.suppress(RedisError, OSError):
             for digest in digests:
                 await self._functions.call(
-                    "ml1_leave", self._config.worker_id, digest, self._name, *kept
+                    "ml1_leave", self._config.worker_id, digest, self._lanes.name, *kept
                 )

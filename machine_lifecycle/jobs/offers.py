@@ -39,9 +39,12 @@ class Offers:
         """Name of what the worker offers while nothing runs."""
         return self._offer(frozenset(self._services.limits))[0]
 
-    def make(self, slots: Slots) -> Offer | None:
-        """What it can take while so many jobs run on each service; ``None`` for nothing."""
+    def make(self, slots: Slots, asked: int) -> Offer | None:
+        """What it can take while so many jobs run on each service, and so many are asked for;
+        ``None`` for nothing.
+        """
         services, room = self._services.room(slots.taken)
+        room -= asked
         ahead = slots.ahead()
         if room <= 0 and not ahead:
             return None

@@ -37,9 +37,14 @@ class Offer:
     ahead: int = 0
 
     @property
+    def half(self) -> int:
+        """Half of what it takes while none runs."""
+        return -(-self.whole // 2)
+
+    @property
     def wanted(self) -> int:
-        """How many jobs to ask for in one call: half of what it takes while none runs."""
-        return min(self.slots, -(-self.whole // 2), MOST)
+        """How many jobs to ask for in one call."""
+        return min(self.slots, self.half, MOST)
 
     @property
     def asked(self) -> str:

@@ -177,10 +177,10 @@ class Worker:
         self._voice.changed()
         asyncio.get_running_loop().call_later(seconds, self._told, {"do": "rested"})
 
-    def offer(self) -> Offer | None:
-        """What it is ready to take now; ``None`` for nothing."""
+    def offer(self, asked: int) -> Offer | None:
+        """What it is ready to take now beside so many jobs as are asked for; ``None``: nothing."""
         able = self._voice.advertised is not None and not self._voice.holds
-        return self._offers.make(self._execution.slots) if able else None
+        return self._offers.make(self._execution.slots, asked) if able else None
 
     def is_asking(self) -> bool:
         """Whether an answer of the queue is due."""

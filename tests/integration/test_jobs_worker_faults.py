@@ -84,6 +84,26 @@ async def test_what_was_given_in_a_lost_answer_goes_back_when_the_worker_drains(
         assert workers.journal() == [f"run {job_id} 1", f"end {job_id}"]
 
 
+async def test_answers_that_are_lost_while_two_calls_are_under_way_cost_no_run(
+    own_valkey: Any, admin: Redis, front: Front, workers: Workers
+) -> None:
+    client = JobQueue(admin)
+    ids = [
+        await client.submit({"mark": f"mark {number}."}, service_required="simulation")
+        for number in range(200)
+    ]
+    await workers.start(through(front, own_valkey), WORKER_ID="w-1", WORKER_MAX_CONCURRENT_JOBS="8")
+    for number in range(20, 200, 20):
+        front.lost = f"mark {number}.".encode()
+        await given(admin, ids[number])
+        front.lost = b""
+    for job_id in ids:
+        assert (await end_of(client, job_id)).kind == "completed"
+    assert sorted(workers.journal()) == sorted(
+        line for job_id in ids for line in (f"run {job_id} 1", f"end {job_id}")
+    )
+
+
 async def test_a_result_that_redis_refuses_ends_its_job_and_nothing_else(
     own_valkey: Any, admin: Redis, workers: Workers
 ) -> None:
