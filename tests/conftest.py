@@ -169,7 +169,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """
     asked = config.option
     whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS
-    everything = whole and not asked.keyword and asked.markexpr == "not real"
+    everything = whole and not asked.keyword and asked.markexpr == "not real and not browser"
     return 2 if everything and asked.capture != "no" and _cores() > 1 else 0
 
 

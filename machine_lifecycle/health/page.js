@@ -73,6 +73,10 @@ function diagram() {
 
 function fill(id, columns, rows, empty) {
   const table = $(id), head = node("tr"), made = [];
+  // Columns at the end in which nothing stands are left out.
+  const width = Math.max(...rows.map((cells) => cells.findLastIndex((cell) => (cell ?? "") !== "") + 1), 0);
+  columns = columns.slice(0, width);
+  rows = rows.map((cells) => cells.slice(0, width));
   if (!rows.length) { const row = node("tr"); row.append(node("td", empty, "dim")); table.replaceChildren(row); return; }
   for (const column of columns) head.append(node("th", column));
   if (columns.length) made.push(head);
@@ -148,8 +152,9 @@ function show() {
     ["takes", r.capabilities.join(", ") || "nothing yet"],
     ["jobs", `${r.jobs_running} running, ${r.jobs_completed} completed, ${r.jobs_failed} failed`],
     ["processors", r.hardware.memory_mib ? `${r.hardware.cpus}, ${(r.hardware.memory_mib / 1024).toFixed(0)} GiB` : "not looked at yet"], ...gpus,
-    ...r.checks.map((c) => [dotted(c.name, c.ok ? "good" : "bad"), c.detail || lasted(c.seconds)]),
   ], "");
+  $("checks-part").hidden = !r.checks.length;
+  fill("checks", [], r.checks.map((c) => [dotted(c.name, c.ok ? "good" : "bad"), c.detail || lasted(c.seconds)]), "");
   $("story").replaceChildren(...[...r.story].reverse().map((line) => node("li", line)));
   tick();
 }
@@ -159,11 +164,11 @@ function tick() {
   const r = report;
   $("facts").textContent = `attempt ${r.attempt} · in this state ${lasted(Math.max(0, now() - r.since))}`;
   $("waiting").textContent = r.waiting.length ? `waiting for ${r.waiting.join("; ")}` : "";
-  const most = Math.max(...r.timings.map(age), 0.001);
+  const boot = r.timings.filter((t) => t.expected), most = Math.max(...boot.map(age), 0.001);
   fill("timings", ["state", "took", "usual", ""], r.timings.map((t) => {
     const bar = node("div", "", t.seconds === null ? "bar" : "bar good");
     bar.style.width = `${100 * age(t) / most}%`;
-    const share = node("div"); share.append(bar);
+    const share = node("div"); if (t.expected) share.append(bar); // Ready lasts as long as it likes
     return [`${STATES.find((s) => s.word === t.state)?.title ?? t.state}${t.attempt > 1 ? ` (${t.attempt})` : ""}`,
       lasted(age(t)), t.expected ? `${t.expected[0]}-${t.expected[1]} s` : "", share];
   }), "none yet");
@@ -176,12 +181,19 @@ function tick() {
 
 diagram();
 narrow.addEventListener("change", () => { diagram(); if (report) show(); });
-const events = new EventSource("/events");
-events.addEventListener("status", (message) => {
-  report = JSON.parse(message.data);
-  skew = Date.now() / 1000 - report.now;
-  $("link").textContent = "live";
-  show();
-});
-events.onerror = () => { $("link").textContent = "connection lost, trying again"; };
+const AGAIN = 3000; // ms; as long as a browser waits where it tries again by itself
+function follow() {
+  const events = new EventSource("/events");
+  events.addEventListener("status", (message) => {
+    report = JSON.parse(message.data);
+    skew = Date.now() / 1000 - report.now;
+    $("link").textContent = "live";
+    show();
+  });
+  events.onerror = () => {
+    $("link").textContent = "connection lost, trying again";
+    if (events.readyState === EventSource.CLOSED) setTimeout(follow, AGAIN); // it was refused
+  };
+}
+follow();
 setInterval(tick, 1000); // the clock on the page; what it shows comes by itself

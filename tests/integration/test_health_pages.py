@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 
 import attrs
 import pytest
@@ -15,9 +15,9 @@ from aiohttp import ClientSession, ClientTimeout
 from machine_lifecycle.errors import LifecycleError
 from machine_lifecycle.health.errors import HealthAddressUnusable, HealthPortTaken
 from machine_lifecycle.health.server import HealthServer
-from machine_lifecycle.model.figures import Figures
 from machine_lifecycle.model.processes import ProcessState, ProcessStatus, Role
 from machine_lifecycle.model.status import Condition, StateTiming, StatusReport, WorkerStatus
+from tests.support.pages import PlainMachine
 from tests.support.patience import PATIENCE
 
 _TOKEN = "canary-token"
@@ -47,36 +47,9 @@ _READY = StatusReport(
 )
 
 
-class _Machine:
-    def __init__(self) -> None:
-        self.now = _READY
-        self.done: list[str] = []
-        self.raises: Exception | None = None
-
-    def report(self) -> StatusReport:
-        if self.raises:
-            raise self.raises
-        return self.now
-
-    async def figures(self) -> Mapping[int, Figures]:
-        return {42: Figures(cpu_percent=12.5, memory_bytes=1024, share_bytes=512)}
-
-    async def tail(self, name: str, lines: int) -> list[str]:
-        return [f"{name} {number}" for number in range(lines)]
-
-    async def restart_process(self, name: str) -> None:
-        self.done.append(f"restart {name}")
-
-    async def restart_machine(self) -> None:
-        self.done.append("restart machine")
-
-    async def publish_now(self) -> None:
-        self.done.append("publish")
-
-
 @attrs.define
 class _Site:
-    machine: _Machine
+    machine: PlainMachine
     server: HealthServer
     url: str
     session: ClientSession
@@ -89,7 +62,7 @@ class _Site:
 
 @pytest_asyncio.fixture
 async def site() -> AsyncIterator[_Site]:
-    machine = _Machine()
+    machine = PlainMachine(_READY)
     server = HealthServer("127.0.0.1", 0, machine, _TOKEN)
     port = await server.start()
     async with ClientSession(timeout=ClientTimeout(total=PATIENCE)) as session:
@@ -207,7 +180,7 @@ async def test_pages_that_change_or_tell_much_need_the_token(
 
 
 async def test_without_a_token_nobody_may() -> None:
-    server = HealthServer("127.0.0.1", 0, _Machine(), "")
+    server = HealthServer("127.0.0.1", 0, PlainMachine(_READY), "")
     port = await server.start()
     async with ClientSession() as session:
         url = f"http://127.0.0.1:{port}/restart/machine"
@@ -310,11 +283,11 @@ async def test_the_picture_has_nothing_from_elsewhere(site: _Site) -> None:
 async def test_a_taken_port_names_itself(site: _Site) -> None:
     port = int(site.url.rpartition(":")[2])
     with pytest.raises(HealthPortTaken) as caught:
-        await HealthServer("127.0.0.1", port, _Machine(), "").start()
+        await HealthServer("127.0.0.1", port, PlainMachine(_READY), "").start()
     assert caught.value.port == port
     assert str(port) in (caught.value.remedies[0].command or "")
 
 
 async def test_an_address_of_another_machine() -> None:
     with pytest.raises(HealthAddressUnusable):
-        await HealthServer("192.0.2.1", 0, _Machine(), "").start()
+        await HealthServer("192.0.2.1", 0, PlainMachine(_READY), "").start()

@@ -1,4 +1,6 @@
-"""Health pages as a platform's probe asks for them: again and again, since nobody tells it."""
+"""Health pages as a platform's probe asks for them: again and again, since nobody tells it. And a
+machine without processes, for pages alone.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +8,14 @@ import json
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from machine_lifecycle.model.figures import Figures
+from machine_lifecycle.model.status import StatusReport
 from tests.support.patience import PATIENCE
 
-__all__ = ["asked", "until"]
+__all__ = ["PlainMachine", "asked", "until"]
 
 Answer = tuple[int, Any]
 
@@ -46,3 +50,38 @@ def until(
             answer = 0, str(error)
         assert time.monotonic() < deadline, f"{answer}\n{said()}"
         time.sleep(0.05)
+
+
+class PlainMachine:
+    """A machine as its pages see it: it tells what it is given, and notes what it is asked to do.
+
+    Attributes:
+        now: Its report.
+        done: What it was asked to do.
+        raises: What becomes of it when it is asked for its report.
+    """
+
+    def __init__(self, now: StatusReport) -> None:
+        self.now = now
+        self.done: list[str] = []
+        self.raises: Exception | None = None
+
+    def report(self) -> StatusReport:
+        if self.raises:
+            raise self.raises
+        return self.now
+
+    async def figures(self) -> Mapping[int, Figures]:
+        return {42: Figures(cpu_percent=12.5, memory_bytes=1024, share_bytes=512)}
+
+    async def tail(self, name: str, lines: int) -> list[str]:
+        return [f"{name} {number}" for number in range(lines)]
+
+    async def restart_process(self, name: str) -> None:
+        self.done.append(f"restart {name}")
+
+    async def restart_machine(self) -> None:
+        self.done.append("restart machine")
+
+    async def publish_now(self) -> None:
+        self.done.append("publish")
