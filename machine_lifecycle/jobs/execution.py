@@ -29,9 +29,6 @@ from machine_lifecycle.system.tasks import end_tasks
 
 __all__ = ["Execution"]
 
-_ROUNDS = 3
-"""Of the event loop, until a connector that was begun has sent its request."""
-
 
 class Execution:
     """Does claimed jobs, as many at a time as it is given."""
@@ -147,10 +144,7 @@ class Execution:
             return
         try:
             self._succeeded(slot, seconds)
-            if slot.followed:
-                self._spawn(self._write_soon(claimed, slot.service, result, seconds))
-            else:
-                self._write(claimed, slot.service, result, seconds)
+            self._write(claimed, slot.service, result, seconds)
         except LifecycleError as error:
             self._spawn(self._refused(claimed, error))
         except Exception as error:  # noqa: BLE001 - a fault of ours ends the worker, see ``run``
@@ -205,17 +199,6 @@ class Execution:
             claimed, result, service=service, seconds=seconds, answered=answered
         )
         self._give(outcome)
-
-    async def _write_soon(
-        self, claimed: Claimed, service: str, result: JobResult, seconds: float
-    ) -> None:
-        """Write it when the job that followed has asked its service, which waits for it."""
-        for _ in range(_ROUNDS):
-            await asyncio.sleep(0)
-        try:
-            self._write(claimed, service, result, seconds)
-        except LifecycleError as error:
-            await self._refused(claimed, error)
 
     async def _refused(self, claimed: Claimed, error: LifecycleError) -> None:
         self._over(claimed, await self._settler.fail(claimed, error))
