@@ -31,9 +31,28 @@ class Claimed:
 
     @classmethod
     def from_answer(cls, answer: list[Any]) -> Claimed:
-        """Out of id, fence and fields as JSON, as the queue's functions give a job."""
+        """Out of id, fence and fields as JSON, as the queue's functions give a job. Where these
+        can't be read there are none: the job fails, and nothing else does.
+        """
         job_id, fence, record = answer
-        return cls(job_id, int(fence), json_codec.decode(record))
+        try:
+            return cls(job_id, int(fence), json_codec.texts(record))
+        except (ValueError, RecursionError):
+            return cls(job_id, int(fence), {})
+
+    @classmethod
+    def from_push(cls, job_id: str, fence: str, record: str) -> Claimed:
+        """Out of what is told where anybody may tell something: the id as JSON, and the others.
+
+        Raises:
+            ValueError: It is no job.
+            TypeError: Its id is no text.
+            RecursionError: It is nested too deep.
+        """
+        name = json_codec.decode(job_id)
+        if not isinstance(name, str):
+            raise TypeError(f"{name!r} is no id")
+        return cls(name, int(fence), json_codec.texts(record))
 
     @property
     def retry_count(self) -> int:
@@ -62,8 +81,10 @@ class Claimed:
             default_timeout: Seconds, for a job that names no ``timeout_minutes`` of its own.
 
         Raises:
-            PayloadUnreadable: Its payload is no JSON object.
+            PayloadUnreadable: Its payload is no JSON object, or nothing of it can be read.
         """
+        if not self.fields:
+            raise PayloadUnreadable(job_id=self.id, reason="is in a record that can't be read")
         text = self.fields.get("requirements")
         requirements = json_object(text) if text else {}
         minutes = number(

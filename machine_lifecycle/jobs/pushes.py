@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any
 
 from machine_lifecycle.jobs.claims import Claimed
-from machine_lifecycle.system import json_codec
 
 __all__ = ["Pushes"]
 
@@ -66,8 +65,8 @@ class Pushes:
         try:
             number, fence, process, job_id = head.split(" ", 3)
             mark = int(number)
-            claimed = Claimed.from_answer([json_codec.decode(job_id), fence, record])
-        except (ValueError, RecursionError):  # another party told that here
+            claimed = Claimed.from_push(job_id, fence, record)
+        except (ValueError, TypeError, RecursionError):  # another party told that here
             return
         if mark > self.heard + 1:
             self._missed.set()

@@ -120,8 +120,10 @@ class WorkerServices:
             return words_of(error) or "it does not answer"
 
     def of(self, claimed: Claimed) -> str:
-        """The service that does a job. Where there is one, the job is not even read."""
-        return self._only or self._asks[claimed.service_required]
+        """The service that does a job. Where there is one, the job is not even read; one that asks
+        for another than it was queued for, as somebody changed it meanwhile, goes to the first.
+        """
+        return self._only or self._asks.get(claimed.service_required) or next(iter(self.limits))
 
     def connector(self, service: str) -> Connector:
         """Who drives a service."""

@@ -14,10 +14,11 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["decode", "encode"]
+__all__ = ["decode", "encode", "texts"]
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder()
+_texts = msgspec.json.Decoder(dict[str, str])
 
 
 def encode(value: Any) -> str:
@@ -45,3 +46,19 @@ def decode(text: str | bytes) -> Any:
         return _decoder.decode(text)
     except (ValueError, RecursionError):
         return json.loads(text)
+
+
+def texts(text: str | bytes) -> dict[str, str]:
+    """An object whose values are texts, as the fields of a hash are.
+
+    Raises:
+        ValueError: It is none.
+        RecursionError: It is nested too deep.
+    """
+    try:
+        return _texts.decode(text)
+    except (ValueError, RecursionError):
+        found = json.loads(text)
+    if not (isinstance(found, dict) and all(isinstance(each, str) for each in found.values())):
+        raise ValueError("it is no object of texts")
+    return found

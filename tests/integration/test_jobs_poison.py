@@ -11,8 +11,9 @@ from redis.asyncio import Redis
 from machine_lifecycle.jobs.client import JobQueue, open_job_queue
 from machine_lifecycle.jobs.errors import JobStateRefuses
 from machine_lifecycle.jobs.unrunnable_errors import JobUnrunnable
+from machine_lifecycle.system import redis_keys as keys
 from tests.integration.test_jobs_queue import call, claim, put
-from tests.support.workers import Workers, end_of
+from tests.support.workers import ROUTES, Workers, end_of
 
 DEEP = '{"a":' * 100_000 + "1" + "}" * 100_000
 
@@ -195,6 +196,45 @@ async def test_words_on_a_channel_that_can_not_be_read_are_passed_over(
         if event.kind == "progress":
             assert await client.cancel(second) == "cancelling"
     assert (await client.get(second)).status == "cancelled"
+
+
+async def test_what_is_told_to_a_worker_and_is_no_job_is_passed_over(
+    valkey: Any, redis: Redis, workers: Workers
+) -> None:
+    client = JobQueue(redis)
+    worker = await workers.start(valkey.url, WORKER_ID="w-1")
+    await end_of(client, await client.submit({}, service_required="simulation"))
+    for record in ("7", "null", "[1]", '{"payload": null}', '{"payload": 1}', "{", DEEP):
+        await redis.publish(keys.wake("w-1"), f'1 1 - "odd"\n{record}')
+        await redis.publish(keys.wake("w-1"), f"1 1 - {record}\n{{}}")
+    good = await client.submit({}, service_required="simulation")
+    assert (await end_of(client, good)).kind == "completed"
+    assert worker.returncode is None
+
+
+async def test_a_job_that_asks_for_something_else_by_now_ends_no_worker(
+    valkey: Any, redis: Redis, workers: Workers
+) -> None:
+    client = JobQueue(redis)
+    odd = await client.submit({}, service_required="simulation")
+    other = ("service_required", "another", b"\xff", b"\xff", "retry_count", "many")
+    await redis.hset(keys.job(odd), items=list(other))
+    second = {**ROUTES[0], "asks": "upscale", "service": "other"}
+    worker = await workers.start(valkey.url, WORKER_ROUTES=json.dumps([*ROUTES, second]))
+    assert (await end_of(client, odd)).kind == "completed"
+    good = await client.submit({}, service_required="upscale")
+    assert (await end_of(client, good)).kind == "completed"
+    assert worker.returncode is None
+
+
+async def test_an_answer_with_a_job_whose_number_of_runs_is_none_is_given_again_without_it(
+    redis: Redis,
+) -> None:
+    client = JobQueue(redis)
+    odd = await client.submit({}, service_required="simulation")
+    assert (await claim(redis, token="0t-1"))[1] == odd
+    await redis.hset(keys.job(odd), "fence", "many")
+    assert (await claim(redis, token="0t-1"))[0] == "none"
 
 
 async def test_what_its_user_meets_is_no_matter_of_redis(valkey: Any) -> None:

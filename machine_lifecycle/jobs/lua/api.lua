@@ -65,8 +65,9 @@ function api.ml1_turn(_, a)
     -- wants nothing more by now.
     for id in string.gmatch(string.sub(last, #token + 1), '%Z+') do
       local job = hash('job:' .. id)
-      if RUNNING[job.status] and job.worker_id == worker then
-        jobs[#jobs + 1] = {id, tonumber(job.fence), cjson.encode(job)}
+      local fence = tonumber(job.fence)
+      if RUNNING[job.status] and job.worker_id == worker and fence then
+        jobs[#jobs + 1] = {id, fence, cjson.encode(job)}
       end
     end
   end

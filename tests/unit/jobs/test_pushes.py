@@ -11,6 +11,7 @@ import pytest
 
 from machine_lifecycle.jobs.claims import Claimed
 from machine_lifecycle.jobs.pushes import Pushes
+from machine_lifecycle.jobs.unrunnable_errors import PayloadUnreadable
 
 
 @attrs.define
@@ -74,6 +75,14 @@ DEEP = "[" * 100_000
         "1 1 mine a\n{}",
         '1 1 mine "a"\n{',
         pytest.param(f"1 1 mine {DEEP}\n{{}}", id="deep"),
+        pytest.param(f'1 1 mine "a"\n{DEEP}', id="deep record"),
+        '1 1 mine 7\n{"payload": "{}"}',
+        '1 1 mine "a"\n7',
+        '1 1 mine "a"\n["payload"]',
+        '1 1 mine "a"\nnull',
+        '1 1 mine "a"\n{"payload": null}',
+        '1 1 mine "a"\n{"payload": {"a": 1}}',
+        '1 1 mine "a"\n{"retry_count": 1}',
     ],
 )
 async def test_what_is_no_job_is_passed_over(text: str) -> None:
@@ -82,6 +91,18 @@ async def test_what_is_no_job_is_passed_over(text: str) -> None:
     pushes.hear(text)
     pushes.hear(message(1))
     assert taken.jobs == ["job 1"]
+
+
+@pytest.mark.parametrize("record", ["7", "null", "[]", '{"payload": null}', '{"a": 1}', "{", DEEP])
+async def test_one_whose_record_is_none_fails_alone(record: str) -> None:
+    claimed: list[Claimed] = []
+    pushes = Pushes("mine", take=claimed.append, stir=lambda: None)
+    pushes.catch_up(2, [["odd", 1, record, 1], [*again(2)[:2], '{"payload": "{}"}', 2]])
+    odd, good = claimed
+    with pytest.raises(PayloadUnreadable) as error:
+        odd.job(default_timeout=1)
+    assert error.value.summary == "the payload of job odd is in a record that can't be read"
+    assert good.job(default_timeout=1).payload == {}
 
 
 async def test_what_is_told_twice_is_taken_once() -> None:

@@ -95,3 +95,16 @@ def test_what_is_nested_too_deep_is_told() -> None:
 def test_what_is_no_json_is_told_as_ever(text: str) -> None:
     with pytest.raises(json.JSONDecodeError):
         json_codec.decode(text)
+
+
+@given(st.dictionaries(st.text(), st.text()))
+def test_an_object_of_texts_is_read_as_it_is(value: dict[str, str]) -> None:
+    assert json_codec.texts(json.dumps(value)) == value
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "7", "null", "[]", '["a"]', '{"a": 1}', '{"a": null}', '{"a": "b", "c": {}}']
+)
+def test_what_is_no_object_of_texts_is_refused(text: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - as of the standard library
+        json_codec.texts(text)
