@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -69,8 +70,16 @@ class Watched:
             if heard.get_message(timeout=PATIENCE, ignore_subscribe_messages=True) is None:
                 raise AssertionError("nothing became the primary")
 
+    def leave_behind(self) -> None:
+        """Keep from the replica what is written from here on."""
+        self._started[1].send_signal(signal.SIGSTOP)
+        with Redis(port=self.primary) as primary:
+            primary.execute_command("CLIENT", "KILL", "TYPE", "replica")
+
     def kill_primary(self) -> None:
         self._started[0].kill()
+        self._started[0].wait(PATIENCE)
+        self._started[1].send_signal(signal.SIGCONT)
 
     def close(self) -> None:
         for each in self._started:

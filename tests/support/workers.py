@@ -40,7 +40,7 @@ class Workers:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._running: list[asyncio.subprocess.Process] = []
+        self.running: list[asyncio.subprocess.Process] = []
 
     async def start(self, url: str, *, index: int = 0, **env: str) -> asyncio.subprocess.Process:
         environ = dict(os.environ)  # noqa: TID251 - a child needs PATH and the like
@@ -59,11 +59,11 @@ class Workers:
             sys.executable, "-m", "machine_lifecycle", "redis-worker", f"--index={index}",
             env=environ, cwd=self.folder,
         )  # fmt: skip
-        self._running.append(process)
+        self.running.append(process)
         return process
 
     async def close(self) -> None:
-        for process in self._running:
+        for process in self.running:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
