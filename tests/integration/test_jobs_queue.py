@@ -717,13 +717,16 @@ async def test_a_silent_worker_loses_its_job_at_anybodys_beat(redis: Redis) -> N
     assert await redis.hlen("jobs:active:w1") == 0
 
 
-async def test_a_queue_that_was_away_itself_takes_nobodys_job_at_once(redis: Redis) -> None:
+@pytest.mark.parametrize("leases", [0.6, 10])
+async def test_a_queue_that_was_away_itself_takes_nobodys_job_at_once(
+    redis: Redis, leases: float
+) -> None:
     client, lease = JobQueue(redis), 500
     job_id = await client.submit({}, service_required="simulation")
     await claim(redis)
     await call(redis, "ml1_beat", "w2", "none", lease)
     # Nobody was heard of for a while, and what is held has ended meanwhile.
-    await redis.decrby("jobs:heard", 10 * lease)
+    await redis.decrby("jobs:heard", int(leases * lease))
     await redis.zadd(keys.LEASES, {job_id: 1})
     await call(redis, "ml1_beat", "w2", "none", lease)
     assert (await client.get(job_id)).status == "assigned"

@@ -223,13 +223,15 @@ local function set_back(name, by, from)
   for i = 1, #late, 2 do redis.call('ZADD', name, tonumber(late[i + 1]) - by, late[i]) end
 end
 
--- Whether workers that were not heard of may be living all the same: none was heard of for as long as
--- a lease lasts, so that it was the server that was away, or its clock that was set. They have the
--- length of one more lease to come back.
+-- Whether workers that were not heard of may be living all the same: none was heard of for longer than
+-- from one beat to the next, so that it was the server that was away, or its clock that was set. They have
+-- the length of one more lease to come back.
 local function all_were_away(at, lease)
   local heard_at = tonumber(redis.call('GET', 'jobs:heard') or at) or at
   redis.call('SET', 'jobs:heard', at, 'EX', ACTIVE_TTL)
-  if at - heard_at > lease then redis.call('SET', 'jobs:spared', 1, 'PX', lease) end
+  if at - heard_at > lease * 0.55 then -- who runs a job beats twice in a lease
+    redis.call('SET', 'jobs:spared', 1, 'PX', lease)
+  end
   if heard_at - at > lease then
     for _, name in ipairs({'jobs:leases', 'jobs:delayed'}) do set_back(name, heard_at - at, at + lease) end
   end
