@@ -69,7 +69,7 @@ class ListedModels:
 
     Raises:
         Problems: The list can't be used.
-        InstallerBroken: It can't be read.
+        FileNotRead: It can't be read.
     """
 
     def __init__(self, settings: Settings, paths: Paths, environ: Mapping[str, str]) -> None:

@@ -25,6 +25,8 @@ from machine_lifecycle.plan.making import make_plan
 from machine_lifecycle.services.registry import Registry
 from machine_lifecycle.supervisor.env_files import check_env_files
 from machine_lifecycle.supervisor.limits import check_limits
+from machine_lifecycle.system.errors import FileNotRead
+from machine_lifecycle.system.files import read_named
 
 __all__ = ["MachinePlanner"]
 
@@ -53,9 +55,9 @@ class MachinePlanner:
                 packaged.read_text(encoding="utf-8"), self.environ, "service-mapping.json"
             )
         try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise MappingUnreadable(path=path, reason=str(error)) from error
+            text = read_named(path)
+        except FileNotRead as error:
+            raise MappingUnreadable(path=path, reason=error.reason) from error
         return parse_mapping(text, self.environ, str(path))
 
     async def prepare(self, progress: ProgressSink) -> None:

@@ -28,9 +28,9 @@ _SLOW = 1.0
 def doctor(ctx: click.Context, as_json: bool) -> None:  # noqa: FBT001 - click
     """Look at everything that a boot of this machine needs; change nothing.
 
-    Clock, folders, disk, inodes, driver and GPUs, mapping, plan, ports, git, uv, Python, Redis: a
-    line each, with what to do about it. Ends with status 2 if something would make a boot fail;
-    what may be past by then is a warning.
+    Clock, folders, disk, inodes, driver and GPUs, mapping, plan, ports, git, uv, Python, lists of
+    packs and models, Redis: a line each, with what to do about it. Ends with status 2 if something
+    would make a boot fail; what may be past by then is a warning.
     """
     findings = asyncio.run(_examine(ctx, as_json=as_json))
     if as_json:

@@ -11,6 +11,8 @@ import click
 from machine_lifecycle.config.errors import EnvFileUnreadable
 from machine_lifecycle.config.settings import LoadedSettings, load_settings
 from machine_lifecycle.model.paths import Paths
+from machine_lifecycle.system.errors import FileNotRead
+from machine_lifecycle.system.files import read_named
 from machine_lifecycle.system.folders import find_paths
 
 __all__ = ["environment", "open_paths", "open_settings"]
@@ -36,9 +38,9 @@ def open_settings(ctx: click.Context) -> LoadedSettings:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise EnvFileUnreadable(path=path, reason=str(error)) from error
+        return read_named(path)
+    except FileNotRead as error:
+        raise EnvFileUnreadable(path=path, reason=error.reason) from error
 
 
 def open_paths(ctx: click.Context) -> Paths:

@@ -18,10 +18,10 @@ from packaging.utils import canonicalize_name
 
 from machine_lifecycle.config.nodes import NodeEntry
 from machine_lifecycle.installers.base import fingerprint
-from machine_lifecycle.installers.errors import InstallerBroken
 from machine_lifecycle.installers.git_errors import PackBlocked
 from machine_lifecycle.model.installing import Step, StepContext
 from machine_lifecycle.model.settings import Settings
+from machine_lifecycle.system.files import read_named
 
 __all__ = ["Blocklist", "blocked_by", "blocked_packages"]
 
@@ -47,10 +47,10 @@ def blocked_by(files: Iterable[Path], versions: Mapping[str, str]) -> Iterator[s
         versions: By canonical name; an empty one comes from an address, and is none.
 
     Raises:
-        InstallerBroken: One can't be read.
+        FileNotRead: One can't be read.
     """
     for file in files:
-        for line in _lines(file):
+        for line in read_named(file, "MACHINE_BLOCKED_PACKAGES").splitlines():
             with contextlib.suppress(InvalidRequirement):
                 one = Requirement(line.partition("#")[0])
                 if one.marker and not one.marker.evaluate():
@@ -58,13 +58,6 @@ def blocked_by(files: Iterable[Path], versions: Mapping[str, str]) -> Iterator[s
                 version = versions.get(canonicalize_name(one.name))
                 if version and not one.specifier.contains(version, prereleases=True):
                     yield f"{one.name} {version} is blocked"
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InstallerBroken(installer="blocklist", problem=f"{path}: {error}") from error
 
 
 @attrs.frozen
@@ -82,12 +75,12 @@ class Blocklist:
         """What ships, and what the settings name.
 
         Raises:
-            InstallerBroken: A list can't be read.
+            FileNotRead: A list can't be read.
         """
         named = settings.blocked_packs
         reasons: dict[str, str] = {}
         for path in (_shipped(_PACKS), *((named,) if named else ())):
-            for line in _lines(path):
+            for line in read_named(path, "MACHINE_BLOCKED_PACKS").splitlines():
                 what, _, why = line.partition("#")
                 if what.strip():
                     reasons[_key(what.strip())] = why.strip()

@@ -60,7 +60,7 @@ class ComfyUIInstaller:
         Raises:
             Problems: The list of node packs, or that of models, can't be used, or something in
                 them may not come from where it is.
-            InstallerBroken: One of them can't be read.
+            FileNotRead: One of them can't be read.
             LockMissing: A lock is required, and there is none.
             LockStale: There is a lock beside the list, and it is of another one.
             LockUnreadable: It is none.

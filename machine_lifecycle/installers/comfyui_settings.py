@@ -7,13 +7,13 @@ from pathlib import Path
 from machine_lifecycle.config.nodes import NodeEntry, parse_nodes
 from machine_lifecycle.installers.blocklist import blocked_packages
 from machine_lifecycle.installers.commits import Commits
-from machine_lifecycle.installers.errors import InstallerBroken
 from machine_lifecycle.installers.origins import Origins
 from machine_lifecycle.installers.packages import Environment, torch_backend
 from machine_lifecycle.installers.repository import Repository, with_git_config
 from machine_lifecycle.model.installing import InstallContext
 from machine_lifecycle.model.paths import Paths
 from machine_lifecycle.model.settings import Settings
+from machine_lifecycle.system.files import read_named
 
 __all__ = [
     "ALSO",
@@ -47,15 +47,12 @@ def comfyui_nodes(context: InstallContext) -> tuple[NodeEntry, ...]:
 
     Raises:
         Problems: It can't be used.
-        InstallerBroken: It can't be read.
+        FileNotRead: It can't be read.
     """
     path = context.settings.comfyui_nodes
     if path is None:
         return ()
-    try:
-        text = path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InstallerBroken(installer=context.service, problem=f"{path}: {error}") from error
+    text = read_named(path, "CONFIG_NODES_PATH")
     return parse_nodes(text, context.environ, str(path))
 
 

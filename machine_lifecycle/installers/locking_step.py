@@ -54,7 +54,7 @@ async def wanted_of(context: InstallContext, ctx: StepContext) -> Wanted:
 
     Raises:
         Problems: The list of packs can't be used.
-        InstallerBroken: It can't be read.
+        FileNotRead: It can't be read.
         ProgramMissing: There is no such Python.
     """
     environment = comfyui_environment(context)

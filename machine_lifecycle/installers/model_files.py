@@ -12,7 +12,7 @@ from machine_lifecycle.config.models import ModelEntry, parse_models
 from machine_lifecycle.installers.base import fingerprint
 from machine_lifecycle.installers.download_errors import ModelInTheWay
 from machine_lifecycle.installers.downloading import Downloader
-from machine_lifecycle.installers.errors import InstallerBroken, ModelsFolderUnusable
+from machine_lifecycle.installers.errors import ModelsFolderUnusable
 from machine_lifecycle.installers.folder_lock import held, size_of
 from machine_lifecycle.installers.models import Models
 from machine_lifecycle.installers.models_folder import Kept, Shelf, cached, link
@@ -21,6 +21,7 @@ from machine_lifecycle.installers.partial_file import File, hash_of
 from machine_lifecycle.installers.pieces import Pieces
 from machine_lifecycle.model.installing import DOWNLOADS, InstallContext, Step, StepContext
 from machine_lifecycle.model.text import human_bytes
+from machine_lifecycle.system.files import read_named
 
 __all__ = ["ModelFiles", "ModelState", "listed_models"]
 
@@ -35,19 +36,16 @@ def listed_models(context: InstallContext) -> tuple[ModelEntry, ...]:
 
     Raises:
         Problems: It can't be used.
-        InstallerBroken: It can't be read.
+        FileNotRead: It can't be read.
     """
     path, text = context.settings.models_manifest, context.options.get("models", "").strip()
     if path is None and text.startswith(("[", "{")):
         return parse_models(text, context.environ, "installer_config.models")
     if path is None and not text:
         return ()
+    by = "MODELS_MANIFEST" if path else ""
     path = path or Path(text).expanduser()
-    try:
-        text = path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InstallerBroken(installer=context.service, problem=f"{path}: {error}") from error
-    return parse_models(text, context.environ, str(path))
+    return parse_models(read_named(path, by), context.environ, str(path))
 
 
 @attrs.frozen(kw_only=True)
@@ -104,7 +102,7 @@ class ModelFiles:
 
         Raises:
             Problems: The list can't be used.
-            InstallerBroken: It can't be read.
+            FileNotRead: It can't be read.
         """
         folders = Models.of(context)
         roots = (folders.beside, folders.home / "models")

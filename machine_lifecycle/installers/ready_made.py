@@ -23,6 +23,7 @@ from machine_lifecycle.installers.packages import TORCH_FAMILY, Environment, tor
 from machine_lifecycle.installers.repository import Repository, check_repository, with_git_config
 from machine_lifecycle.installers.steps import PACKAGES, bringing, nothing, requiring
 from machine_lifecycle.model.installing import InstallContext, Step, StepContext
+from machine_lifecycle.system.files import read_named
 
 __all__ = ["GitInstaller", "PipInstaller"]
 
@@ -57,7 +58,7 @@ class PipInstaller:
 
         Raises:
             Problems: Some of ``packages`` are no requirements.
-            InstallerBroken: The requirements file can't be read.
+            FileNotRead: The requirements file can't be read.
         """
         _check(self.packages, context.service)
         return _Filled(context, self.packages, self.requirements, self.torch, self.proof).steps()
@@ -201,11 +202,7 @@ class _Filled:
         """What a file of the user's asks for; that of a clone changes with its commit."""
         if self.file is None or self.after:
             return ""
-        try:
-            return self.file.read_text("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            problem = f"{self.file}: {error}"
-            raise InstallerBroken(installer=self.context.service, problem=problem) from error
+        return read_named(self.file)
 
     async def _prove(self, ctx: StepContext) -> None:
         home, environment = self.context.home, self.environment

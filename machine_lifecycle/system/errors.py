@@ -10,7 +10,14 @@ import attrs
 
 from machine_lifecycle.errors import ConfigurationError, ExitCode, LifecycleError, Remedy
 
-__all__ = ["BadFolder", "BadMachineId", "FileNotWritten", "MachineNotRunning", "OutputNotWritten"]
+__all__ = [
+    "BadFolder",
+    "BadMachineId",
+    "FileNotRead",
+    "FileNotWritten",
+    "MachineNotRunning",
+    "OutputNotWritten",
+]
 
 
 @attrs.define(kw_only=True, slots=False, eq=False)
@@ -44,6 +51,39 @@ class BadFolder(ConfigurationError):
                 f"ls -ld {self.folder}; df -h {self.folder}",
             ),
             Remedy("Or name another folder", f"export {self.variable}={example}"),
+        )
+
+
+@attrs.define(kw_only=True, slots=False, eq=False)
+class FileNotRead(ConfigurationError):
+    """A file that a setting, the service mapping or a service names can't be read.
+
+    Attributes:
+        path: The file.
+        reason: Why not, in the system's words, or that it is no UTF-8 text.
+        variable: The setting, if it is one.
+    """
+
+    code: ClassVar[str] = "file-not-read"
+
+    path: Path
+    reason: str
+    variable: str = ""
+
+    @property
+    def summary(self) -> str:
+        """Which, and why."""
+        named = f"{self.variable}={self.path}" if self.variable else str(self.path)
+        return f"{named} can't be read: {self.reason}"
+
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """See what is there; do without it."""
+        folder = shlex.quote(str(self.path.parent))
+        without = Remedy("Or do without it", f"unset {self.variable}")
+        return (
+            Remedy("See what is there, and who may read it", f"ls -l {folder}"),
+            *((without,) if self.variable else ()),
         )
 
 

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Files that are there whole or not at all; files that people name."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from machine_lifecycle.system.errors import FileNotWritten
+from machine_lifecycle.system.errors import FileNotRead, FileNotWritten
 
-__all__ = ["asked_for", "replacing", "write_atomically"]
+__all__ = ["asked_for", "read_named", "replacing", "write_atomically"]
 
 
 def write_atomically(path: Path, text: str, mode: int = 0o644, *, durable: bool = True) -> None:
@@ -65,6 +65,25 @@ def asked_for(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise FileNotWritten(path=path, reason=error.strerror or str(error)) from error
+
+
+def read_named(path: Path, variable: str = "") -> str:
+    """The text of a file that a person named.
+
+    Args:
+        path: The file.
+        variable: The setting that names it, if one does.
+
+    Raises:
+        FileNotRead: It is not there, is not to be read, or is no text.
+    """
+    try:
+        return path.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise FileNotRead(path=path, variable=variable, reason="it is no UTF-8 text") from error
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise FileNotRead(path=path, variable=variable, reason=reason) from error
 
 
 def _alone(partial: Path) -> int:

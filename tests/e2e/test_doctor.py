@@ -57,6 +57,18 @@ def test_each_cause_is_named_with_a_remedy(outside: Callable[..., Outside]) -> N
     assert all(found[name]["error"]["remedies"] for name in codes)
 
 
+def test_lists_that_can_not_be_read(outside: Callable[..., Outside]) -> None:
+    lists = {"packs": "CONFIG_NODES_PATH", "models": "MODELS_MANIFEST"}
+    machine = outside(WORKERS="comfyui:1", GPU_MODE="mock", REDIS="embedded")
+    code, found = findings(machine, **dict.fromkeys(lists.values(), "none.json"))
+    assert code == 2
+    for name, variable in lists.items():
+        error = found[name]["error"]
+        assert error["code"] == "file-not-read"
+        assert error["summary"] == f"{variable}=none.json can't be read: No such file or directory"
+        assert error["remedies"][-1]["command"] == f"unset {variable}"
+
+
 def test_a_disk_without_room_or_inodes(outside: Callable[..., Outside], tmp_path: Path) -> None:
     small = ["/bin/mount", "-t", "tmpfs", "-o", "size=64m,nr_inodes=1000", "tmpfs", str(tmp_path)]
     if subprocess.run(small, capture_output=True, check=False).returncode:

@@ -17,7 +17,7 @@ import pytest
 from machine_lifecycle.errors import Problems
 from machine_lifecycle.installers.base import StepStatus
 from machine_lifecycle.installers.download_errors import ModelInTheWay
-from machine_lifecycle.installers.errors import InstallerBroken, ModelsFolderUnusable
+from machine_lifecycle.installers.errors import ModelsFolderUnusable
 from machine_lifecycle.installers.execute import Executor
 from machine_lifecycle.installers.folder_lock import held
 from machine_lifecycle.installers.model_files import ModelFiles
@@ -28,6 +28,7 @@ from machine_lifecycle.model.installing import InstallContext, Step
 from machine_lifecycle.model.paths import Paths
 from machine_lifecycle.model.plan import InstallPlan
 from machine_lifecycle.model.settings import Settings
+from machine_lifecycle.system.errors import FileNotRead
 from tests.support.file_server import FileServer, serving_files
 from tests.support.progress import KeptProgress
 
@@ -361,7 +362,7 @@ async def test_the_mapping_may_hold_the_list_or_name_it(bed: Bed) -> None:
 
 
 async def test_a_list_that_is_not_there(bed: Bed) -> None:
-    with pytest.raises(InstallerBroken, match=r"models\.json"):
+    with pytest.raises(FileNotRead, match=r"MODELS_MANIFEST=.*models\.json can't be read"):
         await bed.install()
 
 

@@ -11,12 +11,13 @@ import pytest
 
 from machine_lifecycle import GitInstaller, InstallContext, PipInstaller, Problems
 from machine_lifecycle.installers.base import StepStatus
-from machine_lifecycle.installers.errors import InstallerBroken, VerificationFailed
+from machine_lifecycle.installers.errors import VerificationFailed
 from machine_lifecycle.installers.execute import Executor
 from machine_lifecycle.installers.git_errors import GitUrlRefused
 from machine_lifecycle.installers.package_errors import PackagesFailed
 from machine_lifecycle.model.plan import InstallPlan
 from machine_lifecycle.model.ports import Installer
+from machine_lifecycle.system.errors import FileNotRead
 from machine_lifecycle.testing import check_installer
 from tests.support.comfyui_bed import Bed, make_bed, modules
 from tests.support.git_server import Origin
@@ -74,7 +75,7 @@ async def test_a_line_that_changes_is_installed_and_nothing_else_is_done_again(b
 async def test_a_requirements_file_counts_by_its_text(bed: Bed, tmp_path: Path) -> None:
     file = tmp_path / "speech.txt"
     installer = PipInstaller(requirements=file)
-    with pytest.raises(InstallerBroken, match=r"speech\.txt"):
+    with pytest.raises(FileNotRead, match=r"speech\.txt can't be read: No such file"):
         await install(bed, installer)
     file.write_text("small\n")
     await install(bed, installer)

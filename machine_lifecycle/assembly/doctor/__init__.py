@@ -40,6 +40,7 @@ async def examine(
         "git": patient.git,
         "uv": patient.uv,
         "python": patient.python,
+        "packs": patient.packs,
         "models": patient.models,
         "redis": patient.redis,
     }

@@ -11,6 +11,7 @@ from machine_lifecycle.assembly.doctor import host, ports, programs
 from machine_lifecycle.assembly.doctor.finding import Doubtful, NoPlan, Skipped
 from machine_lifecycle.assembly.errors import ClockWrong, NoQueue, SpaceShort
 from machine_lifecycle.assembly.planner import MachinePlanner
+from machine_lifecycle.config.nodes import parse_nodes
 from machine_lifecycle.errors import LifecycleError, as_one
 from machine_lifecycle.model.hardware import GpuSource, Hardware
 from machine_lifecycle.model.paths import Paths
@@ -19,6 +20,7 @@ from machine_lifecycle.model.redis_url import RedisUrl
 from machine_lifecycle.model.settings import RedisMode, Settings
 from machine_lifecycle.model.text import counted, human_bytes
 from machine_lifecycle.plan.errors import NoGpu
+from machine_lifecycle.system.files import read_named
 from machine_lifecycle.system.gpus import detect
 from machine_lifecycle.system.valkey import find_server
 
@@ -151,6 +153,16 @@ class Examination:
         if not self._settings.comfyui_python:
             return Skipped(why="COMFYUI_PYTHON is not set")
         return await programs.torch(self._settings.comfyui_python, self._environ)
+
+    async def packs(self) -> str | Skipped:
+        """Whether the list of node packs can be used."""
+        path = self._settings.comfyui_nodes
+        if not await self._installs():
+            return _NOTHING
+        if path is None:
+            return Skipped(why="none is listed")
+        listed = parse_nodes(read_named(path, "CONFIG_NODES_PATH"), self._environ, str(path))
+        return f"{counted(len(listed), 'node pack')} listed in {path}"
 
     async def models(self) -> str | Skipped:
         """Whether the list of models can be used, and there is room for what lacks."""

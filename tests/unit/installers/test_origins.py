@@ -10,12 +10,12 @@ from packaging.requirements import Requirement
 from machine_lifecycle.config.settings import load_settings
 from machine_lifecycle.errors import Problems
 from machine_lifecycle.installers.blocklist import Blocklist, blocked_by, blocked_packages
-from machine_lifecycle.installers.errors import InstallerBroken
 from machine_lifecycle.installers.git_errors import CommitWanted, GitUrlRefused, HostNotAllowed
 from machine_lifecycle.installers.origins import Origins
 from machine_lifecycle.installers.repository import Repository, check_repository
 from machine_lifecycle.installers.variables import package_environment
 from machine_lifecycle.model.settings import Settings
+from machine_lifecycle.system.errors import FileNotRead
 
 COMMIT = "ab" * 20
 
@@ -135,7 +135,7 @@ def test_packs_that_are_blocked(tmp_path: Path, name: str, url: str) -> None:
 
 
 def test_a_list_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(InstallerBroken, match="nowhere"):
+    with pytest.raises(FileNotRead, match=r"MACHINE_BLOCKED_PACKS=.*nowhere"):
         Blocklist.of(Settings(blocked_packs=tmp_path / "nowhere"))
 
 
@@ -155,5 +155,5 @@ def test_which_releases_are_blocked(tmp_path: Path) -> None:
     versions = {"some-thing": "1.0", "old": "1", "else": "1"}
     assert [*blocked_by([file], versions)] == ["Some_Thing 1.0 is blocked"]
     assert [*blocked_by([file], {"some-thing": "2.0"})] == []
-    with pytest.raises(InstallerBroken, match="nowhere"):
+    with pytest.raises(FileNotRead, match=r"MACHINE_BLOCKED_PACKAGES=.*nowhere"):
         list(blocked_by([tmp_path / "nowhere"], versions))
