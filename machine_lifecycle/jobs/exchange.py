@@ -39,6 +39,9 @@ class Offering(Protocol):
     def offer(self, asked: int) -> Offer | None:
         """What it is ready to take now beside so many jobs as are asked for; ``None``: nothing."""
 
+    def unbegun(self) -> int:
+        """How many jobs it has that were fetched ahead, and wait."""
+
     def expect(self, claimed: Claimed) -> Slot:
         """Keep a slot for a job that has come."""
 
@@ -180,7 +183,9 @@ class Exchange:
     async def _turn(self, token: str, offer: Offer | None, given: list[Outcome]) -> bool:
         """One call; whether it brought jobs."""
         heard = self.pushes.heard
-        turn = await self._turns.call(token, offer, given, self.pushes.word)
+        turn = await self._turns.call(
+            token, offer, given, unbegun=self._taker.unbegun(), heard=self.pushes.word
+        )
         self._answers += zip(given, turn.answers, strict=True)
         self._arrived += [(claimed, self._taker.expect(claimed)) for claimed in turn.jobs]
         self.pushes.answered(heard, turn.room(offer), turn.state)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping
 
 __all__ = ["QUICK", "Slot", "Slots"]
@@ -10,6 +11,10 @@ QUICK = 0.05
 """Seconds that a job takes of which the next one is fetched before it ends."""
 _IN_A_ROW = 3
 """So many of them must have been that quick: the next one will be, too."""
+_FORESEEN = 0.01
+"""Seconds within which all of several that are fetched ahead begin, if they take as long."""
+_MOST = 8
+"""Jobs that are fetched ahead; more do not make them quicker."""
 
 
 class Slots:
@@ -34,8 +39,8 @@ class Slots:
         self._lent = dict.fromkeys(limits, 0)
         self._asking: dict[str, list[Slot]] = {service: [] for service in limits}
         self._ahead: dict[str, list[Slot]] = {service: [] for service in limits}
-        self._quick = dict.fromkeys(limits, 0)
-        """How many jobs in a row were quick."""
+        self._took = {service: deque([QUICK] * _IN_A_ROW, _IN_A_ROW) for service in limits}
+        """Seconds of the last jobs; as if none had been quick before the first one."""
 
     def take(self, service: str) -> Slot:
         """One more job for a service."""
@@ -46,17 +51,25 @@ class Slots:
         return slot
 
     def ahead(self) -> int:
-        """How many jobs may be fetched ahead: one, where there is one service that does one at a
-        time. Who does several fetches some while it does others.
+        """How many more jobs may be fetched ahead, where there is one service that does one at a
+        time: as many as begin in a moment. Who does several fetches some while it does others.
         """
         if list(self._limits.values()) != [1]:
             return 0
-        ((service, taken),) = self.taken.items()
-        return int(self._quick[service] >= _IN_A_ROW and taken <= 1)
+        longest = max(map(max, self._took.values()))
+        if longest >= QUICK:
+            return 0
+        most = max(1, min(_MOST, int(_FORESEEN / max(longest, _FORESEEN / _MOST))))
+        return max(0, most - self.unbegun)
+
+    @property
+    def unbegun(self) -> int:
+        """How many jobs wait that were fetched ahead."""
+        return sum(map(len, self._ahead.values()))
 
     def took(self, service: str, seconds: float) -> None:
         """A job took so long, up to now."""
-        self._quick[service] = self._quick[service] + 1 if seconds < QUICK else 0
+        self._took[service].append(seconds)
 
     def lend(self, slot: Slot) -> None:
         """Give a slot on, at once or as soon as that may be."""

@@ -46,11 +46,6 @@ class Offer:
         """How many jobs to ask for in one call."""
         return min(self.slots, self.half, MOST)
 
-    @property
-    def asked(self) -> str:
-        """That, as ``ml1_turn`` takes it."""
-        return f"{self.wanted}+{self.ahead}" if self.ahead else str(self.wanted)
-
 
 @attrs.frozen
 class Turn:
@@ -82,7 +77,13 @@ class Turns:
         self._config = config
 
     async def call(
-        self, token: str, offer: Offer | None, outcomes: Sequence[Outcome], heard: str
+        self,
+        token: str,
+        offer: Offer | None,
+        outcomes: Sequence[Outcome],
+        *,
+        unbegun: int,
+        heard: str,
     ) -> Turn:
         """Write results, and claim jobs.
 
@@ -90,6 +91,7 @@ class Turns:
             token: Names the call: repeated, as its answer was lost, it gets the same jobs.
             offer: What is taken; ``None``: nothing, and nothing is waited for.
             outcomes: Results, at most ``MOST``.
+            unbegun: How many jobs it has that were fetched ahead.
             heard: As of ``Pushes.word``.
 
         Raises:
@@ -102,7 +104,7 @@ class Turns:
             offer.digest if offer else "",
             token,
             self._config.lease_ms,
-            offer.asked if offer else 0,
+            _asked(offer, unbegun),
         ]
         files: dict[str, bytes] = {}
         for outcome in outcomes:
@@ -125,3 +127,8 @@ class Turns:
                 "ml1_profile", worker, offer.digest, offer.capabilities, cursor
             )
             cursor = str(told)
+
+
+def _asked(offer: Offer | None, unbegun: int) -> str:
+    wanted, ahead = (offer.wanted, offer.ahead) if offer else (0, 0)
+    return f"{wanted}+{ahead}-{unbegun}" if ahead or unbegun else str(wanted)

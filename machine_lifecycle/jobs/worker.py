@@ -182,6 +182,10 @@ class Worker:
         able = self._voice.advertised is not None and not self._voice.holds
         return self._offers.make(self._execution.slots, asked) if able else None
 
+    def unbegun(self) -> int:
+        """How many jobs it has that were fetched ahead, and wait."""
+        return self._execution.slots.unbegun
+
     def is_asking(self) -> bool:
         """Whether an answer of the queue is due."""
         return self._lines[1].is_asking()

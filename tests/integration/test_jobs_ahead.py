@@ -60,11 +60,42 @@ async def test_a_crash_is_no_fault_of_a_job_that_had_not_begun(redis: Redis) -> 
     assert [end["event"] for end in ends[second]] == ["release"]
     # Once it has begun, as the next call tells, it may be to blame.
     await functions.call("ml1_turn", "w1", "m1", DIGEST, "0b", 20000, "1+1")
-    await functions.call("ml1_turn", "w1", "m1", DIGEST, "0c", 20000, "0+1")
+    await functions.call("ml1_turn", "w1", "m1", DIGEST, "0c", 20000, "0+1-0")
     assert await redis.hget("worker:w1", "ahead") == third
     await functions.call("ml1_recover", "w1", "it was killed")
     assert [end["event"] for end in (await queue.get(second)).history] == ["release", "crash"]
     assert [end["event"] for end in (await queue.get(third)).history] == ["release"]
+
+
+async def test_of_several_that_were_fetched_ahead_the_first_begins_when_another_ends(
+    redis: Redis,
+) -> None:
+    functions, queue = QueueFunctions(redis), JobQueue(redis)
+
+    async def turn(token: str, want: str, *ended: str) -> set[str]:
+        """Jobs that are known not to have begun."""
+        words = ((one, 1, "{}", "{}", f"proof:{one}", 1, "clock") for one in ended)
+        results = [word for words_of_one in words for word in words_of_one]
+        start = ("w1", "m1", DIGEST, f"0{token}", 20000, want)
+        answers, *_ = await functions.call("ml1_turn", *start, *results)
+        assert answers == ["ok"] * len(ended)
+        return set(filter(None, str(await redis.hget("worker:w1", "ahead") or "").split("\0")))
+
+    able = json.dumps({"job_service_required_map": ["clock"]})
+    await redis.hset("worker:w1", mapping={"worker_id": "w1", "machine_id": "m1"})
+    assert await functions.call("ml1_profile", "w1", DIGEST, able, "") == "0"
+    ids = [await queue.submit({}, service_required="clock") for _ in range(7)]
+    assert await turn("a", "1+3-0") == set(ids[1:4])
+    assert await turn("a", "1+3-0") == set(ids[1:4]), "the same question changes nothing"
+    assert await turn("b", "0+2-1", ids[0], ids[1]) == set(ids[3:6])
+    assert await turn("c", "0+0-3") == set(ids[3:6]), "who wants nothing more tells what it has"
+    assert await turn("d", "0+1-2", ids[2]) == set(ids[4:7])
+    await functions.call("ml1_recover", "w1", "it was killed")
+    ends = [[end["event"] for end in (await queue.get(one)).history] for one in ids[3:]]
+    assert ends == [["crash"], ["release"], ["release"], ["release"]]
+    for one in ids[3:]:
+        await queue.cancel(one)
+    assert await turn("e", "1+3-0") == set()
 
 
 def _run(folder: Any, turned: asyncio.Event) -> RunningJob:

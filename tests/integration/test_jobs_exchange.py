@@ -43,6 +43,9 @@ class Taker:
         able = '{"job_service_required_map":["clock"],"services":["clock"]}'
         return Offer("able", able, left, SLOTS) if left else None
 
+    def unbegun(self) -> int:
+        return 0
+
     def expect(self, claimed: Claimed) -> Slot:
         self.happened.append(f"expect {claimed.fields['priority']}")
         return self.slots.take("clock")

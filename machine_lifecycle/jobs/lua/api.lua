@@ -30,8 +30,18 @@ local function ids_of(jobs)
   return table.concat(ids, '\0')
 end
 
--- worker, machine, digest, token, lease ms, jobs wanted (N; or N+M, of which it does not wait for M), and
--- for each result: id, fence, result JSON, attestation JSON, its key, ms it took, service. At the end, from
+-- Ids of the jobs that a worker has and has not begun: of those that it had, the last ones, so many; and
+-- those that it gets beyond what it wants to begin with.
+local function not_begun(had, left, jobs, want)
+  local ids, later = {}, {}
+  for id in string.gmatch(had, '%Z+') do ids[#ids + 1] = id end
+  for i = math.max(1, #ids - left + 1), #ids do later[#later + 1] = ids[i] end
+  for i = want + 1, #jobs do later[#later + 1] = jobs[i][1] end
+  return table.concat(later, '\0')
+end
+
+-- worker, machine, digest, token, lease ms, jobs wanted (N; or N+M-K: it does not wait for M of them, and
+-- has K that it has not begun), and for each result: id, fence, result JSON, attestation JSON, its key, ms it took, service. At the end, from
 -- a worker that takes what is pushed to it: up to which number it has heard of that, and the name of its
 -- process. What ended is written down, and what comes next is claimed. Returns: per result `ok` or `lost`; jobs as {id, fence, fields as
 -- JSON}; `profile` if the capabilities are to be told, `more` if it should ask again, `pushed` if it should
@@ -44,7 +54,7 @@ function api.ml1_turn(_, a)
     heard_of, process = heard_in(word)
   end
   local worker, machine, digest, token = a[1], a[2], a[3], a[4]
-  local lease, want, ahead = tonumber(a[5]), string.match(a[6], '^(%d+)%+?(%d*)$')
+  local lease, want, ahead, left = tonumber(a[5]), string.match(a[6], '^(%d+)%+?(%d*)%-?(%d*)$')
   want = math.min(tonumber(want), MOST_AT_ONCE)
   local all = math.min(want + (tonumber(ahead) or 0), MOST_AT_ONCE)
   local at = now()
@@ -59,7 +69,7 @@ function api.ml1_turn(_, a)
   local seen = seen_of(worker, 'waits', 'pushed', lane, 'ahead', 'heard')
   local waited, pushed, last = seen[6] or '', tonumber(seen[7]) or 0, seen[8]
   local on_its_way = heard_of and math.max(0, pushed - heard_of) or 0
-  local change, room = {}, 0
+  local change, room, later = {}, 0, seen[9] or ''
   if #token > 1 and last and string.sub(last, 1, #token) == token then
     -- A reply that was lost on its way: the same question gets the same answer, also from one who
     -- wants nothing more by now.
@@ -72,8 +82,10 @@ function api.ml1_turn(_, a)
     end
   end
   -- Where nothing is left of that answer, as the leases have ended, it is a new question.
-  if #jobs == 0 and all > 0 then
-    local free, most = math.max(0, want - on_its_way), math.max(0, all - on_its_way)
+  local new = #jobs == 0
+  if new and all > 0 then
+    local most = math.max(0, all - on_its_way)
+    want = math.max(0, want - on_its_way)
     if not redis.call('ZSCORE', 'jobs:workers:' .. digest, worker) then
       again = 'profile'
     else
@@ -81,14 +93,16 @@ function api.ml1_turn(_, a)
       -- Who has nothing else to do goes on with this until it is done.
       if #jobs == 0 and most > 0 and again == '' and tell_some() then again = 'more' end
       if #jobs > 0 then set(change, lane, token .. '\0' .. ids_of(jobs)) end
-      local later = #jobs > want and jobs[#jobs][1] or ''
-      if later ~= (seen[9] or '') then set(change, 'ahead', later) end
-      if #jobs < free and again == '' then
-        room = free - #jobs
+      if #jobs < want and again == '' then
+        room = want - #jobs
         worker_waits(worker, digest, at)
       elseif not heard_of then redis.call('ZREM', 'jobs:idle:' .. digest, worker)
       elseif again == '' and on_its_way > 0 then again = 'pushed' end
     end
+  end
+  if new and (later ~= '' or #jobs > want) then
+    later = not_begun(later, tonumber(left) or 0, jobs, want)
+    if later ~= (seen[9] or '') then set(change, 'ahead', later) end
   end
   if heard_of then
     if pushed < heard_of then set(change, 'pushed', heard_of) end -- the server forgot

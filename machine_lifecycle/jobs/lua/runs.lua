@@ -189,12 +189,17 @@ local function end_cancelled(id, job, reason, at)
   publish('jobs:ended', {job_id = id, status = 'cancelled', reason = reason, timestamp = at})
 end
 
+local function not_begun_here(worker, id)
+  local ids = redis.pcall('HGET', 'worker:' .. worker, 'ahead')
+  return type(ids) == 'string' and string.find('\0' .. ids .. '\0', '\0' .. id .. '\0', 1, true)
+end
+
 -- Take a job from a worker without using up an attempt. A crash counts, so that a job which kills
 -- whatever runs it comes to an end, unless it never began; so does a service that lost it, for longer.
 local function hand_back(id, worker, job, why, reason, at)
   redis.pcall('HDEL', 'jobs:active:' .. worker, id)
   local asleep = why == 'crash' and unheard(worker, job)
-  if asleep or (why == 'crash' and redis.pcall('HGET', 'worker:' .. worker, 'ahead') == id) then
+  if asleep or (why == 'crash' and not_begun_here(worker, id)) then
     why = 'release' -- another one ran, or none
   end
   if job.cancel_requested == '1' then

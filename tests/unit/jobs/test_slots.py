@@ -85,6 +85,20 @@ def test_after_some_quick_jobs_one_is_fetched_ahead() -> None:
     assert slots.ahead() == 0, "one that was slow is enough"
 
 
+@pytest.mark.parametrize(
+    ("seconds", "most"), [(QUICK, 0), (0.049, 1), (0.006, 1), (0.005, 2), (0.002, 5), (0.0, 8)]
+)
+def test_as_many_are_fetched_ahead_as_begin_in_a_moment(seconds: float, most: int) -> None:
+    slots = Slots({"comfyui": 1}, _unheard)
+    for took in (0.0, seconds, 0.0):
+        slots.took("comfyui", took)
+    assert slots.ahead() == most, "the longest of the last ones counts"
+    for kept in range(most + 1):
+        assert (slots.unbegun, slots.ahead()) == (max(0, kept - 1), most - max(0, kept - 1))
+        slots.take("comfyui")
+    assert slots.ahead() == 0
+
+
 def test_none_is_fetched_ahead_where_others_are_fetched_meanwhile() -> None:
     assert _quick({"comfyui": 2}).ahead() == 0
     assert _quick({"a": 1, "b": 1}).ahead() == 0
