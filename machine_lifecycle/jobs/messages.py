@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Self
 
 import attrs
@@ -54,13 +54,15 @@ class Told:
 class Heard:
     """What is heard of one job, in its order."""
 
-    def __init__(self) -> None:
+    def __init__(self, untold: Callable[[float], None]) -> None:
         self.files: dict[str, bytes] = {}
         """Small files of the job, by their keys: they are told right before its end."""
         self._messages: deque[Told] = deque(maxlen=_KEPT)
         self._news = asyncio.Event()
-        self._look = False
         self._broken: RedisError | OSError | None = None
+        self._untold = untold
+        self._silent_since: float | None = None
+        """When the last wait began, if nothing came of it."""
 
     def take(self, told: Told) -> None:
         """One more message."""
@@ -69,13 +71,17 @@ class Heard:
 
     def look(self) -> None:
         """Something may have been missed."""
-        self._look = True
         self._news.set()
 
     def broken(self, error: RedisError | OSError) -> None:
         """Nothing more will be heard."""
         self._broken = error
         self._news.set()
+
+    def over(self) -> None:
+        """The job has ended. Where that was not told, others are not told of theirs either."""
+        if self._silent_since is not None:
+            self._untold(self._silent_since)
 
     async def next(self, seconds: float) -> Told | None:
         """The next message; ``None`` if there is none in time, or something may have been missed.
@@ -84,16 +90,17 @@ class Heard:
             RedisError: The server is away.
             OSError: Likewise.
         """
+        since = asyncio.get_running_loop().time()
         if not self._messages:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
                     await self._news.wait()
+        self._silent_since = None if self._messages or self._news.is_set() else since
         self._news.clear()
         if self._messages:
             return self._messages.popleft()
         if self._broken is not None:
             raise self._broken
-        self._look = False
         return None
 
 
@@ -134,7 +141,7 @@ class Messages:
             RedisError: The server is away.
             OSError: Likewise.
         """
-        heard = Heard()
+        heard = Heard(self._subscription.is_unknown)
         asked = (keys.preview(job_id), previews), (keys.outputs(job_id), files)
         self._followers.setdefault(job_id, set()).add(heard)
         try:

@@ -53,6 +53,7 @@ async def watch(
                 continue
             record = await known_job(redis, job_id)
             if record.ended:
+                heard.over()
                 yield _snapshot(record)
 
 
@@ -69,6 +70,8 @@ async def result_of(
     async with messages.of(job_id, files=True) as heard:
         while True:
             record = await known_job(redis, job_id)
+            if record.ended:
+                heard.over()
             if record.result is not None:
                 return record.result, heard.files
             if record.ended:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import json
 from collections.abc import Awaitable, Callable, Iterator
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ReadOnlyError
 
 from machine_lifecycle.jobs.client import JobQueue, open_job_queue
 from machine_lifecycle.jobs.messages import Messages
@@ -19,8 +21,10 @@ from machine_lifecycle.system import redis_keys as keys
 from machine_lifecycle.system.redis import connect
 from machine_lifecycle.system.redis_errors import RedisUnreachable
 from tests.integration.test_jobs_queue import call, claim
+from tests.support.front import Front
 from tests.support.patience import PATIENCE
 from tests.support.redis_server import ValkeyServer
+from tests.support.workers import through
 
 
 @pytest.fixture
@@ -129,6 +133,41 @@ async def test_a_redis_that_goes_away_while_nobody_follows_is_told_to_who_follow
         assert [event.kind async for event in client.watch(job_id)] == ["cancelled"]
     gc.collect()
     assert told == []
+
+
+async def test_what_is_told_at_another_server_is_heard_from_the_second_job_on(
+    own_server: ValkeyServer,
+) -> None:
+    """As after a failover behind a proxy, where the primary of before lives on as a replica."""
+    front, old = Front(own_server.paths.runtime / "valkey.sock"), connect(own_server.url)
+    successor = ValkeyServer(password_of=own_server)
+    successor.start()
+    try:
+        async with contextlib.aclosing(connect(successor.url)) as redis:
+
+            async def is_heard() -> bool:
+                return bool((await redis.pubsub_numsub(keys.CANCEL))[0][1])
+
+            async with open_job_queue(through(front, own_server)) as client:
+                job_id = await client.submit({}, service_required="x")
+                await client.cancel(job_id)
+                assert [event.kind async for event in client.watch(job_id)] == ["cancelled"]
+                await old.execute_command("REPLICAOF", "127.0.0.1", "1")
+                front.lead_to(successor.paths.runtime / "valkey.sock")
+                with pytest.raises(ReadOnlyError):
+                    await client.submit({}, service_required="x")
+                job_id = await client.submit({}, service_required="x")
+                kinds = []
+                async for event in client.watch(job_id):
+                    kinds.append(event.kind)
+                    if event.kind == "submitted":
+                        await client.cancel(job_id)
+                assert kinds == ["submitted", "cancelled"]
+                await _until(is_heard)
+    finally:
+        await old.aclose()
+        front.close()
+        successor.close()
 
 
 async def test_pictures_go_on_after_a_break(own_server: ValkeyServer) -> None:

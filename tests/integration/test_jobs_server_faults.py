@@ -6,11 +6,10 @@ import asyncio
 import contextlib
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from redis.asyncio import Redis
 from redis.exceptions import ReadOnlyError, ResponseError
 
@@ -65,15 +64,11 @@ async def test_functions_are_loaded_anew_however_often_they_are_flushed(redis: R
         assert await functions.call("ml1_recover", "w-1", "") == []
 
 
-@pytest_asyncio.fixture
-async def successor(own_valkey: ValkeyServer) -> AsyncIterator[ValkeyServer]:
+@pytest.fixture
+def successor(own_valkey: ValkeyServer) -> Iterator[ValkeyServer]:
     """Another server, with the same password."""
-    found = ValkeyServer()
+    found = ValkeyServer(password_of=own_valkey)
     found.start()
-    password = own_valkey.url.split("@")[0].split(":")[-1]
-    async with contextlib.aclosing(connect(found.url)) as redis:
-        await redis.config_set("requirepass", password)
-    found.url = f"unix://:{password}@{found.url.split('@')[1]}"
     yield found
     found.close()
 
@@ -248,10 +243,11 @@ async def test_a_server_that_comes_back_has_its_workers_again(
     await admin.execute_command("WAITAOF", 1, 0, int(PATIENCE * 1000))
     own_valkey.stop(signal.SIGKILL)
     if not keeps:
-        settings = own_valkey.paths.runtime / "valkey.conf"
-        text = settings.read_text(encoding="utf-8")
+        text = own_valkey.settings.read_text(encoding="utf-8")
         assert "appendonly yes" in text
-        settings.write_text(text.replace("appendonly yes", "appendonly no"), encoding="utf-8")
+        own_valkey.settings.write_text(
+            text.replace("appendonly yes", "appendonly no"), encoding="utf-8"
+        )
     own_valkey.start()
     if keeps:
         (workers.folder / "go").touch()

@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 
 from machine_lifecycle.model.paths import Paths
+from machine_lifecycle.model.redis_url import RedisUrl
 from machine_lifecycle.system.valkey import embedded_spec, embedded_url
 from tests.support.patience import PATIENCE
 
@@ -23,11 +24,17 @@ __all__ = ["ValkeyServer"]
 class ValkeyServer:
     """The embedded server, started as the supervisor would start it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, password_of: ValkeyServer | None = None) -> None:
+        """Make it; *password_of*: it takes the place of that one, for who knows its password."""
         self.folder = Path(tempfile.mkdtemp(prefix="ml-", dir="/tmp"))
         self.paths = Paths(workspace=self.folder / "w", runtime=self.folder / "r")
+        self.settings = self.paths.runtime / "valkey.conf"
+        if password_of:
+            self.paths.runtime.mkdir()
+            self.settings.write_text(f"requirepass {password_of.password}\n", encoding="utf-8")
         self.spec = embedded_spec(self.paths)
         self.url = embedded_url(self.paths)
+        self.password: str = RedisUrl.parse(self.url).password
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:

@@ -110,8 +110,7 @@ class Orchestrator:
 
 def through(front: Front, server: ValkeyServer) -> str:
     """The address of a server, by way of what stands in front of it."""
-    password = server.url.split("@")[0].split(":")[-1]
-    return f"redis://:{password}@127.0.0.1:{front.port}"
+    return f"redis://:{server.password}@127.0.0.1:{front.port}"
 
 
 async def registered(redis: Redis, worker: str = "w-1") -> None:
