@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+
+from machine_lifecycle.config.errors import SettingInvalid, raise_problems
 from machine_lifecycle.config.values import parse_limits
 from machine_lifecycle.lifecycle.policy import BootPolicy
 from machine_lifecycle.lifecycle.record import Limits
@@ -23,7 +26,14 @@ def boot_policy(settings: Settings) -> BootPolicy:
 
 
 def state_limits(settings: Settings) -> dict[MachineState, Limits]:
-    """How long a state may stand still and take, where that is not as the table of states says."""
+    """How long a state may stand still and take, where that is not as the table of states says.
+
+    Raises:
+        LifecycleError: A limit is for a state that there is not.
+    """
+    _check_states(
+        MACHINE_STALL_LIMITS=settings.stall_limits, MACHINE_STATE_CAPS=settings.state_caps
+    )
     stalls, caps = parse_limits(settings.stall_limits), dict(parse_limits(settings.state_caps))
     warms = settings.comfyui_warmup or settings.simulation_warmup or settings.service_mapping
     waits = MachineState.WORKERS_STARTING
@@ -38,6 +48,27 @@ def state_limits(settings: Settings) -> dict[MachineState, Limits]:
         for state in MachineState
         if state.value in stalls or state.value in caps
     }
+
+
+def _check_states(**limits: str) -> None:
+    known = [state.value for state in MachineState]
+
+    def close(word: str) -> str:
+        return next(iter(difflib.get_close_matches(word, known)), MachineState.INSTALLING.value)
+
+    errors = [
+        SettingInvalid(
+            variable=variable,
+            written="the settings",
+            value=text,
+            problem=f"there is no state `{word}`; there are {', '.join(known)}",
+            example=f"{close(word)}={seconds:g}",
+        )
+        for variable, text in limits.items()
+        for word, seconds in parse_limits(text).items()
+        if word not in known
+    ]
+    raise_problems("limits of states", errors)
 
 
 def log_rules(settings: Settings) -> LogRules:

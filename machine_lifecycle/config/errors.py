@@ -78,15 +78,18 @@ class SettingInvalid(ConfigurationError):
     @property
     def remedies(self) -> tuple[Remedy, ...]:
         """A value that would do, or none at all."""
-        unset = Remedy("or remove it to get the default", f"unset {self.variable}")
+        remove = "or remove" if self.example else "Remove"
+        unset = Remedy(f"{remove} it to get the default", f"unset {self.variable}")
         if self.written != "the environment":
-            unset = Remedy(f"or remove the line from {self.written.rpartition(' line')[0]}")
+            unset = Remedy(f"{remove} the line from {self.written.partition(' line')[0]}")
         if not self.example:
             return (unset,)
-        order = "Set a value that can be used"
         if self.written != "the environment":
-            return (Remedy(f"{order}: {self.written} := {self.variable}={self.example}"), unset)
-        return (Remedy(order, f"export {self.variable}={self.example}"), unset)
+            return (Remedy(f"Write {self.variable}={self.example} in {self.written}"), unset)
+        return (
+            Remedy("Set a value that can be used", f"export {self.variable}={self.example}"),
+            unset,
+        )
 
 
 @attrs.define(kw_only=True, slots=False, eq=False)

@@ -36,7 +36,7 @@ __all__ = [
 
 
 _OURS = (
-    *("MACHINE_", "COMFYUI_", "WORKER_", "SIMULATION_", "HUB_REDIS", "WORKSPACE_", "MOCK_GPU"),
+    *("MACHINE_", "COMFYUI_", "WORKER", "SIMULATION_", "HUB_REDIS", "WORKSPACE_", "MOCK_GPU"),
     "MODELS_",
 )
 
@@ -245,7 +245,8 @@ def _problem(
 
 def _invalid(info: SettingInfo, found: _Written, unusable: Unusable) -> SettingInvalid:
     value = MASK if info.secret else found.text
-    return _problem(found.origin.variable, found.origin, value, str(unusable), unusable.example)
+    example = unusable.example or text_of(getattr(Settings(), info.field))
+    return _problem(found.origin.variable, found.origin, value, str(unusable), example)
 
 
 def _across(values: Mapping[str, Any], origins: Mapping[str, Origin]) -> list[SettingInvalid]:
@@ -267,9 +268,10 @@ def _misspelt(names: Mapping[str, str]) -> list[str]:
     for name, place in names.items():
         if name in known or not name.startswith(_OURS):
             continue
+        plain = name.removeprefix("MACHINE_")
         close = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.85)
-        if close:
-            warnings.append(f"{name} in {place} is not read; did you mean {close[0]}?")
+        if meant := plain if plain in known else next(iter(close), ""):
+            warnings.append(f"{name} in {place} is not read; did you mean {meant}?")
     return warnings
 
 

@@ -38,7 +38,7 @@ class Unusable(ValueError):
     """A text can't be turned into the value that is wanted. Never leaves this room.
 
     Attributes:
-        example: A text that would do.
+        example: A text that would do; none where the setting's default is the best one.
     """
 
     def __init__(self, problem: str, example: str = "") -> None:
@@ -87,9 +87,9 @@ def _to_number(text: str, wanted: type[int | float]) -> int | float:
     try:
         value = wanted(text)
     except ValueError:
-        raise Unusable(f"not a {word}", "10") from None
+        raise Unusable(f"not a {word}") from None
     if not math.isfinite(value):
-        raise Unusable("not a finite number", "10")
+        raise Unusable("not a finite number")
     return value
 
 

@@ -66,6 +66,11 @@ MISTAKES = (
         advice="export MACHINE_HEALTH_PORT=",
     ),
     Mistake(
+        code="setting-invalid",
+        settings={"MACHINE_STALL_LIMITS": "instaling=900"},
+        advice="Write MACHINE_STALL_LIMITS=installing=900",
+    ),
+    Mistake(
         code="bad-machine-id", settings={"MACHINE_ID": "box/7"}, advice="export MACHINE_ID=box-7"
     ),
     Mistake(code="workers-invalid", settings={"WORKERS": "simulation:-2"}, advice="WORKERS="),

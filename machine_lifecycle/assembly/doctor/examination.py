@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from machine_lifecycle.assembly.doctor import host, ports, programs
 from machine_lifecycle.assembly.doctor.finding import Doubtful, NoPlan, Skipped
 from machine_lifecycle.assembly.errors import ClockWrong, NoQueue, SpaceShort
+from machine_lifecycle.assembly.from_settings import state_limits
 from machine_lifecycle.assembly.planner import MachinePlanner
 from machine_lifecycle.config.nodes import parse_nodes
 from machine_lifecycle.errors import LifecycleError, as_one
@@ -117,6 +118,7 @@ class Examination:
             raise NoPlan from error  # the line of the mapping tells what is wrong
         if wrong := [part for part in self._wrong(hardware) if not isinstance(part, NoGpu)]:
             raise as_one("plan", wrong)
+        state_limits(self._settings)  # refuses those of states that there are not
         made = await self._planned()
         return f"{self._settings.workers}: {counted(len(made.processes), 'process', 'processes')}"
 

@@ -86,10 +86,51 @@ def test_a_drain_longer_than_the_stop_is_refused() -> None:
         load_settings({"MACHINE_STOP_TIMEOUT": "5", "MACHINE_DRAIN_TIMEOUT": "6"})
 
 
-def test_misspelt_variables_are_warned_of() -> None:
-    loaded = load_settings({"MACHINE_HEALTH_PRT": "1", "PATH": "x", "WORKER_ID": "w"})
+@pytest.mark.parametrize(
+    ("written", "remedies"),
+    [
+        (
+            {"MACHINE_HEALTH_PORT": "first"},
+            ("Set a value that can be used: export MACHINE_HEALTH_PORT=9090",
+             "or remove it to get the default: unset MACHINE_HEALTH_PORT"),
+        ),
+        (
+            {"MACHINE_BOOT_ATTEMPTS": "1.5"},
+            ("Set a value that can be used: export MACHINE_BOOT_ATTEMPTS=3",
+             "or remove it to get the default: unset MACHINE_BOOT_ATTEMPTS"),
+        ),
+        ({"MOCK_GPU_NUM": "two"}, ("Remove it to get the default: unset MOCK_GPU_NUM",)),
+    ],
+)  # fmt: skip
+def test_what_is_no_number_is_told_with_one_that_fits(
+    written: dict[str, str], remedies: tuple[str, ...]
+) -> None:
+    with pytest.raises(Problems) as caught:
+        load_settings(written)
+    assert tuple(map(str, caught.value.remedies)) == remedies
+
+
+def test_a_line_of_a_file_is_told_as_it_should_be() -> None:
+    with pytest.raises(Problems) as caught:
+        load_settings({}, "WORKERS=simulation:1\nMACHINE_HEALTH_PORT=first\n")
+    assert tuple(map(str, caught.value.remedies)) == (
+        "Write MACHINE_HEALTH_PORT=9090 in .env line 2",
+        "or remove the line from .env",
+    )
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("MACHINE_HEALTH_PRT", "MACHINE_HEALTH_PORT"),
+        ("MACHINE_LOG_FORMAT", "LOG_FORMAT"),
+        ("WORKER", "WORKERS"),
+    ],
+)
+def test_misspelt_variables_are_warned_of(written: str, meant: str) -> None:
+    loaded = load_settings({written: "1", "PATH": "x", "WORKER_ID": "w"})
     assert len(loaded.warnings) == 1
-    assert "did you mean MACHINE_HEALTH_PORT?" in loaded.warnings[0]
+    assert f"did you mean {meant}?" in loaded.warnings[0]
 
 
 def test_secrets_never_show() -> None:
