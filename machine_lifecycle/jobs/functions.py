@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from machine_lifecycle.system.redis_foreign import name_foreign
+from machine_lifecycle.system.redis_functions import FunctionsRefused
 from machine_lifecycle.system.redis_line import Line
 
 __all__ = ["LIBRARY", "LOST", "FunctionsWithFiles", "QueueFunctions"]
@@ -39,6 +40,8 @@ _TOGETHER = 4 * 1024 * 1024
 """Bytes of files up to which they travel with the call. A server holds a transaction in memory, and
 ends connections that have it hold too much; of what takes longer, a round trip is the least part.
 """
+_TAKEN = re.compile(r"Function (\S+) already exists")
+"""What a server says that has a function of that name in another library."""
 _REVISION = re.compile(r"^-- revision (\d+)$", re.MULTILINE)
 
 
@@ -54,6 +57,11 @@ def _revision(code: str) -> int:
     return int(found.group(1)) if found else 0
 
 
+def _facts(entry: Any) -> dict[str, Any]:
+    """What a server tells of a thing, as it comes by RESP3 or RESP2."""
+    return entry if isinstance(entry, dict) else dict(zip(entry[::2], entry[1::2], strict=True))
+
+
 class QueueFunctions:
     """The functions of one Redis."""
 
@@ -64,12 +72,29 @@ class QueueFunctions:
     async def ensure(self) -> None:
         """Load the library unless this revision, or a newer one, is there; and the hub's function,
         on our index, unless the hub has loaded its own.
+
+        Raises:
+            FunctionsRefused: The server does not take them, for a while or for good.
+            RedisError: It is away.
+            OSError: Likewise.
         """
-        await self._load(LIBRARY, _source())
-        theirs = await self._code(_HUBS)
-        if not theirs or _revision(theirs):
-            await self._load(_HUBS, _source(_THEIRS, _HUBS))
+        try:
+            await self._load(LIBRARY, _source())
+            theirs = await self._code(_HUBS)
+            if not theirs or _revision(theirs):
+                await self._load_theirs()
+        except ResponseError as error:
+            taken = _TAKEN.search(str(error))
+            library = await self._library_of(taken[1]) if taken else ""
+            raise FunctionsRefused(error, library) from error
         self._loaded = True
+
+    async def _load_theirs(self) -> None:
+        try:
+            await self._load(_HUBS, _source(_THEIRS, _HUBS))
+        except ResponseError as error:
+            if not _TAKEN.search(str(error)):
+                raise  # else the hub keeps its function in a library of another name
 
     async def _load(self, library: str, source: str) -> None:
         code = await self._code(library)
@@ -77,15 +102,18 @@ class QueueFunctions:
             await self._execute("FUNCTION", "LOAD", "REPLACE", source)
 
     async def _code(self, library: str) -> str:
-        listed: Any = await self._execute("FUNCTION", "LIST", "LIBRARYNAME", library, "WITHCODE")
-        for entry in listed or ():
-            facts = (
-                entry
-                if isinstance(entry, dict)
-                else dict(zip(entry[::2], entry[1::2], strict=True))
-            )
-            return str(facts.get("library_code", ""))
+        for found in await self._listed("LIBRARYNAME", library, "WITHCODE"):
+            return str(found.get("library_code", ""))
         return ""
+
+    async def _library_of(self, function: str) -> str:
+        for found in await self._listed():
+            if function in (_facts(each)["name"] for each in found["functions"]):
+                return str(found["library_name"])
+        return ""
+
+    async def _listed(self, *which: str) -> list[dict[str, Any]]:
+        return list(map(_facts, await self._execute("FUNCTION", "LIST", *which) or ()))
 
     async def call(self, name: str, *args: str | float | bytes) -> Any:
         """Call one function. A server that has lost the library gets it again."""

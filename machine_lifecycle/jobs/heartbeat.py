@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from functools import partial
 
 from machine_lifecycle.jobs.exchange import Exchange
 from machine_lifecycle.jobs.execution import Execution
@@ -76,7 +77,7 @@ class Heartbeat:
             await self._exchange.pushes.until_missed(wait)
             if self._voice.advertised is not None or self._execution.running:
                 missed = True
-                with passed_over():
+                with passed_over(partial(self._voice.hindered, "beats")):
                     await self.beat()
                     missed = False
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import attrs
 from redis.exceptions import (
@@ -22,6 +22,7 @@ from machine_lifecycle.jobs.functions import LOST
 from machine_lifecycle.system.redis import refusal_of
 from machine_lifecycle.system.redis_errors import Refusal
 from machine_lifecycle.system.redis_foreign import ForeignKey
+from machine_lifecycle.system.redis_functions import FunctionsRefused
 
 __all__ = ["AWAY", "Verdict", "passed_over", "passing", "refused", "verdict"]
 
@@ -29,8 +30,10 @@ _Kind = type[Exception]
 AWAY: tuple[_Kind, _Kind, _Kind] = (RedisConnectionError, RedisTimeoutError, OSError)
 """What a Redis that restarts, or can't be reached, looks like."""
 
-_PASSING = (BusyLoadingError, MasterDownError, ClusterDownError, TryAgainError, ForeignKey)
-"""Refusals of a server that starts, or looks for its primary; or until somebody tidies up."""
+_TIDIED = (ForeignKey, FunctionsRefused)
+"""Refusals until somebody tidies up. They are of all that the queue does."""
+_PASSING = (BusyLoadingError, MasterDownError, ClusterDownError, TryAgainError, *_TIDIED)
+"""Those, and of a server that starts, or looks for its primary."""
 
 _PASSING_WORDS = ("BUSY ", "NOREPLICAS ", "MISCONF ")
 """First words of others: a script runs long, replicas are missing, the server's disk is full."""
@@ -93,13 +96,21 @@ def verdict(error: LifecycleError, *, attempt: int, base: float) -> Verdict:
 
 
 @contextlib.contextmanager
-def passed_over() -> Iterator[None]:
-    """Go on after a Redis that is away: it is asked again later. What it refuses is raised."""
+def passed_over(told: Callable[[Exception | None], None] | None = None) -> Iterator[None]:
+    """Go on after a Redis that is away: it is asked again later. What it refuses is raised.
+
+    Args:
+        told: Called with what was passed over; ``None``: nothing.
+    """
+    passed: Exception | None = None
     try:
         yield
     except (*AWAY, ResponseError) as error:
         if not passing(error):
             raise
+        passed = error
+    if told is not None:
+        told(passed)
 
 
 def passing(error: Exception) -> bool:
@@ -119,4 +130,6 @@ def refused(error: Exception) -> bool:
     """Whether Redis refuses just this, as what stands in a key's place or what a user may do is
     wrong: others may fare better, and to wait is no use or may last.
     """
+    if isinstance(error, _TIDIED):
+        return False
     return not passing(error) or refusal_of(error) is Refusal.NOT_PERMITTED

@@ -20,6 +20,7 @@ from machine_lifecycle.model.packs import Loaded
 from machine_lifecycle.model.wire import to_json_value
 from machine_lifecycle.system.redis import as_lifecycle_error
 from machine_lifecycle.system.redis_foreign import ForeignKey
+from machine_lifecycle.system.redis_functions import FunctionsRefused
 
 __all__ = ["Hold", "WorkerVoice"]
 
@@ -135,7 +136,7 @@ class WorkerVoice:
             what: Is hindered.
             error: By which; ``None``: by nothing any more.
         """
-        if isinstance(error, ForeignKey):
+        if isinstance(error, ForeignKey | FunctionsRefused):
             known = str(error) in self._hindrances.values()
             self._hindrances[what] = str(error)
             if not known:

@@ -34,6 +34,7 @@ from machine_lifecycle.system.redis_errors import (
     RedisAuth,
     RedisCertificate,
     RedisEvicts,
+    RedisFunctionsRefused,
     RedisKeyForeign,
     RedisRefuses,
     RedisTooOld,
@@ -41,6 +42,7 @@ from machine_lifecycle.system.redis_errors import (
     Refusal,
 )
 from machine_lifecycle.system.redis_foreign import ForeignKey
+from machine_lifecycle.system.redis_functions import FunctionsRefused
 
 __all__ = ["as_lifecycle_error", "check", "connect", "refusal_of", "spread"]
 
@@ -158,10 +160,21 @@ def as_lifecycle_error(error: Exception, url: str) -> LifecycleError:
     if isinstance(error, unknown) or isinstance(error.__cause__, unknown) or "NOAUTH" in text:
         return RedisAuth(address=address)
     if refusal := refusal_of(error):
-        return RedisRefuses(address=address, refusal=refusal, said=text, cli=cli)
+        library = error.library if isinstance(error, FunctionsRefused) else None
+        return _refuses(where, refusal, text, library)
     if "CERTIFICATE_VERIFY_FAILED" in text:
         return RedisCertificate(address=address, reason=_TLS.sub(r"\1", text))
     return RedisUnreachable(address=address, reason=text or type(error).__name__, cli=cli)
+
+
+def _refuses(
+    where: RedisUrl, refusal: Refusal, said: str, library: str | None
+) -> RedisRefuses | RedisFunctionsRefused:
+    """What it refuses; *library*, of the functions, is what stands in their way, if anything."""
+    address, cli = where.address, where.cli
+    if library is not None and refusal is Refusal.OTHER:
+        return RedisFunctionsRefused(address=address, said=said, library=library, cli=cli)
+    return RedisRefuses(address=address, refusal=refusal, said=said, cli=cli)
 
 
 def spread(seconds: float) -> float:
@@ -175,7 +188,7 @@ def refusal_of(error: BaseException | None) -> Refusal | None:
     redis-py has classes for some refusals, which then lack the word in front. What a function
     meets while it runs comes as a plain error with the words inside.
     """
-    if isinstance(error, RedisConnectionError):
+    if isinstance(error, RedisConnectionError | FunctionsRefused):
         error = error.__cause__  # a refusal while connecting comes wrapped as a broken connection
     if not isinstance(error, ResponseError):
         return None

@@ -16,6 +16,7 @@ __all__ = [
     "RedisAuth",
     "RedisCertificate",
     "RedisEvicts",
+    "RedisFunctionsRefused",
     "RedisKeyForeign",
     "RedisRefuses",
     "RedisTooOld",
@@ -268,6 +269,53 @@ class RedisTooOld(ConfigurationError):
         """Another server."""
         return (
             Remedy(f"Replace the server at {self.address} by Redis 7.0 or later, or any Valkey"),
+            _ISLAND,
+        )
+
+
+@attrs.define(kw_only=True, slots=False, eq=False)
+class RedisFunctionsRefused(LifecycleError):
+    """Redis does not take the functions that the queue is made of.
+
+    Workers try again until it does: they take no jobs meanwhile, and keep the results they have.
+
+    Attributes:
+        address: ``host:port`` or the path of a socket.
+        said: The server's own words.
+        library: Whose function stands in the way of one of ours; empty for none.
+        cli: The call of ``redis-cli`` that reaches it, which asks for the password.
+    """
+
+    code: ClassVar[str] = "redis-functions-refused"
+
+    address: str
+    said: str
+    library: str = ""
+    cli: str = "redis-cli"
+
+    @property
+    def summary(self) -> str:
+        """Which Redis, and its words."""
+        return f"Redis at {self.address} does not take the queue's functions: {self.said}"
+
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """Take away what stands in the way; or another server."""
+        if self.library:
+            library = shlex.quote(self.library)
+            return (
+                Remedy(
+                    f"See what the library {library} is, and whose",
+                    f"{self.cli} function list libraryname {library} withcode",
+                ),
+                Remedy("Take it away, if nobody needs it", f"{self.cli} function delete {library}"),
+            )
+        return (
+            Remedy(
+                "See which server that is: the queue needs Redis 7.0 or later, or any Valkey, with "
+                "the commands FUNCTION and FCALL",
+                f"{self.cli} info server",
+            ),
             _ISLAND,
         )
 

@@ -17,8 +17,10 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from machine_lifecycle.connectors.errors import BadPayload, PromptLost, ServiceOutOfMemory
 from machine_lifecycle.jobs.breaker import Breaker
 from machine_lifecycle.jobs.errors import JobTimeout
-from machine_lifecycle.jobs.retrying import passed_over, passing, verdict
+from machine_lifecycle.jobs.retrying import passed_over, passing, refused, verdict
 from machine_lifecycle.model.jobs import NodeFailure
+from machine_lifecycle.system.redis import refusal_of
+from machine_lifecycle.system.redis_functions import FunctionsRefused
 
 LATE = JobTimeout(job_id="a", seconds=5)
 FAILURE = NodeFailure(node="1", node_type="KSampler", message="out of memory", kind="OOM")
@@ -57,6 +59,7 @@ def test_what_a_service_lost_does_not_count() -> None:
         (MasterDownError("Link with MASTER is down"), True),
         (ClusterDownError("Hash slot not served"), True),
         (ResponseError("ERR Function not found"), True),
+        (FunctionsRefused(ResponseError("ERR unknown command 'FUNCTION'")), True),
         (ResponseError("ERR user_function:12: attempt to index a nil value"), False),
         (RedisConnectionError("refused"), True),
     ],
@@ -69,6 +72,25 @@ def test_what_goes_away_by_itself_is_passed_over(error: Exception, *, passes: bo
     else:
         with pytest.raises(ResponseError), passed_over():
             raise error
+
+
+@pytest.mark.parametrize("kind", [ResponseError, NoPermissionError, OutOfMemoryError])
+def test_a_server_that_takes_no_functions_refuses_more_than_one_job(
+    kind: type[ResponseError],
+) -> None:
+    error = FunctionsRefused(kind("it says so"))
+    assert (passing(error), refused(error)) == (True, False)
+    assert refusal_of(error) is refusal_of(error.__cause__)
+
+
+def test_it_is_told_to_whoever_asks_what_was_passed_over_and_that_it_is_over() -> None:
+    told: list[Exception | None] = []
+    away = RedisConnectionError("refused")
+    with passed_over(told.append):
+        raise away
+    with passed_over(told.append):
+        pass
+    assert told == [away, None]
 
 
 def test_a_breaker_opens_after_five_in_a_row_and_rests_longer_each_time() -> None:
