@@ -12,7 +12,7 @@ from machine_lifecycle.jobs.client import JobQueue, open_job_queue
 from machine_lifecycle.jobs.errors import JobStateRefuses
 from machine_lifecycle.jobs.unrunnable_errors import JobUnrunnable
 from machine_lifecycle.system import redis_keys as keys
-from tests.integration.test_jobs_queue import call, claim, put
+from tests.integration.test_jobs_queue import call, claim, profile, put
 from tests.support.workers import ROUTES, Workers, end_of
 
 DEEP = '{"a":' * 100_000 + "1" + "}" * 100_000
@@ -225,6 +225,43 @@ async def test_a_job_that_asks_for_something_else_by_now_ends_no_worker(
     good = await client.submit({}, service_required="upscale")
     assert (await end_of(client, good)).kind == "completed"
     assert worker.returncode is None
+
+
+@pytest.mark.parametrize("kept", [keys.DELAYED, keys.LEASES])
+async def test_a_place_that_is_none_costs_no_worker_its_beat(redis: Redis, kept: str) -> None:
+    client = JobQueue(redis)
+    odd, good = [await client.submit({}, service_required="simulation") for _ in range(2)]
+    await redis.zrem(keys.PENDING, odd)
+    await redis.zadd(kept, {odd: 1})
+    await redis.hset(keys.job(odd), "queue_score", "many")
+    await call(redis, "ml1_beat", "w1", "none", 20000)
+    assert (await claim(redis))[1] == good
+    record = await client.get(odd)
+    assert (record.status, record.error.split(":")[0]) == ("failed", "Redis refuses it")
+
+
+async def test_a_pushed_job_of_nobody_goes_back(redis: Redis) -> None:
+    client = JobQueue(redis)
+    odd = await client.submit({}, service_required="simulation")
+    await claim(redis)
+    await redis.hset(keys.job(odd), "pushed", "1 1 process 20000")
+    await redis.hdel(keys.job(odd), "worker_id")
+    await redis.zadd(keys.LEASES, {odd: 1})
+    await call(redis, "ml1_beat", "w1", "none", 20000)
+    assert (await client.get(odd)).status == "pending"
+
+
+async def test_a_worker_whose_abilities_alone_were_lost_gets_no_job_that_names_it(
+    redis: Redis,
+) -> None:
+    client = JobQueue(redis)
+    await claim(redis)
+    wanted = {"worker_id": "w1"}
+    mine = await client.submit({}, service_required="simulation", requirements=wanted)
+    await redis.delete("jobs:profiles")
+    assert (await claim(redis))[0] == "none"
+    await call(redis, "ml1_beat", "w1", profile()[0], 20000)  # it is told to tell them
+    assert (await claim(redis))[1] == mine
 
 
 async def test_an_answer_with_a_job_whose_number_of_runs_is_none_is_given_again_without_it(

@@ -577,7 +577,7 @@ local function best_personal(worker, avoided, machine, digest, at)
     'jobs:personal:machine:' .. machine)) do
     local found = first_of(h, worker, avoided, at, 1, 0)[1]
     if found and (not best or found[2] > best[2]) then
-      local caps = cjson.decode(redis.call('HGET', 'jobs:profiles', digest))
+      local caps = cjson.decode(redis.call('HGET', 'jobs:profiles', digest) or '{}')
       caps.worker_id, caps.machine_id = worker, machine
       local class = cjson.decode(redis.call('HGET', 'jobs:classes', h) or '{}')
       if class.service and #lacks(caps, class) == 0 then best, best_h = found, h end

@@ -3,6 +3,12 @@
 
 local RUNNING = {assigned = true, in_progress = true, accepted = true}
 
+-- A job that waits goes back among those that do, to the place it had.
+local function wait_again(id, job, at, avoided)
+  redis.call('ZADD', 'jobs:pending', job.queue_score or '0', id)
+  return file(id, job, at, avoided)
+end
+
 -- Jobs whose wait after a failure is over go back to the place they had. Returns when the next is due.
 local function promote(at)
   local first = redis.call('ZRANGE', 'jobs:delayed', 0, 0, 'WITHSCORES')
@@ -12,8 +18,7 @@ local function promote(at)
       redis.call('ZREM', 'jobs:delayed', id)
       local job = hash('job:' .. id)
       if job.status == 'pending' then
-        redis.call('ZADD', 'jobs:pending', job.queue_score or '0', id)
-        apart(id, at, false, file, id, job, at, job.last_failed_worker)
+        apart(id, at, false, wait_again, id, job, at, job.last_failed_worker)
       end
     end
     first = redis.call('ZRANGE', 'jobs:delayed', 0, 0, 'WITHSCORES')
@@ -172,9 +177,8 @@ local function requeue(id, job, at, avoided)
   redis.call('HSET', 'job:' .. id, 'status', 'pending', 'worker_id', '')
   redis.call('HDEL', 'job:' .. id, 'assigned_at', 'started_at')
   redis.call('ZREM', 'jobs:leases', id)
-  redis.call('ZADD', 'jobs:pending', job.queue_score or '0', id)
   step(id, job, 'pending', 0, at, '', 'back in the queue')
-  return file(id, job, at, avoided)
+  return wait_again(id, job, at, avoided)
 end
 
 local function end_cancelled(id, job, reason, at)
@@ -254,8 +258,7 @@ local function reap(at)
         apart(id, at, false, hand_back, id, job.worker_id or '', job, 'crash',
           'its worker was not heard of any more', at)
       elseif WAITING[job.status] then -- a claim that was broken off in its midst
-        redis.call('ZADD', 'jobs:pending', job.queue_score or '0', id)
-        apart(id, at, false, file, id, job, at)
+        apart(id, at, false, wait_again, id, job, at)
       end
     end
   end

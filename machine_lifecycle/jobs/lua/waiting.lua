@@ -68,7 +68,7 @@ end
 -- begun, for all that is known, has the rest of its lease from now on.
 local function goes_on(id, job, at)
   local number, process, lease, asked = pushed_as(job)
-  if not lease then return false end
+  if not (lease and job.worker_id) then return false end
   local begun = not unheard(job.worker_id, job)
   if asked and not begun then return false end
   if begun then
