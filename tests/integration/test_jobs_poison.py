@@ -12,7 +12,15 @@ from machine_lifecycle.jobs.client import JobQueue, open_job_queue
 from machine_lifecycle.jobs.errors import JobStateRefuses
 from machine_lifecycle.jobs.unrunnable_errors import JobUnrunnable
 from machine_lifecycle.system import redis_keys as keys
-from tests.integration.test_jobs_queue import call, claim, profile, put
+from tests.integration.test_jobs_queue import (
+    call,
+    claim,
+    complete,
+    fail,
+    heard_message,
+    profile,
+    put,
+)
 from tests.support.workers import ROUTES, Workers, end_of
 
 DEEP = '{"a":' * 100_000 + "1" + "}" * 100_000
@@ -238,6 +246,38 @@ async def test_a_place_that_is_none_costs_no_worker_its_beat(redis: Redis, kept:
     assert (await claim(redis))[1] == good
     record = await client.get(odd)
     assert (record.status, record.error.split(":")[0]) == ("failed", "Redis refuses it")
+
+
+NO_NUMBERS = ("nan", "inf", "-1e400", "9" * 30, "many", "")
+
+
+@pytest.mark.parametrize("text", NO_NUMBERS)
+async def test_numbers_that_are_none_cost_no_job_its_result(redis: Redis, text: str) -> None:
+    heard = redis.pubsub(ignore_subscribe_messages=True)
+    await heard.subscribe(keys.COMPLETE_CHANNEL)
+    client = JobQueue(redis)
+    odd = await client.submit({}, service_required="simulation")
+    fence = (await claim(redis))[2]
+    names = ("payload_bytes", "retry_count", "max_retries", "workflow_priority", "current_step")
+    await redis.hset(keys.job(odd), mapping=dict.fromkeys(names, text))
+    assert await complete(redis, odd, fence) == "ok"
+    assert await redis.hexists(keys.COMPLETED, odd), "it takes no more room than it does"
+    assert (await heard_message(heard))["job_id"] == odd
+    await heard.aclose()
+
+
+@pytest.mark.parametrize("text", NO_NUMBERS)
+async def test_numbers_that_are_none_keep_no_job_from_its_end(redis: Redis, text: str) -> None:
+    client = JobQueue(redis)
+    waits, fails = [await client.submit({}, service_required="simulation") for _ in range(2)]
+    for job_id in (waits, fails):
+        for name in ("retry_count", "max_retries", "workflow_priority"):
+            await redis.hset(keys.job(job_id), name, text)
+    assert await client.cancel(waits) == "cancelled"
+    fence = (await claim(redis))[2]
+    assert await fail(redis, fails, fence, again=False) == "failed"
+    records = [json.loads(str(await redis.hget(keys.FAILED, job))) for job in (waits, fails)]
+    assert all(record["retry_count"] >= 0 for record in records)
 
 
 async def test_a_pushed_job_of_nobody_goes_back(redis: Redis) -> None:

@@ -570,6 +570,17 @@ async def test_something_else_in_the_place_of_a_key_is_no_matter_for_the_submitt
     assert (await claim(redis, "w2"))[1:3] == ["one", 1]
 
 
+async def test_something_else_in_the_place_of_a_worker_is_no_matter_for_the_submitter(
+    redis: Redis, waiter: Waiter
+) -> None:
+    await waiter.turn(1)
+    found = await others(redis, "w2")
+    await redis.set(keys.worker("w1"), "a text")
+    assert await submit(redis, "one") == "assigned"
+    assert await redis.hget(keys.job("one"), "worker_id") == "w2"
+    await hang_up(*found)
+
+
 async def test_one_that_does_not_count_what_is_pushed_is_only_told(
     redis: Redis, waiter: Waiter
 ) -> None:

@@ -236,8 +236,7 @@ function api.ml1_fail(_, a)
     end_cancelled(id, job, job.cancel_reason or 'cancelled', at)
     return 'cancelled'
   end
-  local retries = tonumber(job.retry_count or '0') or 0
-  local most = tonumber(job.max_retries or '3') or 3
+  local retries, most = exactly(job.retry_count, 0, SPAN, 0), exactly(job.max_retries, 0, SPAN, 3)
   local again = a[6] == '1' and retries + 1 < most
   local record_of = cjson.decode(a[8])
   record_of.retry_count, record_of.max_retries, record_of.will_retry = retries, most, again
@@ -270,7 +269,7 @@ function api.ml1_fail(_, a)
   end
   redis.call('HSET', 'job:' .. id, 'status', 'failed', 'failed_at', iso(at),
     'proof', 'worker:completion:' .. a[9])
-  record(id, {error = a[4], failed_at = iso(at), retry_count = retries}, at, (retries + 2) * #proof)
+  record(id, {error = a[4], failed_at = iso(at), retry_count = retries}, at, (math.min(retries, 99) + 2) * #proof)
   step(id, job, 'failed', 0, at, worker, a[4])
   ended(id, 'failed')
   publish('job_failed', workflow_fields(job, {job_id = id, worker_id = worker, status = 'failed',

@@ -1,5 +1,5 @@
 #!lua name=machine_lifecycle_1
--- revision 30
+-- revision 31
 
 -- Every change of a job's state is one call here, so that it happens whole or not at all. Times
 -- are the server's own: clocks of workers never count.
@@ -142,7 +142,9 @@ local function may_be_heard(...) heard.too = {...} end
 local function workflow_fields(job, message)
   if given(job.workflow_id) then message.workflow_id = job.workflow_id end
   for _, name in ipairs({'current_step', 'total_steps', 'workflow_priority', 'workflow_datetime'}) do
-    if given(job[name]) then message[name] = tonumber(job[name]) or job[name] end
+    local number = tonumber(job[name])
+    if number and not (math.abs(number) < math.huge) then number = nil end -- which no JSON can say
+    if given(job[name]) then message[name] = number or job[name] end
   end
   return message
 end

@@ -110,7 +110,7 @@ local function bury(id, reason, at)
   end
   redis.call('EXPIRE', 'jobs:dead', RECORD_TTL)
   redis.call('EXPIRE', 'jobs:dead:reasons', RECORD_TTL)
-  local retries = tonumber(job.retry_count or '0') or 0
+  local retries = exactly(job.retry_count, 0, SPAN, 0)
   if next(job) then
     redis.call('HSET', 'job:' .. id, 'status', 'failed', 'error', reason, 'failed_at', iso(at))
     step(id, job, 'failed', 0, at, job.worker_id, reason)

@@ -22,7 +22,8 @@ end
 -- What is known of one who waits, if it hears us and takes what is pushed; nil where it has to be asked the
 -- ordinary way, and false where all have.
 local function taker(worker, digest, at)
-  local seen = seen_of(worker, 'machine_id', 'waits', 'pushed', 'last_heartbeat')
+  local readable, seen = pcall(seen_of, worker, 'machine_id', 'waits', 'pushed', 'last_heartbeat')
+  if not readable then return nil end -- something else stands in its place
   local machine, for_digest, room, lease, since, name = seen[6] or '', waits_of(seen[7])
   may_be_heard('job_claimed', 'update_job_progress', channel_of(machine, worker))
   if not listens('jobs:wake:' .. worker) then

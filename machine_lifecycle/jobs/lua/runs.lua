@@ -187,7 +187,7 @@ local function end_cancelled(id, job, reason, at)
   unfile(id, job)
   redis.call('HSET', 'job:' .. id, 'status', 'cancelled', 'error', reason, 'failed_at', iso(at))
   record(id, {error = reason, failed_at = iso(at), cancelled = true,
-    retry_count = tonumber(job.retry_count or '0') or 0}, at)
+    retry_count = exactly(job.retry_count, 0, SPAN, 0)}, at)
   step(id, job, 'cancelled', 0, at, job.worker_id, reason)
   ended(id, 'cancelled')
   publish('jobs:ended', {job_id = id, status = 'cancelled', reason = reason, timestamp = at})
@@ -335,7 +335,7 @@ local function complete(worker, machine, at, id, fence, result, proof, proof_key
   local output_bytes = tell_outputs(id, result)
   if is_heard('complete_job') then tell_completed(worker, at, id, result) end
   worker_event(machine, worker, 'job_completed', id, service, 'completed', at)
-  return 'ok', (tonumber(seen[6]) or 0) + output_bytes
+  return 'ok', (given(seen[6]) and length_of(id, 'payload') or 0) + output_bytes
 end
 
 -- The end of a run can't be written, for a reason that stays. The answer is `refused`, where the job
