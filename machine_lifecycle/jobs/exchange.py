@@ -23,7 +23,7 @@ from machine_lifecycle.jobs.oversize import Oversize, suspected
 from machine_lifecycle.jobs.pushes import Pushes
 from machine_lifecycle.jobs.retrying import passed_over, passing, refused
 from machine_lifecycle.jobs.slots import Slot
-from machine_lifecycle.jobs.turns import Offer, Turns
+from machine_lifecycle.jobs.turns import Offer, Turn, Turns
 from machine_lifecycle.jobs.worker_config import WorkerConfig
 from machine_lifecycle.system.redis import spread
 from machine_lifecycle.system.tasks import end_tasks
@@ -73,9 +73,7 @@ class Exchange:
             taker: Who takes jobs.
             delivery: Sees to results while Redis is away.
         """
-        self._functions = functions
         self._turns = Turns(functions, config)
-        self._config = config
         self._taker = taker
         self._delivery = delivery
         self._oversize = Oversize(functions)
@@ -162,7 +160,12 @@ class Exchange:
         self._lanes.begin(lane, offer, self._outcomes)
         if self._answers or self._arrived:
             asyncio.get_running_loop().call_soon(self._attend)  # the call leaves first
-        lane.answered(jobs=await self._turn(lane.token, offer, lane.given))
+        turn = await self._turn(lane.token, offer, lane.given)
+        lane.answered(jobs=bool(turn.jobs))
+        if turn.again or (not turn.state and self._has_room()):
+            self._stirred = True
+        if turn.state == "profile" and offer:
+            await self._turns.introduce(offer)
         self._taker.hindered(None)
 
     async def _failed(self, lane: Lane, error: RedisError | OSError) -> None:
@@ -180,8 +183,8 @@ class Exchange:
         elif not passing(error):
             raise error
 
-    async def _turn(self, token: str, offer: Offer | None, given: list[Outcome]) -> bool:
-        """One call; whether it brought jobs."""
+    async def _turn(self, token: str, offer: Offer | None, given: list[Outcome]) -> Turn:
+        """One call."""
         heard = self.pushes.heard
         turn = await self._turns.call(
             token, offer, given, unbegun=self._taker.unbegun(), heard=self.pushes.word
@@ -189,14 +192,9 @@ class Exchange:
         self._answers += zip(given, turn.answers, strict=True)
         self._arrived += [(claimed, self._taker.expect(claimed)) for claimed in turn.jobs]
         self.pushes.answered(heard, turn.room(offer), turn.state)
-        if turn.state == "more" or (offer and len(turn.jobs) == offer.wanted < offer.slots):
-            self._stirred = True
-        elif turn.state == "profile" and offer:
-            await self._turns.introduce(offer)
-            self._stirred = True
         if turn.due_ms >= 0 or self._due:
             self._wait_for(turn.due_ms)
-        return bool(turn.jobs)
+        return turn
 
     def _attend(self) -> None:
         """Begin the jobs that came, and tell of the results that were written."""
@@ -209,11 +207,15 @@ class Exchange:
 
     def _begin(self, claimed: Claimed) -> None:
         self._taker.start(claimed, self._taker.expect(claimed))
-        # One call asks for some of what the worker can do: once that has come, for more.
-        if self.pushes.room:
-            return
-        if (offer := self._taker.offer(self._lanes.asked())) and offer.slots:
+        if self._has_room():
             self.stir()
+
+    def _has_room(self) -> bool:
+        """Whether there is room that the queue does not know of: a call asks for half of what the
+        worker can do, and that may have been pushed while the call was under way.
+        """
+        offer = None if self.pushes.room else self._taker.offer(self._lanes.asked())
+        return bool(offer and offer.slots)
 
     def _wait_for(self, due_ms: float) -> None:
         """Look again when a job that waits after a failure is due."""
@@ -251,7 +253,4 @@ class Exchange:
         """
         kept = [outcome.job_id for outcome in (*self._outcomes, *self._delivery.put_off)]
         with contextlib.suppress(RedisError, OSError):
-            for digest in digests:
-                await self._functions.call(
-                    "ml1_leave", self._config.worker_id, digest, self._lanes.name, *kept
-                )
+            await self._turns.leave(digests, self._lanes.name, kept)

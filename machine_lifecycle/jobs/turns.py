@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import attrs
 
@@ -63,6 +63,11 @@ class Turn:
     jobs: tuple[Claimed, ...]
     state: str
     due_ms: float
+
+    @property
+    def again(self) -> bool:
+        """Whether to ask again at once."""
+        return self.state in {"more", "profile"}
 
     def room(self, offer: Offer | None) -> int:
         """For how many jobs the worker waits now, as the queue knows it."""
@@ -127,6 +132,21 @@ class Turns:
                 "ml1_profile", worker, offer.digest, offer.capabilities, cursor
             )
             cursor = str(told)
+
+    async def leave(self, digests: Iterable[str], process: str, kept: Sequence[str]) -> None:
+        """Take no more jobs.
+
+        Args:
+            digests: Names of all that was offered.
+            process: Of it the tokens of calls were made.
+            kept: Jobs that stay the worker's; whatever else it was given goes back.
+
+        Raises:
+            RedisError: It refuses, or is away.
+            OSError: It is away.
+        """
+        for digest in digests:
+            await self._functions.call("ml1_leave", self._config.worker_id, digest, process, *kept)
 
 
 def _asked(offer: Offer | None, unbegun: int) -> str:

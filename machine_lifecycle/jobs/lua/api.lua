@@ -81,8 +81,10 @@ function api.ml1_turn(_, a)
       end
     end
   end
-  -- Where nothing is left of that answer, as the leases have ended, it is a new question.
+  -- Where nothing is left of that answer, as the leases have ended, it is a new question. Else it waits for
+  -- nothing from here on.
   local new = #jobs == 0
+  if not new and again == '' then again = 'more' end
   if new and all > 0 then
     local most = math.max(0, all - on_its_way)
     want = math.max(0, want - on_its_way)
