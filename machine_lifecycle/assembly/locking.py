@@ -180,8 +180,7 @@ class Locking:
         """
         kept = kept_lock(self._context)
         if kept is None:
-            none = ("there is no lock",)
-            raise LockStale(path=self.path, differences=none, context=none)
+            raise LockStale(path=self.path, differences=())
         wanted = await wanted_of(self._context, self._ctx)
         if found := differences(kept.compared, wanted):
             raise LockStale(path=kept.path, differences=found, context=found)

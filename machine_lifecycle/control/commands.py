@@ -6,7 +6,12 @@ import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from machine_lifecycle.control.errors import ControlMessageUnusable, ProcessUnknown, UnknownCall
+from machine_lifecycle.control.errors import (
+    ControlMessageUnusable,
+    ProcessOurs,
+    ProcessUnknown,
+    UnknownCall,
+)
 from machine_lifecycle.control.messages import text_of
 from machine_lifecycle.model.figures import Figures
 from machine_lifecycle.model.status import StatusReport
@@ -140,7 +145,7 @@ class Calls:
         return {"draining": False}
 
     async def _signal(self, args: dict[str, Any]) -> Any:
-        (name,) = self._known([text_of(args, "name")])
+        name = self._steerable(args)
         number = signal_number(text_of(args, "signal"))
         if number is None:
             raise ControlMessageUnusable(reason=f"there is no signal {args['signal']!r}")
@@ -152,11 +157,18 @@ class Calls:
 
     def _of_process(self, action: Callable[[str], Awaitable[None]]) -> _Call:
         async def call(args: dict[str, Any]) -> Any:
-            (name,) = self._known([text_of(args, "name")])
+            name = self._steerable(args)
             await action(name)
             return {"name": name}
 
         return call
+
+    def _steerable(self, args: dict[str, Any]) -> str:
+        """The process that is named, which is not the machine itself."""
+        (name,) = self._known([text_of(args, "name")])
+        if any(each.ours for each in self._commands.report().processes if each.name == name):
+            raise ProcessOurs(name=name)
+        return name
 
     def _known(self, names: list[str]) -> list[str]:
         known = tuple(process.name for process in self._commands.report().processes)

@@ -12,6 +12,7 @@ __all__ = [
     "ControlMessageUnusable",
     "ControlSocketInUse",
     "MachineUnresponsive",
+    "ProcessOurs",
     "ProcessUnknown",
     "UnknownCall",
 ]
@@ -122,3 +123,22 @@ class ProcessUnknown(ConfigurationError):
         """The names there are."""
         names = (Remedy(f"There are: {', '.join(self.known)}"),) if self.known else ()
         return (*names, Remedy("List them", "machine-lifecycle ps"))
+
+
+@attrs.define(kw_only=True, slots=False, eq=False)
+class ProcessOurs(ConfigurationError):
+    """A process is the machine itself: it can't be started or stopped like one of its own."""
+
+    code: ClassVar[str] = "process-ours"
+
+    name: str
+
+    @property
+    def summary(self) -> str:
+        """Which."""
+        return f"{self.name} is the machine itself"
+
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """Stop the machine, if that is meant."""
+        return (Remedy("Stop the machine, if that is meant", "machine-lifecycle stop"),)

@@ -85,11 +85,11 @@ class LockMissing(ConfigurationError):
 
 @attrs.define(kw_only=True, slots=False, eq=False)
 class LockStale(ConfigurationError):
-    """The lock is not that of the list and the settings.
+    """The lock is not that of the list and the settings, or there is none.
 
     Attributes:
         path: The file.
-        differences: What differs, a line each.
+        differences: What differs, a line each; none: there is no lock.
     """
 
     code: ClassVar[str] = "lock-stale"
@@ -101,13 +101,15 @@ class LockStale(ConfigurationError):
     def summary(self) -> str:
         """Which file, and how much differs."""
         count = len(self.differences)
+        if not count:
+            return f"there is no lock at {self.path}"
         things = "one thing differs" if count == 1 else f"{count} things differ"
         return f"{self.path} is not the lock of this list and these settings: {things}"
 
     @property
     def remedies(self) -> tuple[Remedy, ...]:
-        """Bring it up to date."""
-        return (Remedy("Bring it up to date", _ANEW),)
+        """Bring it up to date, or make it."""
+        return (Remedy("Bring it up to date" if self.differences else "Make it", _ANEW),)
 
 
 @attrs.define(kw_only=True, slots=False, eq=False)
@@ -313,6 +315,8 @@ class InstallationDiffers(LifecycleError):
     def summary(self) -> str:
         """Which lock, and how much differs."""
         count = len(self.differences)
+        if not count:
+            return f"there is no lock at {self.path}"
         things = "one thing is" if count == 1 else f"{count} things are"
         return f"{things} other than {self.path} says"
 

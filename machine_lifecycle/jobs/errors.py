@@ -265,12 +265,14 @@ class PayloadUnusable(ConfigurationError):
     Attributes:
         path: The file.
         reason: What is wrong with it.
+        look: A command that shows it, where one does.
     """
 
     code: ClassVar[str] = "payload-unusable"
 
     path: str
     reason: str
+    look: str = ""
 
     @property
     def summary(self) -> str:
@@ -284,7 +286,7 @@ class PayloadUnusable(ConfigurationError):
             Remedy(
                 "Give a JSON object: a graph in ComfyUI's API form (Workflow, Export (API)), or a "
                 "whole payload",
-                our_python("-m", "json.tool", self.path),
+                self.look or None,
             ),
         )
 

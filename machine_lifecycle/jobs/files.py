@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import mimetypes
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
 
+from machine_lifecycle.errors import our_python
 from machine_lifecycle.jobs.errors import PayloadUnusable
 from machine_lifecycle.jobs.result_errors import OutputNotSaved
 from machine_lifecycle.model.jobs import Output, Preview
 
 __all__ = ["bare_name", "is_graph", "read_payload", "save", "save_preview"]
 
+_STDIN = "-"
 _LONGEST_NAME = 200
 """Bytes of a file's name, of which file systems take 255; a number may follow."""
 
@@ -30,9 +33,13 @@ def read_payload(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(_content(path))
     except OSError as error:
-        raise PayloadUnusable(path=str(path), reason=f"can't be read: {error.strerror}") from error
+        reason = f"can't be read: {error.strerror}"
+        look = f"ls -l {shlex.quote(str(path.parent))}"
+        raise PayloadUnusable(path=str(path), reason=reason, look=look) from error
     except ValueError as error:
-        raise PayloadUnusable(path=str(path), reason=f"is not JSON: {error}") from error
+        reason = f"is not JSON: {error}"
+        look = "" if str(path) == _STDIN else our_python("-m", "json.tool", str(path))
+        raise PayloadUnusable(path=str(path), reason=reason, look=look) from error
     except RecursionError as error:
         raise PayloadUnusable(path=str(path), reason="is nested too deep") from error
     if not isinstance(value, dict):
@@ -44,7 +51,7 @@ def read_payload(path: Path) -> dict[str, Any]:
 
 def _content(path: Path) -> bytes:
     """In any of JSON's encodings: some editors write UTF-16, or a mark before UTF-8."""
-    return sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+    return sys.stdin.buffer.read() if str(path) == _STDIN else path.read_bytes()
 
 
 def is_graph(value: dict[str, Any]) -> bool:

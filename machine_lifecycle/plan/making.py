@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import attrs
 
-from machine_lifecycle.config.errors import SettingInvalid
+from machine_lifecycle.config.errors import SettingInvalid, WorkersInvalid
 from machine_lifecycle.config.settings import secret_values, settings_env
 from machine_lifecycle.errors import LifecycleError, Problems
 from machine_lifecycle.model.bundle import WorkerBundle
@@ -93,16 +93,9 @@ class _Draft:
         try:
             definition = self.lookup(ServiceEntry(name=name))
         except LifecycleError as error:
-            if ":" in name or error.code != "service-unknown":
-                raise
-            known = tuple(self.mapping.workers)
-            close = difflib.get_close_matches(name, known, n=1)
-            raise WorkerUnknown(
-                name=name,
-                known=known,
-                close=close[0] if close else "",
-                source=self.mapping.source,
-            ) from error
+            if told := _misspelt(name, self.mapping, error):
+                raise told from error
+            raise
         entry = ServiceEntry(name=definition.name)
         routes = tuple(
             JobRoute(asks=one, service=definition.name) for one in definition.capabilities
@@ -236,6 +229,25 @@ class _Draft:
             for worker, driven in self.workers
         ]
         return (*services, *workers)
+
+
+def _misspelt(
+    name: str, mapping: ServiceMapping, error: LifecycleError
+) -> WorkersInvalid | WorkerUnknown | None:
+    """What is wrong with an item of WORKERS for which no service was found: its count is none, or
+    there is no such type. ``None`` if the error says it: of a reference, say.
+    """
+    kind, colon, count = name.partition(":")
+    if kind in mapping.workers and isinstance(error.__cause__, ModuleNotFoundError):
+        problem = f"`{name}`: the count `{count}` is neither a number from 1 nor `auto`"
+        return WorkersInvalid(item=name, position=0, problem=problem, example=f"{kind}:1")
+    if colon or error.code != "service-unknown":
+        return None
+    known = tuple(mapping.workers)
+    close = difflib.get_close_matches(name, known, n=1)
+    return WorkerUnknown(
+        name=name, known=known, close=close[0] if close else "", source=mapping.source
+    )
 
 
 def _variables(environ: Mapping[str, str], settings: Settings) -> dict[str, str]:

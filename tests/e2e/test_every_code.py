@@ -75,6 +75,11 @@ MISTAKES = (
     ),
     Mistake(code="workers-invalid", settings={"WORKERS": "simulation:-2"}, advice="WORKERS="),
     Mistake(
+        code="workers-invalid",
+        settings={"WORKERS": "simulation:one"},
+        advice="export WORKERS=simulation:1",
+    ),
+    Mistake(
         code="port-clash",
         settings={"SIMULATION_BASE_PORT": "31999", "MACHINE_HEALTH_PORT": "31999"},
         advice="export SIMULATION_BASE_PORT=",

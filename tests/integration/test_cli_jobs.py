@@ -119,8 +119,17 @@ def test_errors_are_told_with_a_remedy(terminal: Terminal, tmp_path: Path) -> No
     away = terminal.run("jobs", "list", HUB_REDIS_URL="redis://:sesame@127.0.0.1:1")
     assert "redis-unreachable" in away.stderr
     assert "sesame" not in away.stderr
-    (terminal.folder / "bad.json").write_text('{"nodes": [], "links": []}', encoding="utf-8")
-    assert "payload-unusable" in terminal.run("submit", "bad.json").stderr
+    for text, look in (
+        ('{"nodes": [], "links": []}', ""),
+        ("{", "json.tool bad.json"),
+        ("", "-l ."),
+    ):
+        path = terminal.folder / "bad.json"
+        path.write_text(text, encoding="utf-8") if text else path.unlink()
+        bad = terminal.run("submit", "bad.json").stderr
+        assert "payload-unusable" in bad
+        assert look in bad
+        assert look or "json.tool" not in bad
     for minutes in ("0", "-1", "inf", "nan"):
         asked = terminal.run("submit", terminal.payload(), "--timeout-minutes", minutes)
         assert (asked.returncode, asked.stdout) == (2, "")
