@@ -35,7 +35,7 @@ async def start(workers: Workers, url: str, *, number: int = 1, **env: str) -> N
             index=index,
             WORKER_ID=f"w-{index + 1}",
             WORKER_POLL_INTERVAL_MS="200",
-            WORKER_HEARTBEAT_INTERVAL_MS="4000",
+            WORKER_HEARTBEAT_INTERVAL_MS="3000",
             **env,
         )
 
