@@ -51,7 +51,7 @@ def status_message(
             },
             "services": _services(report, plan),
         },
-        "health_url": report.health_url,
+        "health_url": f"{report.health_url}/health" if report.health_url else "",
     }
 
 

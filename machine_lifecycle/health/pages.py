@@ -26,8 +26,9 @@ _KEEP_ALIVE = 15.0
 """Seconds without a change after which a reader of ``/events`` is sent a comment, so that proxies
 keep the connection and a reader that has gone is noticed."""
 
-_LINES = 50
-"""Lines of a log that are sent where the request asks for no number."""
+_LINES, _COMFYUI_LINES = 50, 100
+"""Lines of a log that are sent where the request asks for no number: of any process's, and of a
+ComfyUI's by its GPU."""
 _MOST_LINES = 10_000
 """And those that are sent at most, whatever it asks for."""
 
@@ -123,10 +124,20 @@ class Pages:
 
     async def logs(self, request: web.Request) -> web.StreamResponse:
         """The last lines of one process's log, as text."""
-        name, refused = self._named(request)
+        name, refused = self._named(request.query.get("service", ""))
         if refused is not None:
             return refused
-        wanted = request.query.get("lines", str(_LINES))
+        return await self._last_lines(request, name, _LINES)
+
+    async def comfyui_logs(self, request: web.Request) -> web.StreamResponse:
+        """The same of the ComfyUI on one GPU, by the GPU's number."""
+        name, refused = self._named(f"comfyui-gpu{request.query.get('gpu', '0')}")
+        if refused is not None:
+            return refused
+        return await self._last_lines(request, name, _COMFYUI_LINES)
+
+    async def _last_lines(self, request: web.Request, name: str, usual: int) -> web.StreamResponse:
+        wanted = request.query.get("lines", str(usual))
         if not wanted.isdecimal():
             return answer_json({"error": f"lines must be a whole number, not {wanted!r}"}, 400)
         lines = min(int(wanted[:9]), _MOST_LINES)
@@ -142,7 +153,7 @@ class Pages:
 
     async def restart_service(self, request: web.Request) -> web.StreamResponse:
         """Start one process anew."""
-        name, refused = self._named(request)
+        name, refused = self._named(request.query.get("service", ""))
         if refused is not None:
             return refused
         await self._source.restart_process(name)
@@ -159,9 +170,8 @@ class Pages:
             }
         )
 
-    def _named(self, request: web.Request) -> tuple[str, web.Response | None]:
+    def _named(self, name: str) -> tuple[str, web.Response | None]:
         """The process a request is about, or the answer that there is none."""
-        name = request.query.get("service", "")
         if not name:
             return "", answer_json({"error": "say which one: ?service=NAME"}, 400)
         names = [process.name for process in self._source.report().processes]

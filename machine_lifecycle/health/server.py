@@ -116,6 +116,7 @@ class HealthServer:
             application.router.add_route("OPTIONS", path, read_only(_nothing))
         token = self._token
         application.router.add_get("/pm2/logs", needs_token(token, pages.logs))
+        application.router.add_get("/comfyui/logs", needs_token(token, pages.comfyui_logs))
         application.router.add_post("/restart/machine", needs_token(token, pages.restart_machine))
         application.router.add_post("/restart/service", needs_token(token, pages.restart_service))
         refresh = needs_token(token, pages.refresh)

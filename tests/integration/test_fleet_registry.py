@@ -37,7 +37,7 @@ def report() -> StatusReport:
         machine_id="m1", version="1",
         state="ready", phase="ready", since=0.0, uptime=1.5, attempt=1,
         pid=os.getpid(), workers=(WorkerStatus(id=WORKER.id, process=WORKER.process, type="fake",
-        status="idle", connected=True),), health_url="http://127.0.0.1:9090/health",
+        status="idle", connected=True),), health_url="http://127.0.0.1:9090",
     )  # fmt: skip
 
 
@@ -65,7 +65,9 @@ async def test_register_publish_verify_deregister(valkey: Any, redis: Redis) -> 
     assert message["status"]["machine"]["phase"] == "ready"
     assert message["structure"]["workers"][WORKER.id]["pm2_name"] == "redis-worker-fake-0"
     assert message["status"]["services"][f"{WORKER.id}.fake"]["health"] == "healthy"
-    assert (await redis.hgetall("machine:m1:info"))["status"] == "ready"
+    assert message["health_url"] == "http://127.0.0.1:9090/health"
+    info = await redis.hgetall("machine:m1:info")
+    assert (info["status"], info["health_url"]) == ("ready", message["health_url"])
     assert 0 < await redis.ttl("machine:m1:info") <= 120
     assert 0 < await redis.ttl("machine:m1:owner") <= 30
     checks = {check.name: check.ok for check in await found.verify(PLAN)}

@@ -161,6 +161,7 @@ async def test_metrics(site: _Site) -> None:
     ("method", "path"),
     [
         ("GET", "/pm2/logs?service=comfyui-gpu0"),
+        ("GET", "/comfyui/logs?gpu=0"),
         ("POST", "/restart/machine"),
         ("POST", "/restart/service?service=comfyui-gpu0"),
         ("GET", "/refresh-status"),
@@ -198,6 +199,10 @@ async def test_orders_reach_the_machine(site: _Site) -> None:
     assert site.machine.done == ["restart machine", "restart comfyui-gpu0", "publish"]
     _, text = await site.ask("/pm2/logs?service=comfyui-gpu0&lines=2", token=_TOKEN)
     assert text == "comfyui-gpu0 0\ncomfyui-gpu0 1\n"
+    _, text = await site.ask("/comfyui/logs?gpu=0&type=server&lines=1", token=_TOKEN)
+    assert text == "comfyui-gpu0 0\n"
+    _, text = await site.ask("/comfyui/logs", token=_TOKEN)
+    assert len(text.splitlines()) == 100
 
 
 @pytest.mark.parametrize(
@@ -210,6 +215,9 @@ async def test_orders_reach_the_machine(site: _Site) -> None:
         ("GET", "/pm2/logs", 400),
         ("GET", "/pm2/logs?service=../../etc/passwd", 404),
         ("GET", "/pm2/logs?service=comfyui-gpu0&lines=-1", 400),
+        ("GET", "/comfyui/logs?gpu=7", 404),
+        ("GET", "/comfyui/logs?gpu=/../x", 404),
+        ("GET", "/comfyui/logs?lines=x", 400),
         ("PUT", "/refresh-status", 405),
         ("GET", "/nothing", 404),
         ("POST", "/health", 405),
@@ -230,7 +238,13 @@ async def test_other_origins_may_read_but_not_order(site: _Site) -> None:
             assert answer.headers["Access-Control-Allow-Origin"] == "*"
         async with site.session.get(site.url + path) as answer:
             assert answer.headers["Access-Control-Allow-Origin"] == "*"
-    for path in ("/restart/machine", "/restart/service", "/pm2/logs", "/refresh-status"):
+    for path in (
+        "/restart/machine",
+        "/restart/service",
+        "/pm2/logs",
+        "/comfyui/logs",
+        "/refresh-status",
+    ):
         async with site.session.options(site.url + path) as answer:
             assert answer.status == 405
             assert "Access-Control-Allow-Origin" not in answer.headers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import attrs
 import pytest
 
 from machine_lifecycle.fleet.message import status_message
@@ -31,3 +32,14 @@ def test_a_degraded_machine_says_why(
     )  # fmt: skip
     machine = status_message(report, None, "periodic", 5)["status"]["machine"]
     assert (machine["conditions"], machine["degraded"]) == (kinds, degraded)
+
+
+def test_a_machine_whose_pages_are_not_up_names_no_page() -> None:
+    report = StatusReport(
+        machine_id="m", version="1",
+        state="starting", phase="starting", since=0.0, uptime=1.0, attempt=1, pid=1,
+    )  # fmt: skip
+    assert status_message(report, None, "periodic", 5)["health_url"] == ""
+    up = attrs.evolve(report, health_url="http://127.0.0.1:9090")
+    told = status_message(up, None, "periodic", 5)["health_url"]
+    assert told == "http://127.0.0.1:9090/health"

@@ -55,6 +55,15 @@ def test_the_index_leads_to_every_page() -> None:
     assert {str(page) for page in pages} - set(re.findall(r"\]\(([^)#]+)\)", index)) == set()
 
 
+def test_every_page_of_the_health_server_is_told_of() -> None:
+    server = (ROOT / "machine_lifecycle" / "health" / "server.py").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "how-to" / "ask-over-http.md").read_text(encoding="utf-8")
+    tables = "\n".join(line for line in page.splitlines() if line.startswith("|"))
+    served = set(re.findall(r'"(/[a-z0-9/-]*)"', server))
+    assert "/pm2/logs" in served
+    assert set(re.findall(r"`(/[a-z0-9/-]*)[^`]*`", tables)) == served
+
+
 def programs() -> Iterator[tuple[str, str]]:
     """Each example as a module of its own: its name, with the line it stands at, and its text.
 
