@@ -36,6 +36,9 @@ __all__ = ["BUILTINS", "Registry", "ServiceOrigin"]
 BUILTINS = (simulation.SERVICE, comfyui.SERVICE, comfyui_remote.SERVICE)
 BUNDLE = "bundle:"
 """Stands before a connector's name that is to come from the worker bundle, whoever else has it."""
+_CLOSE = 0.8
+"""How alike a name must be to be taken for what was meant: more than ``Connector`` at the end of
+both makes them."""
 
 
 @attrs.frozen(kw_only=True)
@@ -186,7 +189,7 @@ class Registry:
             raise PluginClash(name=name, distributions=packages)
         if not found:
             known = tuple(sorted(one.name for one in self.bundled)) or ("none",)
-            close = difflib.get_close_matches(name, known, n=1)
+            close = difflib.get_close_matches(name, known, n=1, cutoff=_CLOSE)
             raise ServiceUnknown(
                 kind="connector of the worker bundle",
                 name=name,
@@ -230,7 +233,7 @@ class Registry:
         names += [entry.name for entry in (*self.plugins(Offer.SERVICE), *offers)]
         aliases = [alias for one in (*self.definitions, *BUILTINS) for alias in one.aliases]
         known = names if kind == "service" else [*aliases, *names]
-        close = difflib.get_close_matches(name, [*names, *aliases], n=1)
+        close = difflib.get_close_matches(name, [*names, *aliases], n=1, cutoff=_CLOSE)
         return ServiceUnknown(
             kind=kind,
             name=name,

@@ -42,6 +42,22 @@ def test_names_are_case_sensitive_and_the_close_one_is_offered() -> None:
     assert "simulation" in caught.value.summary
 
 
+@pytest.mark.parametrize(
+    ("written", "offered"),
+    [
+        ("SimulatoinConnector", "SimulationConnector"),
+        ("ComfyConnector", "ComfyUIConnector"),
+        ("OllamaConnector", ""),
+        ("GeminiConnector", ""),
+        ("A1111WebSocketConnector", ""),
+    ],
+)
+def test_no_connector_is_offered_for_what_it_shares_with_all(written: str, offered: str) -> None:
+    with pytest.raises(ServiceUnknown) as caught:
+        registry().lookup(ServiceEntry(name="x", connector=written))
+    assert caught.value.close == offered
+
+
 def test_objects_come_first() -> None:
     mine = ServiceDefinition(name="comfyui", summary="", capabilities=(), connector="a:b")
     assert Registry(definitions=(mine,)).find("comfyui") is mine
