@@ -3,7 +3,8 @@
 A quiet log costs nothing: the kernel is asked to tell of the first write to it, once (inotify with
 IN_ONESHOT; a watch that told of each would wake us thousands of times a second). From then on its
 size is looked at by a timer that all logs share, every 5 s, sooner if it would be full by then,
-until it has been quiet for two looks.
+until it has been quiet for two looks. A look is a thread's, one at a time: a file system that does
+not answer holds up no more than that.
 
 So a log holds at most its limit and what its process writes within one look: at most 1 s after it
 was quiet, a fifth of a second once it is known to be that fast.
@@ -14,20 +15,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import functools
 import logging
 import os
 import struct
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import attrs
 
 from machine_lifecycle.supervisor.marks import note
 from machine_lifecycle.supervisor.rotation import Extent, LogRules, measure, put_aside, shorten
+from machine_lifecycle.system.tasks import in_daemon_thread
 
-__all__ = ["LogKeeper"]
+__all__ = ["LogKeeper", "Seen", "look_at"]
 
 _INTERVAL = 5.0
 _FIRST = 1.0
@@ -83,7 +86,9 @@ class _FirstWrites:
 
 @attrs.define
 class _Kept:
-    """One log: its size at the last look, when that was, and how many looks found no growth."""
+    """One log: its size at the last look, when that was, how many looks found no growth, and the
+    seconds until the next one.
+    """
 
     size: int
     looked: float
@@ -92,21 +97,43 @@ class _Kept:
     held: int = 0
     rate: float = 0.0
     awaited: bool = False
+    wait: float = _FIRST
+
+
+@attrs.frozen
+class Seen:
+    """What a look found.
+
+    Attributes:
+        size: Of the log, in bytes; ``None`` if it can't be looked at.
+        free: Bytes that are free on its disk, if that is known.
+    """
+
+    size: int | None
+    free: int | None
 
 
 class LogKeeper:
     """Keeps the logs of one supervisor within their bounds. Made on a running loop."""
 
-    def __init__(self, rules: LogRules, on_alarm: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        rules: LogRules,
+        on_alarm: Callable[[str], None],
+        looks: Callable[[Sequence[Path]], Sequence[Seen]] | None = None,
+    ) -> None:
         """Watch nothing yet.
 
         Args:
             rules: How much is kept.
             on_alarm: Told in words what keeps logs from being written or put aside, and told an
                 empty text when that is past.
+            looks: Looks at logs; may hang as long as their file system does.
         """
         self._rules = rules
         self._on_alarm = on_alarm
+        self._looks = looks or look_at
+        self._looking: asyncio.Future[Sequence[Seen]] | None = None
         self._alarms: dict[str, str] = {}
         self._kept: dict[Path, _Kept] = {}
         self._tasks: dict[Path, asyncio.Task[None]] = {}
@@ -117,7 +144,7 @@ class LogKeeper:
     def idle(self) -> bool:
         """Whether no log is looked at until the kernel tells of a write."""
         waiting = all(kept.awaited for kept in self._kept.values())
-        return self._timer is None and not self._tasks and waiting
+        return self._timer is None and self._looking is None and not self._tasks and waiting
 
     def begin(self, log: Path) -> int:
         """Before a process is started that writes to this log: put a long one aside, and watch.
@@ -172,14 +199,31 @@ class LogKeeper:
 
     def _look(self) -> None:
         self._timer = None
-        soonest = [self._look_at(log, kept) for log, kept in self._kept.items() if not kept.awaited]
-        waits = [seconds for seconds in soonest if seconds is not None]
+        due = {log: kept for log, kept in self._kept.items() if not kept.awaited}
+        if due and self._looking is None:  # else what is seen has us look again
+            look = functools.partial(self._looks, [*due])
+            self._looking = in_daemon_thread(look, name="look at logs")
+            self._looking.add_done_callback(functools.partial(self._weigh, due))
+
+    def _weigh(self, due: dict[Path, _Kept], answer: asyncio.Future[Sequence[Seen]]) -> None:
+        self._looking = None
+        if answer.cancelled():
+            return
+        for (log, kept), seen in zip(due.items(), answer.result(), strict=True):
+            # One whose process began anew meanwhile, or that is no longer kept, is another.
+            if self._kept.get(log) is kept and not kept.awaited:
+                kept.wait = self._grown(log, kept, seen)
+        waits = [kept.wait for kept in self._kept.values() if not kept.awaited]
         if waits:
             self._look_within(min(waits))
 
-    def _look_at(self, log: Path, kept: _Kept) -> float | None:
-        """Look at one log; seconds until the next time, ``None`` if the kernel will tell."""
-        now, size = asyncio.get_running_loop().time(), _size(log)
+    def _grown(self, log: Path, kept: _Kept, seen: Seen) -> float:
+        """Go by how much one log has grown; seconds until the next look, if the kernel will not
+        tell before.
+        """
+        if seen.size is None:
+            return _INTERVAL
+        now, size = asyncio.get_running_loop().time(), seen.size
         grown = size - kept.size if size >= kept.size else size
         kept.rate = grown / max(0.001, now - kept.looked)
         if grown:
@@ -188,7 +232,7 @@ class LogKeeper:
             self._note(log, size)
             kept.quiet = 0
             kept.held += grown
-            self._check(log, kept)
+            self._check(log, kept, seen.free)
         else:
             kept.quiet += 1
         kept.size, kept.looked, kept.wall = size, now, time.time()
@@ -199,7 +243,7 @@ class LogKeeper:
         left = max(0, self._rules.max_bytes - kept.held)
         return min(_INTERVAL, max(_SHORTEST, left / kept.rate / 2))
 
-    def _rest(self, log: Path, kept: _Kept) -> float | None:
+    def _rest(self, log: Path, kept: _Kept) -> float:
         if self._first_writes is None:
             self._first_writes = _FirstWrites(self._written)
         kept.awaited = self._first_writes.await_write(log)
@@ -207,11 +251,9 @@ class LogKeeper:
             return _UNTOLD
         if _size(log) != kept.size:  # between the look and the watch
             kept.awaited = False
-            return _FIRST
-        return None
+        return _FIRST
 
-    def _check(self, log: Path, kept: _Kept) -> None:
-        free = _free(log.parent)
+    def _check(self, log: Path, kept: _Kept, free: int | None) -> None:
         low = free is not None and free < max(self._rules.max_bytes, _LEAST_FREE)
         where = f"only {(free or 0) >> 20} MiB are free on the disk of {log.parent}"
         self._tell(_DISK, where if low else "")
@@ -247,6 +289,8 @@ class LogKeeper:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._looking is not None:
+            self._looking.cancel()
         if self._first_writes is not None:
             self._first_writes.close()
             self._first_writes = None
@@ -256,6 +300,19 @@ class LogKeeper:
             if _size(log) > kept.size:
                 self._note(log, _size(log))
         self._kept.clear()
+
+
+def look_at(logs: Sequence[Path]) -> list[Seen]:
+    """Look at logs; returns when their file systems have answered."""
+    free = {folder: _free(folder) for folder in {log.parent for log in logs}}
+    return [Seen(_size_if_known(log), free[log.parent]) for log in logs]
+
+
+def _size_if_known(log: Path) -> int | None:
+    try:
+        return _size(log)
+    except OSError:
+        return None
 
 
 def _size(log: Path) -> int:

@@ -6,13 +6,14 @@ import asyncio
 import gzip
 import os
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
-from machine_lifecycle.supervisor.keeping import LogKeeper
+from machine_lifecycle.supervisor.keeping import LogKeeper, Seen, look_at
 from machine_lifecycle.supervisor.logs import Follower, follow, stored, tail
 from machine_lifecycle.supervisor.marks import Marks, note, read_marks, write_marks
 from machine_lifecycle.supervisor.rotation import LogRules, archives, data_start, put_aside, shorten
@@ -94,6 +95,27 @@ async def test_disk_use_is_bounded_and_the_newest_lines_are_kept(tmp_path: Path)
     assert most <= 600_000
     assert all(part.stat().st_size <= 200_000 for part in archives(log))
     assert not alarms
+
+
+async def test_a_file_system_that_does_not_answer_holds_up_the_look_alone(tmp_path: Path) -> None:
+    log = tmp_path / "p.log"
+    answers, looks = threading.Event(), []
+
+    def hang(logs: Sequence[Path]) -> Sequence[Seen]:
+        looks.append(threading.current_thread())
+        answers.wait(PATIENCE)
+        return look_at(logs)
+
+    keeper = LogKeeper(LogRules(max_bytes=1000, archives=1), lambda _words: None, looks=hang)
+    keeper.begin(log)
+    log.write_bytes(b"x" * 2000)
+    await _until(lambda: bool(looks))  # the loop goes on, or this could not end
+    keeper.begin(tmp_path / "another.log")
+    assert [thread.daemon for thread in looks] == [True], "the program's end would wait for it"
+    assert not archives(log)
+    answers.set()
+    await _until(lambda: bool(archives(log)))
+    await _closed(keeper)
 
 
 def test_what_exceeds_all_archives_is_never_copied(tmp_path: Path) -> None:
