@@ -494,6 +494,15 @@ async def test_what_was_heard_of_may_be_why_its_worker_died(
     assert (record.status, record.fields["crashes"]) == ("pending", "1")
 
 
+async def test_what_its_worker_gives_back_was_heard_of(redis: Redis, waiter: Waiter) -> None:
+    await waiter.turn(2)
+    await submit(redis, "one")
+    assert await call(redis, "ml1_release", "w1", "one", 1, "crash", "service down") == "released"
+    record = await JobQueue(redis).get("one")
+    assert (record.status, record.fields["crashes"]) == ("pending", "1")
+    assert await redis.hget(keys.worker("w1"), "waits"), "it waits for further ones"
+
+
 async def test_what_goes_back_is_pushed_no_more_and_then_counts(
     redis: Redis, waiter: Waiter
 ) -> None:

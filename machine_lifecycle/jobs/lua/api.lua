@@ -284,6 +284,7 @@ function api.ml1_release(_, a)
   local job = mine(a[2], a[1], a[3])
   if not job then return 'lost' end
   local at = now()
+  job.pushed = nil -- who gives it back has heard of it
   local said = hand_back(a[2], a[1], job, a[4], a[5], at)
   worker_now(a[1], seen_of(a[1]), at, running_here(a[1]), 0, 0)
   return said

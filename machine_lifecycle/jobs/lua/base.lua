@@ -1,5 +1,5 @@
 #!lua name=machine_lifecycle_1
--- revision 32
+-- revision 33
 
 -- Every change of a job's state is one call here, so that it happens whole or not at all. Times
 -- are the server's own: clocks of workers never count.
