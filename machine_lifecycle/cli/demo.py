@@ -16,6 +16,7 @@ import click
 from machine_lifecycle.cli.environment import environment
 from machine_lifecycle.errors import LifecycleError
 from machine_lifecycle.model.settings import GpuMode, RedisMode, Settings
+from machine_lifecycle.system.files import asked_for
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -43,6 +44,8 @@ def demo(out: Path, prompt: str, seed: int, keep: bool) -> None:  # noqa: FBT001
     protocol, a worker, the states. It needs no Redis, no GPU, no network, and leaves nothing
     behind but the picture.
     """
+    with asked_for(out):  # before a machine boots for it
+        out.mkdir(parents=True, exist_ok=True)
     sys.exit(asyncio.run(_demo(out, prompt, seed, keep=keep)))
 
 

@@ -153,6 +153,8 @@ def cli(ctx: click.Context, env_file: str | None, as_init: bool) -> None:  # noq
       machine-lifecycle demo                      see it work
       WORKERS=comfyui:1 machine-lifecycle plan    see what would run
       machine-lifecycle                           boot, and stay
+
+    Listings take --json; errors are JSON with it, too.
     """  # noqa: D301 - click reads the escape
     ctx.obj = {"env_file": env_file}
     if ctx.invoked_subcommand is not None:

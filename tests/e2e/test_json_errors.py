@@ -53,3 +53,13 @@ def test_without_it_people_are_told(outside: Callable[..., Outside], words: Sequ
     assert done.stdout == ""
     assert not done.stderr.startswith("{")
     assert done.stderr.startswith(("error ", "Usage: "))
+
+
+def test_a_demo_boots_nothing_for_a_folder_that_can_not_be_made(
+    outside: Callable[..., Outside],
+) -> None:
+    machine = outside()
+    (machine.folder / "file").touch()
+    done = machine.call("demo", "--out", "file/pictures")
+    assert (done.returncode, done.stdout) == (ExitCode.CONFIGURATION, "")
+    assert "file/pictures can't be written: Not a directory [file-not-written]" in done.stderr
