@@ -143,8 +143,6 @@ class Exchange:
                 self._outcomes[:0] = lane.end()
             if self._outcomes or self._stirred:
                 self._lanes.stir(len(self._outcomes))
-            elif not self._lanes.calling:
-                self._taker.written()
 
     def _is_due(self, lane: Lane, offer: Offer | None) -> bool:
         if lane.unanswered:
@@ -204,6 +202,8 @@ class Exchange:
             self._delivery.answered(outcome, answer, again=self.give)
         for claimed, slot in arrived:
             self._taker.start(claimed, slot)
+        if not self.busy:
+            self._taker.written()
 
     def _begin(self, claimed: Claimed) -> None:
         self._taker.start(claimed, self._taker.expect(claimed))

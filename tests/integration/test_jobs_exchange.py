@@ -71,7 +71,8 @@ class Taker:
         self.troubles += [error] if error else []
 
     def written(self) -> None:
-        """Nothing is to be done here."""
+        assert not self.exchange.busy
+        self.happened.append("written")
 
 
 class Watched(FunctionsWithFiles):
@@ -219,6 +220,18 @@ async def test_two_calls_are_under_way_while_results_are_many(
         free = [int(word.split()[1]) for word in taker.happened if word.startswith("offer")]
         assert min(free) >= 0, "no slot was asked for twice"
     assert {(await queue.get(job_id)).status for job_id in (*ids, last)} == {"completed"}
+
+
+async def test_the_worker_hears_that_its_last_result_is_written(
+    valkey: Any, redis: Redis, line: Line
+) -> None:
+    taker = Taker()
+    await JobQueue(redis).submit({}, service_required="clock", priority=1)
+    async with working(valkey, redis, taker, FunctionsWithFiles(line), None):
+        await taker.over.wait()
+        while "written" not in taker.happened[taker.happened.index("ok 1") :]:  # noqa: ASYNC110 - no event
+            await asyncio.sleep(0.01)
+    assert taker.slots.taken["clock"] == 0
 
 
 async def test_more_is_asked_for_once_an_answer_comes_after_the_jobs_that_were_pushed_meanwhile(
