@@ -26,7 +26,8 @@ ASSIGNMENT = re.compile(r"(?:^|[\s`])(?P<name>[A-Z][A-Z0-9]*_[A-Z0-9_]+)=")
 FOREIGN = {
     *("COMFYUI_START", "COMFYUI_URL", "NVIDIA_VISIBLE_DEVICES", "NO_COLOR"),
     *("PIP_CONSTRAINT", "PIP_INDEX_URL", "UV_EXCLUDE_NEWER", "UV_FIND_LINKS"),
-    "COMFYUI_MODELS_PATH",  # of the service mapping
+    *("COMFYUI_INSTANCES_PER_GPU", "COMFYUI_MODELS_PATH"),  # of the service mapping
+    "WORKER_FEATURES",  # a word that jobs may require
     *("HF_TOKEN", "CIVITAI_TOKEN"),  # of those who keep models
 }
 

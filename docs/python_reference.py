@@ -191,4 +191,5 @@ def _is_event(found: Any) -> bool:
 
 
 def _is_choice(name: str) -> bool:
-    return name in {"GpuMode", "LogFormat", "OnFailed", "RedisMode", "BundleMode", "LockMode"}
+    choices = {"GpuMode", "LogFormat", "OnFailed", "RedisMode", "BundleMode", "LockMode"}
+    return name in {*choices, "CustomerIsolation"}

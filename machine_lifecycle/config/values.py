@@ -273,6 +273,7 @@ _CHECKS: Mapping[str, Callable[[Any], Any]] = {
     "job_timeout_minutes": _above_zero("30"),
     "heartbeat_ms": _above_zero("30000"),
     "poll_ms": _above_zero("5000"),
+    "retry_backoff_ms": _NOT_NEGATIVE,
     "health_port": _between(0, 65535, "9090"),
     "status_interval": _status_interval,
     "log_level": _log_level,

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from enum import Enum
 
-__all__ = ["BundleMode", "GpuMode", "LockMode", "LogFormat", "OnFailed", "RedisMode"]
+__all__ = [
+    "BundleMode",
+    "CustomerIsolation",
+    "GpuMode",
+    "LockMode",
+    "LogFormat",
+    "OnFailed",
+    "RedisMode",
+]
 
 
 class BundleMode(Enum):
@@ -31,6 +39,15 @@ class LockMode(Enum):
     """Follow it; without one there is no boot."""
     OFF = "off"
     """Pay no heed to it: install whatever branches and ranges of versions come to."""
+
+
+class CustomerIsolation(Enum):
+    """How far workers keep the jobs of one customer from those of another."""
+
+    NONE = "none"
+    LOOSE = "loose"
+    STRICT = "strict"
+    """They are fit for jobs that require it."""
 
 
 class OnFailed(Enum):

@@ -257,6 +257,29 @@ async def test_a_job_from_python(make: Make) -> None:
             assert output.data.startswith(b"\x89PNG")
 
 
+async def test_a_machine_takes_the_jobs_of_its_customers_alone(make: Make) -> None:
+    settings = make(
+        allowed_customers="acme, beta", denied_customers="beta", customer_isolation="strict"
+    )
+    strict = {"customer_isolation": "strict"}
+    async with Machine.open(settings, environ=ENVIRON) as machine:
+        await machine.boot()
+        async with open_job_queue(machine.queue_url) as queue:
+            for whose in ("beta", "other", ""):
+                job = await queue.submit({}, service_required="simulation", customer_id=whose)
+                (fit,) = (await queue.why(job)).fits
+                assert fit.lacks == (f"takes no jobs of customer {whose or '(none named)'}",)
+            size = {"width": 8, "height": 8, "batch_size": 1, "color": 0}
+            graph = {
+                "1": {"class_type": "EmptyImage", "inputs": size},
+                "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
+            }
+            job = await queue.submit(
+                graph, service_required="simulation", customer_id="acme", requirements=strict
+            )
+            assert (await queue.result(job)).outputs
+
+
 async def test_a_reload_starts_anew_only_what_other_settings_change(make: Make) -> None:
     settings = make(workers="simulation:2", mock_gpus=2)
     async with Machine.open(settings, environ=ENVIRON) as machine:

@@ -4,7 +4,7 @@ Text is turned into this value by ``machine_lifecycle.config.settings``; the env
 read by the command line alone. The generated page ``docs/reference/settings.md`` lists every field.
 
 They are declared in parts, a module each, every part adding to the one before it: ``machine``,
-``services``, ``installation``, and the rest here. That order is the reference's.
+``services``, ``installation``, ``workers``, and the rest here. That order is the reference's.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import attrs
 
 from machine_lifecycle.model.choices import (
     BundleMode,
+    CustomerIsolation,
     GpuMode,
     LockMode,
     LogFormat,
@@ -24,10 +25,11 @@ from machine_lifecycle.model.choices import (
     RedisMode,
 )
 from machine_lifecycle.model.settings.fields import SettingInfo, fitted, setting
-from machine_lifecycle.model.settings.installation import OfInstallation
+from machine_lifecycle.model.settings.workers import OfWorkers
 
 __all__ = [
     "BundleMode",
+    "CustomerIsolation",
     "GpuMode",
     "LockMode",
     "LogFormat",
@@ -40,7 +42,7 @@ __all__ = [
 
 
 @attrs.frozen(kw_only=True)
-class Settings(OfInstallation):
+class Settings(OfWorkers):
     """Everything that can be set from outside. Times are seconds unless a name says otherwise."""
 
     # Boot, restart, stop
@@ -75,25 +77,6 @@ class Settings(OfInstallation):
     )
     min_healthy: int = setting(
         "MACHINE_MIN_HEALTHY", 1, "Healthy workers below which the machine has failed."
-    )
-
-    # Workers
-    job_timeout_minutes: float = setting(
-        ("WORKER_JOB_TIMEOUT_MINUTES", "JOB_TIMEOUT_MINUTES"),
-        30.0,
-        "Minutes a job may take that names no time of its own; for jobs of one kind alone: "
-        "`{WHAT IS ASKED FOR}_JOB_TIMEOUT_MINUTES`, such as `COMFYUI_JOB_TIMEOUT_MINUTES`.",
-    )
-    heartbeat_ms: int = setting(
-        "WORKER_HEARTBEAT_INTERVAL_MS", 30_000, "Milliseconds between a worker's heartbeats."
-    )
-    poll_ms: int = setting(
-        "WORKER_POLL_INTERVAL_MS",
-        2_000,
-        "Milliseconds between a fleet's looks at what messages missed; idle workers take turns.",
-    )
-    concurrent_jobs: int = setting(
-        "WORKER_MAX_CONCURRENT_JOBS", 0, "Jobs a worker does at a time; 0: what its service takes."
     )
 
     # Reports

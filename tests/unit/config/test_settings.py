@@ -5,7 +5,7 @@ import pytest
 from machine_lifecycle.config.settings import load_settings, secret_values, settings_env, shown
 from machine_lifecycle.config.values import Unusable, parse_limits
 from machine_lifecycle.errors import Problems
-from machine_lifecycle.model.settings import GpuMode, Settings, setting_info
+from machine_lifecycle.model.settings import CustomerIsolation, GpuMode, Settings, setting_info
 
 
 def test_nothing_written_gives_the_defaults() -> None:
@@ -28,6 +28,16 @@ def test_an_older_name_counts_and_is_told() -> None:
     loaded = load_settings({"WORKER_CONNECTORS": "comfyui:3"})
     assert loaded.settings.workers == "comfyui:3"
     assert str(loaded.origins["workers"]) == "environment (as WORKER_CONNECTORS)"
+
+
+def test_customers_are_named_as_hubs_name_them() -> None:
+    names = {"ALLOWED_CUSTOMERS": "a,b", "DENIED_CUSTOMERS": "c", "CUSTOMER_ISOLATION": "strict"}
+    settings = load_settings(names).settings
+    assert (settings.allowed_customers, settings.denied_customers) == ("a,b", "c")
+    assert settings.customer_isolation is CustomerIsolation.STRICT
+    assert settings_env(settings) == {f"WORKER_{name}": value for name, value in names.items()}
+    with pytest.raises(Problems, match="CUSTOMER_ISOLATION"):
+        load_settings({"CUSTOMER_ISOLATION": "tight"})
 
 
 def test_two_names_that_differ_are_warned_of() -> None:
