@@ -717,6 +717,21 @@ async def test_a_silent_worker_loses_its_job_at_anybodys_beat(redis: Redis) -> N
     assert await redis.hlen("jobs:active:w1") == 0
 
 
+async def test_a_worker_that_lives_and_has_a_job_no_more_did_not_crash(redis: Redis) -> None:
+    """As where the server that follows another one forgot how the job ended."""
+    client = JobQueue(redis)
+    job_id = await client.submit({}, service_required="simulation")
+    for number in range(5):
+        assert (await client.get(job_id)).status == "pending"
+        assert (await claim(redis, f"w{number}"))[1] == job_id
+        await call(redis, "ml1_beat", f"w{number}", "none", 20000)  # and does not name it
+        await redis.zadd(keys.LEASES, {job_id: 1})
+        await call(redis, "ml1_beat", "other", "none", 20000)
+    record = await client.get(job_id)
+    assert (record.status, record.fields.get("crashes")) == ("failed", None), "it comes to an end"
+    assert "its worker lives, and has it no more" in record.error
+
+
 @pytest.mark.parametrize("leases", [0.6, 10])
 async def test_a_queue_that_was_away_itself_takes_nobodys_job_at_once(
     redis: Redis, leases: float

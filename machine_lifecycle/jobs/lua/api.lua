@@ -386,7 +386,7 @@ function api.ml1_beat(_, a)
   local worker, digest, at = a[1], a[2], now()
   redis.call('SET', 'worker:' .. worker .. ':heartbeat', iso(at), 'EX', HEARTBEAT_TTL)
   local known, pushed = unpack(redis.call('HMGET', 'worker:' .. worker, 'worker_id', 'pushed'))
-  local facts = {'last_heartbeat', iso(at)}
+  local facts = {'last_heartbeat', iso(at), 'named_until', at + tonumber(a[3])}
   if word then set(facts, 'heard', word) end
   redis.call('HSET', 'worker:' .. worker, unpack(facts))
   redis.call('EXPIRE', 'worker:' .. worker, WORKER_TTL)

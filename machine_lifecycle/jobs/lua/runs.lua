@@ -247,16 +247,28 @@ local function all_were_away(at, lease)
   return redis.call('EXISTS', 'jobs:spared') == 1
 end
 
+-- What became of a job whose lease is over, in a word and in words. A worker that has told since what it
+-- runs, and did not name it, lives: it was the server that forgot how the job ended, as its successor may.
+local function gone(worker, job, lease_end, at)
+  local named_until = tonumber(redis.pcall('HGET', 'worker:' .. worker, 'named_until')) or 0
+  if lease_end < named_until and not unheard(worker, job) then
+    return 'lost', 'its worker lives, and has it no more', at
+  end
+  return 'crash', 'its worker was not heard of any more', at
+end
+
 -- Jobs whose worker has not been heard of. Any worker's beat does it, without a lock.
 local function reap(at)
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', 'jobs:leases', '-inf', at, 'LIMIT', 0, 100)) do
+  local over = redis.call('ZRANGEBYSCORE', 'jobs:leases', '-inf', at, 'WITHSCORES', 'LIMIT', 0, 100)
+  for i = 1, #over, 2 do
+    local id = over[i]
     local run = fields('job:' .. id, RUN)
     if not (RUNNING[run.status] and goes_on(id, run, at)) then
       local job = hash('job:' .. id)
       redis.call('ZREM', 'jobs:leases', id)
       if RUNNING[job.status] then
-        apart(id, at, false, hand_back, id, job.worker_id or '', job, 'crash',
-          'its worker was not heard of any more', at)
+        apart(id, at, false, hand_back, id, job.worker_id or '', job,
+          gone(job.worker_id or '', job, tonumber(over[i + 1]), at))
       elseif WAITING[job.status] then -- a claim that was broken off in its midst
         apart(id, at, false, wait_again, id, job, at)
       end
