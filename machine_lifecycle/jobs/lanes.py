@@ -72,12 +72,14 @@ class Lanes:
 
     def asked(self, *, but: Lane | None = None) -> int:
         """How many jobs the calls under way may bring."""
-        return sum(lane.asked for lane in self._both if lane is not but)
+        first, second = self._both
+        return first.asked + second.asked - (but.asked if but else 0)
 
     @property
     def calling(self) -> bool:
         """Whether a call is under way."""
-        return any(lane.calling for lane in self._both)
+        first, second = self._both
+        return first.calling or second.calling
 
     @property
     def open(self) -> bool:
@@ -86,9 +88,10 @@ class Lanes:
 
     def stir(self, results: int) -> None:
         """Have a call made if one is due, as so many results wait."""
-        free = [lane for lane in self._both if not lane.calling]
-        if len(free) == len(self._both) or (free and results >= self._handful):
-            free[0].stirred.set()
+        first, second = self._both
+        free = second if first.calling else first
+        if not free.calling and (results >= self._handful or not self.calling):
+            free.stirred.set()
 
     def worth(self, offer: Offer | None, results: int) -> bool:
         """Whether a second call is."""

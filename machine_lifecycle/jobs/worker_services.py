@@ -139,9 +139,9 @@ class WorkerServices:
             running: How many jobs run on each.
         """
         free = {
-            service: limit - running.get(service, 0)
+            service: room
             for service, limit in self.limits.items()
-            if limit > running.get(service, 0)
+            if (room := limit - running.get(service, 0)) > 0
         }
         left = self.most - sum(running.values())
         return frozenset(free), min([left, *free.values()]) if free else 0
