@@ -11,6 +11,7 @@ from machine_lifecycle.control.errors import MachineUnresponsive
 from machine_lifecycle.control.messages import MAX_LINE, decode, encode
 from machine_lifecycle.errors import RemoteError
 from machine_lifecycle.system.errors import MachineNotRunning
+from machine_lifecycle.system.folders import machines_beside
 
 __all__ = ["ControlClient"]
 
@@ -94,7 +95,8 @@ class ControlClient:
         return reader, writer
 
     def _nobody(self) -> MachineNotRunning:
-        return MachineNotRunning(path=self._path, reason="nobody listens on it")
+        beside = machines_beside(self._path)
+        return MachineNotRunning(path=self._path, reason="nobody listens on it", beside=beside)
 
     async def _ask(
         self,

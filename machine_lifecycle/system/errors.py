@@ -191,6 +191,7 @@ class MachineNotRunning(LifecycleError):
     Attributes:
         path: Where a running machine is met: its control socket, or the file that names its queue.
         reason: Why nobody is met there.
+        beside: Runtime folders of machines that run beside it, of other workspaces.
         instead: What would do without a machine, where something would.
     """
 
@@ -198,6 +199,7 @@ class MachineNotRunning(LifecycleError):
 
     path: Path
     reason: str
+    beside: tuple[Path, ...] = ()
     instead: tuple[Remedy, ...] = ()
 
     @property
@@ -210,9 +212,16 @@ class MachineNotRunning(LifecycleError):
         """Start one, or look where it is."""
         return (
             Remedy("Start it", "machine-lifecycle boot"),
-            Remedy(
-                "If it runs with another runtime folder, name that folder",
-                "export MACHINE_RUNTIME_DIR=/run/machine-lifecycle",
-            ),
+            *self._others(),
             *self.instead,
         )
+
+    def _others(self) -> tuple[Remedy, ...]:
+        if self.beside:
+            told = "If you mean the one of another workspace, name its runtime folder"
+            return tuple(
+                Remedy(told, f"export MACHINE_RUNTIME_DIR={shlex.quote(str(folder))}")
+                for folder in self.beside
+            )
+        told = "If it runs with another workspace, name that (or its MACHINE_RUNTIME_DIR)"
+        return (Remedy(told, "export WORKSPACE_PATH=…"),)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import socket
 import stat
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +16,7 @@ from machine_lifecycle.model.paths import Paths
 from machine_lifecycle.model.settings import Settings
 from machine_lifecycle.system.errors import BadFolder
 
-__all__ = ["find_paths", "prepare"]
+__all__ = ["find_paths", "machines_beside", "prepare"]
 
 _NAME = "machine-lifecycle"
 _CONTAINER_WORKSPACE = Path("/workspace")
@@ -77,6 +78,23 @@ def prepare(paths: Paths) -> None:
         raise BadFolder(folder=paths.runtime, problem=problem, variable=variable)
     if stat.S_IMODE(found.st_mode) != _OURS_ALONE:
         paths.runtime.chmod(_OURS_ALONE)
+
+
+def machines_beside(socket_path: Path) -> tuple[Path, ...]:
+    """Runtime folders of machines that run beside the one whose control socket this would be: in
+    folders that are derived, as ours is. Nobody is looked for elsewhere.
+    """
+    runtime = socket_path.parent
+    if not runtime.parent.name.startswith(_NAME):
+        return ()
+    sockets = sorted(runtime.parent.glob(f"*/{socket_path.name}"))
+    return tuple(one.parent for one in sockets if one != socket_path and _somebody_listens(one))
+
+
+def _somebody_listens(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(0)
+        return probe.connect_ex(str(path)) == 0
 
 
 def _make(folder: Path, mode: int, variable: str) -> None:

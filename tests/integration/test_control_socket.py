@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import socket
 import stat
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -270,6 +271,28 @@ async def test_nobody_there(folder: Path) -> None:
     with pytest.raises(MachineNotRunning):
         async with ControlClient(folder / "no.sock"):
             pytest.fail("entered")
+
+
+async def test_machines_that_run_beside_are_told(folder: Path) -> None:
+    derived = folder / "machine-lifecycle"
+    ours, living, killed = (derived / name / "control.sock" for name in ("a", "b", "c"))
+    for path in (ours, living, killed):
+        path.parent.mkdir(parents=True)
+    with socket.socket(socket.AF_UNIX) as dead, socket.socket(socket.AF_UNIX) as alive:
+        dead.bind(str(killed))  # as a machine that was killed leaves it: nobody listens
+        alive.bind(str(living))
+        alive.listen()
+        with pytest.raises(MachineNotRunning) as caught:
+            async with ControlClient(ours):
+                pytest.fail("entered")
+        assert caught.value.beside == (living.parent,)
+        commands = [str(remedy.command) for remedy in caught.value.remedies]
+        assert f"export MACHINE_RUNTIME_DIR={living.parent}" in commands
+        derived.rename(folder / "elsewhere")
+        with pytest.raises(MachineNotRunning) as caught:
+            async with ControlClient(folder / "elsewhere" / "a" / "control.sock"):
+                pytest.fail("entered")
+        assert caught.value.beside == ()
 
 
 async def test_the_socket_is_ours_alone_and_a_stale_one_is_replaced(folder: Path) -> None:
