@@ -14,7 +14,7 @@ from tests.support.patience import PATIENCE
 _GUARD = """
 import os, sys
 def guard(event, args):
-    if event == "open" and isinstance(args[2], int):
+    if event == "open" and isinstance(args[2], int) and not isinstance(args[0], int):
         writing = args[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
         if writing and args[0] != os.devnull and not str(args[0]).endswith(".pyc"):
             sys.stderr.write(f"FORBIDDEN {event} {args}"); os._exit(97)
