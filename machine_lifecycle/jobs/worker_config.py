@@ -14,30 +14,13 @@ from typing import Any
 import attrs
 
 from machine_lifecycle.errors import LifecycleError
+from machine_lifecycle.jobs.advertised import listed, said_of_workers, with_said
 from machine_lifecycle.jobs.worker_errors import ConnectorBroken, WorkerSettingWrong
 from machine_lifecycle.model.ports import Connector
 from machine_lifecycle.model.redis_url import RedisUrl
 from machine_lifecycle.model.warming import VARIABLE, WarmUp, warm_ups_from
 
 __all__ = ["Route", "WorkerConfig", "load_connector"]
-
-_EXTRAS = (
-    "asset_type",
-    "available_models",
-    "performance_tier",
-    "features",
-    "specialization",
-    "sla_tier",
-    "limitations",
-    "availability",
-    "debugging_enabled",
-    "experimental_mode",
-    "development_mode",
-    "memory_constrained",
-    "max_batch_size",
-    "workflow_id",
-)
-"""What an operator may add to a worker's capabilities: ``WORKER_`` and the name in capitals."""
 
 
 @attrs.frozen(kw_only=True)
@@ -75,6 +58,7 @@ class WorkerConfig:
         retry_wait: Before a failed job is tried again; doubles at each further try.
         warm_ups: What each service runs before it takes jobs, by its name.
         warm: Folder where it is written down which runs of services are warm.
+        said: What its operator says of it, for jobs to require.
         output_store: Where what jobs make is kept; empty: in Redis, if it is small.
         environ: What connectors read their own settings from.
     """
@@ -99,7 +83,7 @@ class WorkerConfig:
     warm_ups: Mapping[str, WarmUp] = attrs.field(factory=dict)
     warm: Path | None = None
     output_store: str = ""
-    extras: Mapping[str, Any] = attrs.field(factory=dict)
+    said: Mapping[str, Any] = attrs.field(factory=dict)
     customer_access: Mapping[str, Any] = attrs.field(factory=dict)
     version: str = ""
     environ: Mapping[str, str] = attrs.field(factory=dict, repr=False)
@@ -167,11 +151,11 @@ class WorkerConfig:
             warm=_beside(socket, "warm", environ.get("WORKER_ID", "")),
             output_store=environ.get("WORKER_OUTPUT_STORE", ""),
             concurrency=int(_number(environ, "WORKER_MAX_CONCURRENT_JOBS", 0)),
-            extras=_extras(environ),
+            said=said_of_workers(environ),
             customer_access={
                 "isolation": environ.get("WORKER_CUSTOMER_ISOLATION") or "loose",
-                "allowed_customers": _words(environ.get("WORKER_ALLOWED_CUSTOMERS", "")),
-                "denied_customers": _words(environ.get("WORKER_DENIED_CUSTOMERS", "")),
+                "allowed_customers": listed(environ.get("WORKER_ALLOWED_CUSTOMERS", "")),
+                "denied_customers": listed(environ.get("WORKER_DENIED_CUSTOMERS", "")),
                 "max_concurrent_customers": 10,
             },
             version=version,
@@ -194,9 +178,8 @@ class WorkerConfig:
             proved = services.get(route.service, {}).get("models")
             if proved:
                 models[route.asks] = _names(proved)
-        return {
+        known = {
             **_nodes(services.values()),
-            **self.extras,
             "worker_id": self.worker_id,
             "machine_id": self.machine_id,
             "services": asks,
@@ -221,6 +204,7 @@ class WorkerConfig:
                 "arch": platform.machine(),
             },
         }
+        return with_said(known, self.said)
 
 
 _METHODS = ("run", "probe", "cancel", "capabilities", "__aenter__", "__aexit__")
@@ -288,18 +272,6 @@ def _routes(text: str) -> tuple[Route, ...]:
     return routes
 
 
-def _extras(environ: Mapping[str, str]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name in _EXTRAS:
-        text = environ.get(f"WORKER_{name.upper()}", "")
-        if text:
-            try:
-                found[name] = json.loads(text)
-            except ValueError:
-                found[name] = _words(text) if "," in text else text
-    return found
-
-
 def _nodes(services: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
     """What services that run graphs of nodes have for them, so that jobs may require it.
 
@@ -322,10 +294,6 @@ def _names(proved: object) -> list[str]:
     if isinstance(proved, list | tuple | set | frozenset):
         return [str(name) for name in proved]
     return [str(proved)]
-
-
-def _words(text: str) -> list[str]:
-    return [word.strip() for word in text.split(",") if word.strip()]
 
 
 def _number(environ: Mapping[str, str], name: str, default: float) -> float:

@@ -537,3 +537,23 @@ async def test_a_service_that_fails_job_after_job_is_given_a_rest(
             while (await client.counts())["pending"]:  # noqa: ASYNC110 - no event for it
                 await asyncio.sleep(0.02)
     boss.path.unlink(missing_ok=True)
+
+
+async def test_jobs_may_require_where_a_machine_stands_and_what_it_costs(
+    valkey: Any, redis: Redis, workers: Workers
+) -> None:
+    queue = JobQueue(redis)
+    await workers.start(
+        valkey.url, WORKER_REGION="eu-1", WORKER_COMPLIANCE="gdpr", WORKER_COST_TIER="economy"
+    )
+    asked: tuple[dict[str, Any], ...] = (
+        {"location.region": "eu-1", "cost.tier": "economy"},
+        {"location": {"compliance_zones": ["gdpr"]}},
+    )
+    for requirements in asked:
+        job_id = await queue.submit({}, service_required="simulation", requirements=requirements)
+        assert (await end_of(queue, job_id)).kind == "completed"
+    elsewhere = await queue.submit(
+        {}, service_required="simulation", requirements={"location.region": "us-1"}
+    )
+    assert (await queue.get(elsewhere)).status == "unworkable"

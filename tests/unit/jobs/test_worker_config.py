@@ -97,6 +97,41 @@ def test_a_connector_that_is_none_is_told_with_all_that_it_lacks(
     assert f"can't be loaded: {reason}" in broken.value.summary
 
 
+def test_what_an_operator_says_of_a_worker_is_advertised() -> None:
+    said = {
+        "WORKER_FEATURES": "upscale",
+        "WORKER_LIMITATIONS": '["no_video"]',
+        "WORKER_MODELS": "one, two",
+        "WORKER_MAX_BATCH_SIZE": "4",
+        "DEBUGGING_ENABLED": "true",
+        "WORKER_COMFYUI_VERSION": "1.10",
+        "WORKER_REGION": "eu-1",
+        "WORKER_COMPLIANCE": "gdpr,hipaa",
+        "WORKER_COST_TIER": "economy",
+        "WORKER_RATE_PER_HOUR": "1.5",
+        "QUALITY_LEVELS": "fast",
+        "MAX_CONCURRENT_CUSTOMERS": "3",
+    }
+    known = WorkerConfig.from_env(GOOD | said).capabilities({"simulation": {}})
+    expected = {
+        "features": ["upscale"],
+        "limitations": ["no_video"],
+        "available_models": ["one", "two"],
+        "max_batch_size": 4,
+        "debugging_enabled": True,
+        "comfyui_version": "1.10",
+        "location": {"region": "eu-1", "compliance_zones": ["gdpr", "hipaa"]},
+        "cost": {"tier": "economy", "rate_per_hour": 1.5},
+    }
+    assert {name: known[name] for name in expected} == expected
+    assert known["performance"]["quality_levels"] == ["fast"]
+    assert known["performance"]["max_processing_time_minutes"] == 30, "what is not said is known"
+    assert known["customer_access"]["max_concurrent_customers"] == 3
+    assert known["customer_access"]["isolation"] == "loose"
+    silent = WorkerConfig.from_env(GOOD).capabilities({"simulation": {}})
+    assert not {"location", "cost", "features", "workflow_id"} & set(silent)
+
+
 def test_what_services_loaded_is_advertised_for_jobs_to_require() -> None:
     config = WorkerConfig.from_env(GOOD)
     facts = {"node_packs": ["good"], "node_classes": ["KSampler", "Good"], "models": {}}
