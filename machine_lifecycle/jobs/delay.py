@@ -1,11 +1,12 @@
-"""One delay for many: of those who wait, most are called off before it is over."""
+"""Delays: of time, one for many, most of whom are called off; and of rounds of the event loop."""
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 
-__all__ = ["Delay"]
+__all__ = ["Delay", "Rounds"]
 
 
 class Delay:
@@ -45,3 +46,27 @@ class Delay:
         finally:  # one that raises costs the others a round of the event loop, and no more
             first = next(iter(self._due.values()), None)
             self._timer = None if first is None else loop.call_at(first, self._look)
+
+
+class Rounds:
+    """Calls back after so many rounds of the event loop, in which others go on that were first."""
+
+    def __init__(self, rounds: int) -> None:
+        self._rounds = rounds
+        self._waiting: deque[Callable[[], None]] = deque()
+
+    def call(self, back: Callable[[], None]) -> None:
+        """Call it then."""
+        self._waiting.append(back)
+        self._pass(self._rounds)
+
+    def flush(self) -> None:
+        """Call all that wait, at once."""
+        while self._waiting:
+            self._waiting.popleft()()
+
+    def _pass(self, rounds: int) -> None:
+        if rounds:
+            asyncio.get_running_loop().call_soon(self._pass, rounds - 1)
+        elif self._waiting:
+            self._waiting.popleft()()

@@ -13,6 +13,7 @@ from machine_lifecycle.jobs.ahead import Ahead
 from machine_lifecycle.jobs.answers import Answers
 from machine_lifecycle.jobs.brevity import brief_error
 from machine_lifecycle.jobs.claims import Claimed
+from machine_lifecycle.jobs.delay import Rounds
 from machine_lifecycle.jobs.failures import Failures
 from machine_lifecycle.jobs.outcomes import Outcome
 from machine_lifecycle.jobs.oversize_errors import too_large
@@ -28,6 +29,9 @@ from machine_lifecycle.model.jobs import JobResult
 from machine_lifecycle.system.tasks import end_tasks
 
 __all__ = ["Execution"]
+
+_ROUNDS = 3
+"""Of the event loop, until a connector that was begun has sent its request."""
 
 
 class Execution:
@@ -65,6 +69,7 @@ class Execution:
         self._ahead = Ahead(self.slots)
         self._word = Answers(voice, config.outbox, on_hung=on_hung, cli=config.redis_cli).word
         self._tasks: set[asyncio.Task[None]] = set()
+        self._soon = Rounds(_ROUNDS)
         self._config = config
         self._store = OutputStore(config.output_store) if config.output_store else None
         self._reports = reports
@@ -90,7 +95,8 @@ class Execution:
         return not self._tasks and not self.running
 
     async def end(self) -> None:
-        """Stop whatever still goes on."""
+        """Stop whatever still goes on, and give the results that are there."""
+        self._soon.flush()
         for running in self.running.values():
             running.abandon()
         await end_tasks(*self._tasks, *self._reports.endings)
@@ -142,9 +148,16 @@ class Execution:
         if result is None or (self._store and result.outputs):
             self._spawn(self._settle(claimed, running, slot, seconds))
             return
+        self._try(claimed, partial(self._succeeded, slot, seconds))
+        write = partial(self._write, claimed, slot.service, result, seconds)
+        if slot.followed:  # by one that has to ask the service, which waits for it
+            self._soon.call(partial(self._try, claimed, write))
+        else:
+            self._try(claimed, write)
+
+    def _try(self, claimed: Claimed, do: Callable[[], None]) -> None:
         try:
-            self._succeeded(slot, seconds)
-            self._write(claimed, slot.service, result, seconds)
+            do()
         except LifecycleError as error:
             self._spawn(self._refused(claimed, error))
         except Exception as error:  # noqa: BLE001 - a fault of ours ends the worker, see ``run``

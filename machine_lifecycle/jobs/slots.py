@@ -77,7 +77,8 @@ class Slots:
             self._lent[slot.service] += 1
             self.taken[slot.service] -= 1
             slot.lent = True
-            if not self._go_on(slot.service):
+            self._go_on(slot)
+            if not slot.followed:
                 self._on_free()
         else:
             self._asking[slot.service].append(slot)
@@ -91,18 +92,17 @@ class Slots:
             self._ahead[slot.service].remove(slot)
             slot.ahead = False
         (self._lent if slot.lent else self.taken)[slot.service] -= 1
-        self._go_on(slot.service)
+        self._go_on(slot)
         if slot.lent and asking:
             self.lend(asking.pop(0))
 
-    def _go_on(self, service: str) -> bool:
-        """A slot is free: what was fetched ahead may begin. Whether anything did."""
-        ahead, began = self._ahead[service], False
+    def _go_on(self, before: Slot) -> None:
+        """A slot is free: what was fetched ahead may begin."""
+        service, ahead = before.service, self._ahead[before.service]
         while ahead and self.taken[service] - len(ahead) < self._limits[service]:
             slot = ahead.pop(0)
-            slot.ahead, began = False, True
+            slot.ahead, before.followed = False, True
             slot.on_turn()
-        return began
 
 
 def _nothing() -> None:
@@ -116,6 +116,8 @@ class Slot:
         self.service: str = service
         self.ahead: bool = ahead
         """Whether the job has to wait for another one's end."""
+        self.followed: bool = False
+        """Whether a job that was fetched ahead began when this one let its service go."""
         self.on_turn: Callable[[], None] = _nothing
         """Called when it has to wait no longer."""
         self.lent: bool = False

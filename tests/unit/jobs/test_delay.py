@@ -1,11 +1,11 @@
-"""One timer for many."""
+"""One timer for many, and calls after some rounds of the event loop."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import Any
 
-from machine_lifecycle.jobs.delay import Delay
+from machine_lifecycle.jobs.delay import Delay, Rounds
 from tests.support.patience import PATIENCE
 
 
@@ -81,3 +81,26 @@ async def test_one_that_raises_costs_the_others_nothing() -> None:
         await done.wait()
     assert called == ["broken", "next", "again"]
     assert [str(fault["exception"]) for fault in faults] == ["a fault of its own"]
+
+
+async def test_calls_come_after_so_many_rounds_in_their_order() -> None:
+    rounds, called = Rounds(3), list[str]()
+    rounds.call(lambda: called.append("first"))
+    await asyncio.sleep(0)
+    rounds.call(lambda: called.append("second"))
+    seen = []
+    for _ in range(4):
+        await asyncio.sleep(0)
+        seen.append(list(called))
+    assert seen == [[], ["first"], ["first", "second"], ["first", "second"]]
+
+
+async def test_calls_that_wait_can_be_made_at_once_and_only_then() -> None:
+    rounds, called = Rounds(3), list[str]()
+    rounds.call(lambda: called.append("first"))
+    rounds.call(lambda: called.append("second"))
+    rounds.flush()
+    assert called == ["first", "second"]
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert called == ["first", "second"]

@@ -114,7 +114,9 @@ def test_what_was_fetched_ahead_begins_when_the_service_is_free(
     second.on_turn = lambda: told.append("second")
     leave(first)
     assert told == ["second"], "and nothing need be asked for"
-    assert not second.ahead
+    assert (first.followed, second.ahead) == (True, False)
+    leave(second)
+    assert not second.followed
 
 
 def test_what_was_fetched_ahead_may_end_before_its_turn() -> None:
@@ -124,4 +126,4 @@ def test_what_was_fetched_ahead_may_end_before_its_turn() -> None:
     second.on_turn = lambda: told.append("second")
     second.end()
     first.end()
-    assert (told, slots.taken) == ([], {"comfyui": 0})
+    assert (told, first.followed, slots.taken) == ([], False, {"comfyui": 0})
