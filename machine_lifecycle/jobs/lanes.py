@@ -98,15 +98,16 @@ class Lanes:
         return offer is not None and min(results, offer.wanted) >= self._handful
 
     def begin(self, lane: Lane, offer: Offer | None, outcomes: list[Outcome]) -> None:
-        """A call leaves, with results that it takes off the list: all, or one half of many, which
-        leaves the other half to the other call.
+        """A call leaves, with results that it takes off the list: all, or one half where the other
+        half is worth the second call.
         """
         if offer:
             self._handful = max(offer.half, _FEWEST)
             lane.asked = offer.wanted + offer.ahead
             lane.unanswered = True
-        many = len(outcomes) >= 2 * self._handful
-        most = min(-(-len(outcomes) // 2) if many else len(outcomes), MOST)
+        left = offer.slots - offer.wanted if offer else 0  # for the second call to ask for
+        shared = min(len(outcomes) // 2, left) >= self._handful
+        most = min(-(-len(outcomes) // 2) if shared else len(outcomes), MOST)
         lane.given, outcomes[:most] = outcomes[:most], []
         lane.token = lane.token or f"{lane.number}{self.name}-{next(self._numbers)}"
         lane.calling = True
