@@ -59,8 +59,8 @@ class Slots:
         longest = max(map(max, self._took.values()))
         if longest >= QUICK:
             return 0
-        most = max(1, min(_MOST, int(_FORESEEN / max(longest, _FORESEEN / _MOST))))
-        return max(0, most - self.unbegun)
+        most = int(_FORESEEN / longest) if longest * _MOST > _FORESEEN else _MOST
+        return max(0, max(1, most) - self.unbegun)
 
     @property
     def unbegun(self) -> int:
