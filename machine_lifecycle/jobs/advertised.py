@@ -9,12 +9,11 @@ from typing import Any
 __all__ = ["listed", "said_of_workers", "with_said"]
 
 _PLAIN = (
-    *("asset_type", "available_models", "performance_tier", "features", "specialization"),
-    *("sla_tier", "limitations", "availability", "debugging_enabled", "experimental_mode"),
-    *("development_mode", "memory_constrained", "max_batch_size", "multi_service"),
-    *("comfyui_version", "a1111_version", "workflow_id"),
+    *("asset_type", "performance_tier", "features", "specialization", "sla_tier", "limitations"),
+    *("availability", "experimental_mode", "memory_constrained", "max_batch_size"),
+    *("multi_service", "comfyui_version", "a1111_version", "workflow_id"),
 )
-"""Capabilities by their names; the variables are these in capitals, after ``WORKER_``."""
+"""Capabilities whose variables are their names in capitals, after ``WORKER_``."""
 
 _VARIABLES: Mapping[str, tuple[str, ...]] = {
     **{name: (f"WORKER_{name.upper()}",) for name in _PLAIN},
@@ -30,8 +29,14 @@ _VARIABLES: Mapping[str, tuple[str, ...]] = {
     "cost.rate_per_job": ("WORKER_RATE_PER_JOB",),
     "cost.minimum_charge": ("WORKER_MINIMUM_CHARGE",),
     "performance.quality_levels": ("WORKER_QUALITY_LEVELS", "QUALITY_LEVELS"),
-    "performance.max_processing_time_minutes": ("MAX_PROCESSING_TIME_MINUTES",),
-    "customer_access.max_concurrent_customers": ("MAX_CONCURRENT_CUSTOMERS",),
+    "performance.max_processing_time_minutes": (
+        "WORKER_MAX_PROCESSING_TIME_MINUTES",
+        "MAX_PROCESSING_TIME_MINUTES",
+    ),
+    "customer_access.max_concurrent_customers": (
+        "WORKER_MAX_CONCURRENT_CUSTOMERS",
+        "MAX_CONCURRENT_CUSTOMERS",
+    ),
 }
 """By capability: its variables, of which the first one that is set counts."""
 
